@@ -1,0 +1,132 @@
+"""Everything that can be plugged in: the Protocols, and the registry of each.
+
+Adding an optimizer, schedule, loss, task or mirror is one new file in its room: the decorator registers it, the contract
+tests find it. A package of your own registers through the entry-point group `trainwright.plugins`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from trainwright.errors import unknown_name
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
+
+    from trainwright.recipe import LossSpec, OptimizerSpec, ScheduleSpec
+    from trainwright.records import Answers, Scores
+
+
+T = TypeVar("T")
+
+
+class Task(Protocol):
+    """What is learned: how outputs become a loss, answers and a score. One instance serves one training."""
+
+    name: str
+    metric: str  # what `score` measures, in the field's term: accuracy
+
+    def loss(self, outputs: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(loss, score), each [N]: per image, so that a faulty image can be named. The training minimizes the mean loss."""
+        ...
+
+    def answers(self, outputs: torch.Tensor, target: torch.Tensor | None, rows: Any) -> Answers:
+        """What the network says of each image, as numpy columns, with the target beside it where there is one."""
+        ...
+
+    def scores(self, answers: Answers) -> Scores:
+        """Score, loss, per-image and per-class scores of answers that have their target."""
+        ...
+
+
+class BuildOptimizer(Protocol):
+    def __call__(self, groups: list[dict[str, Any]], spec: OptimizerSpec) -> torch.optim.Optimizer:
+        """An optimizer over parameter groups, each with its `params`, peak `lr` and `weight_decay`."""
+        ...
+
+
+class BuildSchedule(Protocol):
+    def __call__(self, spec: ScheduleSpec) -> Callable[[float], float]:
+        """A pure function of progress (0 at the first step, 1 after the last) to the factor of the peak lr, 0–1."""
+        ...
+
+
+class BuildLoss(Protocol):
+    def __call__(self, spec: LossSpec) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+        """A function of (outputs, target) to the loss of each image, [N]."""
+        ...
+
+
+class Mirror(Protocol):
+    """A copy of run folders in another program's store. It may fail at any time: the run folder is the truth.
+
+    A mirror is stateless: it looks up what its store already has, so calling it twice adds nothing twice.
+    """
+
+    def update(self, run: Path) -> int:
+        """Bring the store up to date with the run folder; returns how many rows were added."""
+        ...
+
+    def close(self, run: Path, state: str) -> None:
+        """Mark the run as ended in the store: finished, failed or interrupted."""
+        ...
+
+
+class Registry(Generic[T]):
+    """Names to things of one kind. The modules of `room` register theirs when a name is first looked up."""
+
+    def __init__(self, *, what: str, where: str, room: str) -> None:
+        self._what, self._where, self._room = what, where, room
+        self._known: dict[str, T] = {}
+        self._loaded = False
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """Decorator: register a thing under `name`. Raises ValueError where the name is taken."""
+
+        def add(thing: T) -> T:
+            if name in self._known:
+                raise ValueError(f"{self._what} {name!r} is registered twice")
+            self._known[name] = thing
+            return thing
+
+        return add
+
+    def get(self, name: str) -> T:
+        """The thing of that name. Raises UnknownNameError with the nearest known name and all of them."""
+        known = self.all()
+        if name not in known:
+            raise unknown_name(name, known, where=self._where, what=self._what)
+        return known[name]
+
+    def names(self) -> list[str]:
+        return sorted(self.all())
+
+    def all(self) -> Mapping[str, T]:
+        self._load()
+        return self._known
+
+    def _load(self) -> None:
+        if self._loaded:
+            return
+        self._loaded = True
+        for module in _modules(self._room):
+            importlib.import_module(module)
+        for entry in entry_points(group="trainwright.plugins"):
+            entry.load()
+
+
+def _modules(room: str) -> Iterable[str]:
+    package = importlib.import_module(room)
+    return [f"{room}.{info.name}" for info in pkgutil.iter_modules(package.__path__)]
+
+
+optimizers: Registry[BuildOptimizer] = Registry(what="optimizer", where="optimizer.name", room="trainwright.optim")
+schedules: Registry[BuildSchedule] = Registry(what="schedule", where="schedule.name", room="trainwright.optim")
+losses: Registry[BuildLoss] = Registry(what="loss", where="loss.name", room="trainwright.optim")
+tasks: Registry[Callable[..., Task]] = Registry(what="task", where="task", room="trainwright.tasks")

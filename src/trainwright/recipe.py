@@ -1,0 +1,287 @@
+"""`Recipe`: everything that defines a training, as frozen data that is written to and read from YAML.
+
+A recipe names what to do; which dataset, device or number of workers is not part of it. Values left at None are filled
+in from the dataset and the network before training (`workflows/prepare.py`), and the run folder keeps the filled-in one.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+
+from trainwright.errors import RecipeError, did_you_mean
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+MAX_YAML_BYTES = 1_000_000  # a recipe is a page; anything larger is not one
+PRETRAINED = "pretrained"
+RANDOM = "random"
+
+
+class Spec(BaseModel):
+    """What a part of a recipe is made of: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class DataSpec(Spec):
+    """How images become arrays and which of them are unseen."""
+
+    image_size: Annotated[int, Field(ge=4, le=4096)] | None = (
+        None  # pixels a side; None: from the network or the images
+    )
+    fit: Literal["crop", "squash", "pad"] = "crop"  # how an oblong image becomes square
+    val_fraction: Annotated[float, Field(gt=0, lt=0.9)] = 0.2  # of what is not test; used where no val part is given
+    test_fraction: Annotated[float, Field(gt=0, lt=0.9)] = 0.15  # used where no test part and no val part is given
+    split_seed: int = 0
+
+
+class AugmentSpec(Spec):
+    """Random changes of training images. Evaluation never sees any of them."""
+
+    flip: Probability = 0.0  # left-right, of each image
+    crop_padding: Fraction = (
+        0.0  # of the image side, reflected on each side and cropped back: He et al., arXiv:1512.03385 §4.2
+    )
+    crop_scale: tuple[Probability, Probability] | None = (
+        None  # area of a random resized crop: Szegedy et al., arXiv:1409.4842 §6
+    )
+
+    @model_validator(mode="after")
+    def _one_kind_of_crop(self) -> AugmentSpec:
+        if self.crop_scale is not None:
+            low, high = self.crop_scale
+            if not 0 < low <= high:
+                raise ValueError("crop_scale: expected two fractions of the area with 0 < low <= high <= 1")
+            if self.crop_padding:
+                raise ValueError(
+                    "crop_scale and crop_padding are two kinds of random crop: set one of them to null or 0"
+                )
+        return self
+
+
+class NetworkSpec(Spec):
+    """Which network, where its weights come from, and which of its parts learn."""
+
+    name: str = "small-resnet"  # that, any timm name, or custom (your own nn.Module, through Python)
+    weights: str = RANDOM  # random, pretrained (hub cache or download), or a file of weights
+    width: Annotated[int, Field(ge=8, le=256, multiple_of=8)] = 32  # small-resnet: channels of its first stage
+    blocks: Annotated[int, Field(ge=1, le=8)] = 1  # small-resnet: residual blocks a stage
+    norm: Literal["batch", "group"] = "batch"  # small-resnet
+    dropout: Fraction = 0.0  # before the head
+    trainable: Annotated[str, Field(pattern=r"^(all|head|last-[1-9]\d*)$")] = (
+        "all"  # last-2: the head and the last 2 stages
+    )
+    stage_lr_decay: Annotated[float, Field(gt=0, le=1)] = (
+        1.0  # lr factor per stage from the head down: arXiv:1801.06146 §3.2
+    )
+
+
+class OptimizerSpec(Spec):
+    """Which optimizer with which constants. Constants that the named optimizer does not have are not used."""
+
+    name: str = "adamw"
+    lr: PositiveFloat = 1e-3  # peak learning rate
+    weight_decay: NonNegativeFloat = 0.0  # not on biases and norms
+    momentum: Fraction = 0.9  # sgd
+    nesterov: bool = False  # sgd
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)  # adam, adamw: Kingma and Ba, arXiv:1412.6980 §2
+    eps: PositiveFloat = 1e-8
+
+
+class ScheduleSpec(Spec):
+    """Learning rate as a function of progress through the training."""
+
+    name: str = "constant"
+    warmup: Fraction = 0.0  # part of the training during which lr rises linearly from 0 to its peak
+    final: Probability = 0.0  # lr at the end, as a part of the peak
+
+
+class LossSpec(Spec):
+    name: str = "cross-entropy"
+    label_smoothing: Fraction = 0.0
+
+
+class Recipe(Spec):
+    """Everything that defines a training."""
+
+    title: str = ""
+    task: str | None = None  # None: from the layout of the data
+    data: DataSpec = DataSpec()
+    augment: AugmentSpec = AugmentSpec()
+    network: NetworkSpec = NetworkSpec()
+    optimizer: OptimizerSpec = OptimizerSpec()
+    schedule: ScheduleSpec = ScheduleSpec()
+    loss: LossSpec = LossSpec()
+    epochs: PositiveInt = 20
+    batch_size: PositiveInt = 64  # images an optimizer step sees
+    accumulate: PositiveInt = 1  # parts a batch is worked through in; the step is that of the whole batch
+    clip_norm: PositiveFloat | None = None  # largest norm of the gradient
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None  # of the averaged weights that are evaluated and kept
+    early_stop: PositiveInt | None = None  # epochs without a better val score after which training ends
+    keep: Literal["best", "last"] = "best"  # which epoch's weights are the model
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    channels_last: bool | None = None  # None: where it pays
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
+
+    def changed(self, changes: Mapping[str, Any]) -> Recipe:
+        """This recipe with values replaced, `{"optimizer.lr": 1e-3}`; validated as a whole.
+
+        Raises RecipeError that names every unknown key (with the nearest known one) and every wrong value.
+        """
+        tree = self.model_dump(mode="json")
+        unknown = [problem for key in changes if (problem := _unknown_key(key)) is not None]
+        if unknown:
+            raise RecipeError(" ".join(unknown), cure="")
+        for key, value in changes.items():
+            *parents, leaf = key.split(".")
+            node = tree
+            for parent in parents:
+                node = node[parent]
+            node[leaf] = value
+        return parse_recipe(tree, where="recipe")
+
+    def to_yaml(self) -> str:
+        """Every value, as YAML that `load_recipe` reads back to an equal recipe."""
+        import io
+
+        yaml = _yaml()
+        buffer = io.StringIO()
+        yaml.dump(self.model_dump(mode="json"), buffer)
+        return buffer.getvalue()
+
+
+def recipe_keys(spec: type[Spec] = Recipe, prefix: str = "") -> dict[str, type[Spec] | None]:
+    """Every dotted key of a recipe; the value is the Spec class of a section, None for a single value."""
+    keys: dict[str, type[Spec] | None] = {}
+    for name, info in spec.model_fields.items():
+        section = next(
+            (t for t in (info.annotation, *get_args(info.annotation)) if isinstance(t, type) and issubclass(t, Spec)),
+            None,
+        )
+        keys[prefix + name] = section
+        if section is not None:
+            keys |= recipe_keys(section, f"{prefix}{name}.")
+    return keys
+
+
+def parse_recipe(tree: Any, *, where: str) -> Recipe:
+    """A recipe from plain data. Raises RecipeError with every problem in it, each with its key and what was expected."""
+    if not isinstance(tree, Mapping):
+        raise RecipeError(
+            f"expected keys and values, got {type(tree).__name__}.", where=where, cure="Write for example 'epochs: 20'."
+        )
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        raise RecipeError(" ".join(_explain(problem) for problem in error.errors()), where=where) from None
+
+
+def load_recipe(path: Path) -> Recipe:
+    """The recipe in a YAML file. Raises RecipeError where it cannot be read or says something unknown."""
+    return parse_recipe(load_yaml(path), where=str(path))
+
+
+def load_yaml(path: Path) -> Any:
+    """Plain data from a YAML 1.2 file of at most 1 MB (1e-3 is a number; duplicate keys are refused)."""
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        if path.stat().st_size > MAX_YAML_BYTES:
+            raise RecipeError(
+                f"larger than {MAX_YAML_BYTES:,} bytes.", where=str(path), cure="A recipe is a page of text."
+            )
+        return _yaml().load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"cannot be read ({error.strerror}).", where=str(path), cure="Check the path.") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        problem = " ".join(str(error).split())[:300]
+        raise RecipeError(
+            f"not YAML: {problem}", where=str(path), cure="See 'trainwright recipes show' for one that is."
+        ) from None
+
+
+def parse_assignments(assignments: list[str]) -> dict[str, Any]:
+    """`["optimizer.lr=1e-3", "augment.crop_scale=[0.3, 1]"]` as keys and values; values are read as YAML scalars.
+
+    Raises RecipeError for one without '='.
+    """
+    changes: dict[str, Any] = {}
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals or not key.strip():
+            raise RecipeError(
+                f"expected KEY=VALUE, got {assignment!r}.", where="--set", cure="For example --set optimizer.lr=1e-3."
+            )
+        changes[key.strip()] = _scalar(text.strip())
+    return changes
+
+
+def _scalar(text: str) -> Any:
+    import json
+
+    words: dict[str, bool | None] = {"": None, "null": None, "~": None, "true": True, "false": False}
+    if text.lower() in words:
+        return words[text.lower()]
+    readers: tuple[Callable[[str], Any], ...] = (int, float, json.loads)
+    for read in readers:
+        try:
+            return read(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _yaml() -> Any:
+    from ruamel.yaml import YAML
+
+    yaml = YAML(typ="safe", pure=True)
+    yaml.version = None
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False
+    return yaml
+
+
+def _unknown_key(key: str) -> str | None:
+    known = recipe_keys()
+    if key in known:
+        return (
+            None
+            if known[key] is None
+            else f"{key} is a section: set one of {', '.join(k for k in known if k.startswith(key + '.'))}."
+        )
+    leaves = [k for k, section in known.items() if section is None]
+    return (
+        f"{key}: no such key. {did_you_mean(key, leaves) or _by_last_part(key, leaves)}Known keys: {', '.join(leaves)}."
+    )
+
+
+def _by_last_part(key: str, leaves: list[str]) -> str:
+    """'Did you mean' for a key given without its section, as in `lr=…`."""
+    last = key.rsplit(".", 1)[-1]
+    ends = {leaf.rsplit(".", 1)[-1]: leaf for leaf in leaves}
+    near = difflib.get_close_matches(last, list(ends), n=1, cutoff=0.8)
+    return f"Did you mean {ends[near[0]]!r}? " if near else ""
+
+
+def _explain(problem: Any) -> str:
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return _unknown_key(key) or f"{key}: no such key."
+    given = problem.get("input")
+    shown = f", got {given!r}" if key and not isinstance(given, Mapping) else ""
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{key}: {message}{shown}." if key else f"{message}."

@@ -1,0 +1,133 @@
+"""Frozen values that travel between stages: intervals, records of steps and epochs, answers, findings, results.
+
+Everything here is numbers and text (numpy at most, never torch) and writes itself as JSON with `to_json`.
+Fractions are 0–1. A score is higher when better, a loss lower.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+Answer = Literal["yes", "no", "cannot-tell"]
+Part = Literal["train", "val", "test"]
+Progress = Callable[[str, int, int], None]  # called with (what is being done, how many are done, how many in all)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """A number with its doubt: the 95 % interval [low, high] around `value`."""
+
+    value: float
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not (math.isnan(self.value) or self.low <= self.value <= self.high):
+            raise ValueError(f"Interval: {self.value} does not lie between {self.low} and {self.high}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepRecord:
+    """One optimizer step. `loss` is the mean over the batch, as the device left it: `float(loss)` waits for the device.
+
+    score_sum: the task's summed per-image score of the batch in train mode, likewise unread; images: how many images.
+    """
+
+    step: int
+    loss: Any
+    score_sum: Any
+    images: int
+    lr: float
+    progress: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """One evaluation in numbers. per_image: float64 [N], each image's part of the score (1 for right, 0 for wrong)."""
+
+    score: float
+    loss: float
+    per_image: np.ndarray = field(repr=False)
+    per_class: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """Per-image predictions of one evaluation. rows: int64 [N], rows of the sample table; every column's first axis is N."""
+
+    rows: np.ndarray
+    columns: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Means:
+    """Loss and score of one set of images, each a mean over images."""
+
+    loss: float
+    score: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochRecord:
+    """One epoch. `train_running` is the mean during the epoch in train mode (train error A of statistics);
+    `train` and `val` are in eval mode on the clean transform."""
+
+    epoch: int
+    step: int
+    train_running: Means
+    train: Means
+    val: Means
+    lr: float
+    seconds: float
+    images_per_second: float
+    step_seconds: float
+    memory_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainErrors:
+    """The four train errors (1 − score) and the unseen one, all at one checkpoint.
+
+    running: A, mean during the epoch in train mode. train_mode: B, at the checkpoint in train mode. augmented: C, eval
+    mode with augmentation. clean: D, eval mode on the clean transform. val: the same as D on unseen images.
+    """
+
+    running: float
+    train_mode: float
+    augmented: float
+    clean: float
+    val: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """A judgement with its evidence: does `rule` hold, what the figures are, and what to do about it."""
+
+    rule: str
+    verdict: Answer
+    evidence: str
+    advice: str
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+
+def to_json(value: Any) -> Any:
+    """`value` as what JSON knows: dataclasses become objects, arrays lists, numbers that are not finite null."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_json(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return to_json(value.tolist())
+    if isinstance(value, np.generic):
+        return to_json(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
