@@ -1,1 +1,73 @@
+"""trainwright: the training phase of a machine-learning project as one tool.
+
+`import trainwright as tw` gives the names below; each is imported when it is first used, so the import itself is quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+_HOMES = {
+    "Dataset": "trainwright.data.dataset",
+    "FitSettings": "trainwright.training.loop",
+    "Recipe": "trainwright.recipe",
+    "Run": "trainwright.workflows.run",
+    "RunOptions": "trainwright.workflows.run",
+    "TrainwrightError": "trainwright.errors",
+    "evaluate": "trainwright.training.evaluate",
+    "fit": "trainwright.training.loop",
+    "list_runs": "trainwright.workflows.library",
+    "load_recipe": "trainwright.recipe",
+    "open_dataset": "trainwright.data.dataset",
+    "open_run": "trainwright.workflows.library",
+    "predict": "trainwright.workflows.predict",
+    "resume": "trainwright.workflows.run",
+    "sync": "trainwright.workflows.library",
+    "train": "trainwright.workflows.run",
+}
+
+__all__ = [
+    "Dataset",
+    "FitSettings",
+    "Recipe",
+    "Run",
+    "RunOptions",
+    "TrainwrightError",
+    "evaluate",
+    "fit",
+    "list_runs",
+    "load_recipe",
+    "open_dataset",
+    "open_run",
+    "predict",
+    "recipes",
+    "resume",
+    "sync",
+    "train",
+]
+
+if TYPE_CHECKING:
+    from trainwright import recipes
+    from trainwright.data.dataset import Dataset, open_dataset
+    from trainwright.errors import TrainwrightError
+    from trainwright.recipe import Recipe, load_recipe
+    from trainwright.training.evaluate import evaluate
+    from trainwright.training.loop import FitSettings, fit
+    from trainwright.workflows.library import list_runs, open_run, sync
+    from trainwright.workflows.predict import predict
+    from trainwright.workflows.run import Run, RunOptions, resume, train
+
+
+def __getattr__(name: str) -> Any:
+    if name == "recipes":
+        return importlib.import_module("trainwright.recipes")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'trainwright' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -7,16 +7,17 @@ tests find it. A package of your own registers through the entry-point group `tr
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import pkgutil
+import re
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from trainwright.errors import unknown_name
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import torch
 
     from trainwright.recipe import LossSpec, OptimizerSpec, ScheduleSpec
@@ -81,8 +82,8 @@ class Mirror(Protocol):
 class Registry(Generic[T]):
     """Names to things of one kind. The modules of `room` register theirs when a name is first looked up."""
 
-    def __init__(self, *, what: str, where: str, room: str) -> None:
-        self._what, self._where, self._room = what, where, room
+    def __init__(self, *, name: str, what: str, where: str, room: str) -> None:
+        self._name, self._what, self._where, self._room = name, what, where, room
         self._known: dict[str, T] = {}
         self._loaded = False
 
@@ -104,6 +105,15 @@ class Registry(Generic[T]):
             raise unknown_name(name, known, where=self._where, what=self._what)
         return known[name]
 
+    def check(self, name: str) -> None:
+        """Raise UnknownNameError for an unknown name without importing the room, and with it torch, where that can be told.
+
+        The room's files are searched for what they register; with packages of others installed, only `get` can tell.
+        """
+        written = self._written_names()
+        if name not in written and not entry_points(group="trainwright.plugins"):
+            raise unknown_name(name, written, where=self._where, what=self._what)
+
     def names(self) -> list[str]:
         return sorted(self.all())
 
@@ -111,14 +121,27 @@ class Registry(Generic[T]):
         self._load()
         return self._known
 
+    def _written_names(self) -> set[str]:
+        room = importlib.util.find_spec(self._room)
+        files = [
+            file for folder in (room and room.submodule_search_locations) or [] for file in Path(folder).glob("*.py")
+        ]
+        sources = [file.read_text(encoding="utf-8") for file in files]
+        pattern = re.compile(rf"^@{self._name}\.register\(\"([^\"]+)\"\)", re.MULTILINE)
+        return {name for source in sources for name in pattern.findall(source)}
+
     def _load(self) -> None:
         if self._loaded:
             return
-        self._loaded = True
-        for module in _modules(self._room):
-            importlib.import_module(module)
-        for entry in entry_points(group="trainwright.plugins"):
-            entry.load()
+        self._loaded = True  # from the start: a module of the room may look up a name while it loads
+        try:
+            for module in _modules(self._room):
+                importlib.import_module(module)
+            for entry in entry_points(group="trainwright.plugins"):
+                entry.load()
+        except BaseException:
+            self._loaded = False  # or the next look-up would answer from half a room
+            raise
 
 
 def _modules(room: str) -> Iterable[str]:
@@ -126,7 +149,11 @@ def _modules(room: str) -> Iterable[str]:
     return [f"{room}.{info.name}" for info in pkgutil.iter_modules(package.__path__)]
 
 
-optimizers: Registry[BuildOptimizer] = Registry(what="optimizer", where="optimizer.name", room="trainwright.optim")
-schedules: Registry[BuildSchedule] = Registry(what="schedule", where="schedule.name", room="trainwright.optim")
-losses: Registry[BuildLoss] = Registry(what="loss", where="loss.name", room="trainwright.optim")
-tasks: Registry[Callable[..., Task]] = Registry(what="task", where="task", room="trainwright.tasks")
+optimizers: Registry[BuildOptimizer] = Registry(
+    name="optimizers", what="optimizer", where="optimizer.name", room="trainwright.optim"
+)
+schedules: Registry[BuildSchedule] = Registry(
+    name="schedules", what="schedule", where="schedule.name", room="trainwright.optim"
+)
+losses: Registry[BuildLoss] = Registry(name="losses", what="loss", where="loss.name", room="trainwright.optim")
+tasks: Registry[Callable[..., Task]] = Registry(name="tasks", what="task", where="task", room="trainwright.tasks")

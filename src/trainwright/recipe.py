@@ -200,18 +200,23 @@ def load_yaml(path: Path) -> Any:
     from ruamel.yaml.error import YAMLError
 
     try:
-        if path.stat().st_size > MAX_YAML_BYTES:
-            raise RecipeError(
-                f"larger than {MAX_YAML_BYTES:,} bytes.", where=str(path), cure="A recipe is a page of text."
-            )
-        return _yaml().load(path.read_text(encoding="utf-8"))
+        size = path.stat().st_size
+        text = path.read_text(encoding="utf-8") if size <= MAX_YAML_BYTES else ""
     except OSError as error:
         raise RecipeError(f"cannot be read ({error.strerror}).", where=str(path), cure="Check the path.") from None
-    except (YAMLError, UnicodeDecodeError) as error:
-        problem = " ".join(str(error).split())[:300]
-        raise RecipeError(
-            f"not YAML: {problem}", where=str(path), cure="See 'trainwright recipes show' for one that is."
-        ) from None
+    except UnicodeDecodeError as error:
+        raise _not_yaml(error, path) from None
+    if size > MAX_YAML_BYTES:
+        raise RecipeError(f"larger than {MAX_YAML_BYTES:,} bytes.", where=str(path), cure="A recipe is a page of text.")
+    try:
+        return _yaml().load(text)
+    except (YAMLError, ValueError, RecursionError) as error:  # ValueError: a date such as 2026-02-30
+        raise _not_yaml(error, path) from None
+
+
+def _not_yaml(error: Exception, path: Path) -> RecipeError:
+    problem = " ".join(str(error).split())[:300]
+    return RecipeError(f"not YAML: {problem}.", where=str(path), cure="See 'trainwright recipes show' for one that is.")
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, Any]:
@@ -248,7 +253,7 @@ def _scalar(text: str) -> Any:
 def _yaml() -> Any:
     from ruamel.yaml import YAML
 
-    yaml = YAML(typ="safe", pure=True)
+    yaml: Any = YAML(typ="safe", pure=True)
     yaml.version = None
     yaml.default_flow_style = False
     yaml.sort_base_mapping_type_on_output = False
@@ -282,6 +287,15 @@ def _explain(problem: Any) -> str:
     if problem["type"] == "extra_forbidden":
         return _unknown_key(key) or f"{key}: no such key."
     given = problem.get("input")
-    shown = f", got {given!r}" if key and not isinstance(given, Mapping) else ""
+    shown = f", got {_brief(given)}" if key and not isinstance(given, Mapping) else ""
     message = problem["msg"].removeprefix("Value error, ")
     return f"{key}: {message}{shown}." if key else f"{message}."
+
+
+def _brief(given: Any) -> str:
+    """What was given, cut: YAML aliases can make a page of text into gigabytes when written out."""
+    import reprlib
+
+    brief = reprlib.Repr()
+    brief.maxlevel, brief.maxstring, brief.maxother = 2, 100, 100
+    return brief.repr(given)

@@ -36,7 +36,8 @@ class Interval:
 class StepRecord:
     """One optimizer step. `loss` is the mean over the batch, as the device left it: `float(loss)` waits for the device.
 
-    score_sum: the task's summed per-image score of the batch in train mode, likewise unread; images: how many images.
+    score_sum: the task's summed per-image score in train mode, likewise unread. images: how many. parts: how many pieces
+    the batch was worked through in.
     """
 
     step: int
@@ -45,6 +46,7 @@ class StepRecord:
     images: int
     lr: float
     progress: float
+    parts: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)

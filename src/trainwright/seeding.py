@@ -7,6 +7,7 @@ the same in any process, with any number of workers and after any resume. Nothin
 from __future__ import annotations
 
 import hashlib
+import operator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,5 +30,10 @@ def stream(seed: int, *name: str | int) -> np.random.Generator:
 
 def _digest(seed: int, name: tuple[str | int, ...]) -> bytes:
     """16 bytes. Each part is written with its type and length, so ("ab", "c") and ("a", "bc") differ."""
-    parts = [f"{type(part).__name__}{len(str(part))}:{part}" for part in (seed, *name)]
-    return hashlib.blake2b("|".join(parts).encode(), digest_size=16).digest()
+    return hashlib.blake2b("|".join(_written(part) for part in (seed, *name)).encode(), digest_size=16).digest()
+
+
+def _written(part: str | int) -> str:
+    """Every kind of integer the same way, so that a row number out of a numpy array names the stream that the int names."""
+    text = part if isinstance(part, str) else str(int(operator.index(part)))
+    return f"{'str' if isinstance(part, str) else 'int'}{len(text)}:{text}"

@@ -1,0 +1,57 @@
+"""The options that commands share, each declared once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Data = Annotated[
+    Path, typer.Argument(metavar="DATA", help="Folder of class folders, or a CSV file.", show_default=False)
+]
+RunName = Annotated[
+    str, typer.Argument(metavar="RUN", help="Id, unique beginning of one, folder, or 'last'.", show_default=False)
+]
+Target = Annotated[str | None, typer.Option(metavar="NAME", help="Label column of a CSV file.")]
+TaskName = Annotated[str | None, typer.Option("--task", metavar="NAME", help="Overrules what the layout says.")]
+RecipeName = Annotated[
+    str | None, typer.Option("--recipe", metavar="NAME|FILE", help="A published recipe or a YAML file.")
+]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the recipe; repeatable.")
+]
+Epochs = Annotated[int | None, typer.Option(metavar="N", min=1, help="Short for --set epochs=N.")]
+Seed = Annotated[int | None, typer.Option(metavar="N", min=0, help="Short for --set seed=N.")]
+Runs = Annotated[Path, typer.Option("--runs", metavar="DIR", envvar="TRAINWRIGHT_RUNS", help="Folder of run folders.")]
+Device = Annotated[str, typer.Option(metavar="NAME", envvar="TRAINWRIGHT_DEVICE", help="auto, cpu, cuda or cuda:N.")]
+Workers = Annotated[
+    int,
+    typer.Option(
+        metavar="N", min=0, max=64, envvar="TRAINWRIGHT_WORKERS", help="Loader threads; the result is the same."
+    ),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", min=1, envvar="TRAINWRIGHT_THREADS", help="CPU threads of torch; other numbers, other bits."
+    ),
+]
+Mirrors = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAMES", envvar="TRAINWRIGHT_MIRRORS", help="mlflow,tensorboard or none. [default: those installed]"
+    ),
+]
+CheckpointSeconds = Annotated[
+    float,
+    typer.Option(
+        metavar="S", min=0, envvar="TRAINWRIGHT_CHECKPOINT_SECONDS", help="The most work that a kill costs, in seconds."
+    ),
+]
+Offline = Annotated[bool, typer.Option("--offline", envvar="TRAINWRIGHT_OFFLINE", help="Fetch nothing.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Check everything and show the filled-in recipe; train nothing.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]

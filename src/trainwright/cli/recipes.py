@@ -1,0 +1,69 @@
+"""`trainwright recipes`: published recipes, and how a command's options become a recipe."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trainwright.cli import options
+
+if TYPE_CHECKING:
+    from trainwright.recipe import Recipe
+
+sub = typer.Typer(help="Published recipes, each value with its source.", no_args_is_help=True, rich_markup_mode=None)
+
+
+def add_to(app: typer.Typer) -> None:
+    app.add_typer(sub, name="recipes")
+
+
+def recipe_from(name: str | None, changes: list[str] | None, *, epochs: int | None, seed: int | None) -> Recipe:
+    """The recipe that --recipe, --set, --epochs and --seed describe. Raises RecipeError or UnknownNameError."""
+    from trainwright.recipe import Recipe, load_recipe, parse_assignments
+    from trainwright.recipes import published
+    from trainwright.workflows.early import check_names
+
+    wanted = parse_assignments(changes or [])
+    wanted |= {key: value for key, value in (("epochs", epochs), ("seed", seed)) if value is not None}
+    check_names(Recipe().changed(wanted))  # a slip of the keyboard is answered before any YAML is read
+    if name is not None and Path(name).suffix in (".yaml", ".yml"):
+        recipe = load_recipe(Path(name))
+    else:
+        recipe = published.get(name or published.DEFAULT)
+    return recipe.changed(wanted) if wanted else recipe
+
+
+@sub.command("list", epilog="Example:\n\n  trainwright recipes list")
+def list_recipes(as_json: options.Json = False) -> None:
+    """List the published recipes."""
+    from trainwright.recipes import published
+
+    found = [{"name": name, "title": published.get(name).title} for name in published.names()]
+    if as_json:
+        print(json.dumps({"schema": "trainwright.recipes/1", "recipes": found}))
+        return
+    for recipe in found:
+        default = "  (default)" if recipe["name"] == published.DEFAULT else ""
+        print(f"{recipe['name']:<20} {recipe['title']}{default}")
+
+
+@sub.command("show", epilog="Example:\n\n  trainwright recipes show story > mine.yaml")
+def show_recipe(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A published recipe.", show_default=False)],
+    as_json: options.Json = False,
+) -> None:
+    """Print a recipe as YAML, each value with its source; the output can be given to --recipe."""
+    from trainwright.recipes import published
+
+    recipe, sources = published.get(name), published.sources(name)
+    if as_json:
+        content = {"name": name, "recipe": recipe.model_dump(mode="json"), "sources": sources}
+        print(json.dumps({"schema": "trainwright.recipe/1", **content}))
+        return
+    print(recipe.to_yaml(), end="")
+    print("\n# Where the values come from")
+    for key, source in sources.items():
+        print(f"# {key}: {source}")

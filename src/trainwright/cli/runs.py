@@ -1,0 +1,198 @@
+"""`trainwright runs`, `predict`, `sync`, `ui`: what can be done with runs that exist."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from trainwright.cli import options
+
+sub = typer.Typer(help="What has been tried.", no_args_is_help=True, rich_markup_mode=None)
+
+
+def add_to(app: typer.Typer) -> None:
+    app.add_typer(sub, name="runs")
+    app.command(
+        epilog="Examples:\n\n  trainwright predict last photo.jpg\n\n  trainwright predict last new/ --csv labels.csv"
+    )(predict)
+    app.command(epilog="Example:\n\n  trainwright sync last")(sync)
+    app.command(epilog="Example:\n\n  trainwright ui")(ui)
+
+
+def close_dead_runs(runs: Path) -> None:
+    """Mark runs whose process has died as interrupted, in MLflow too: every command that looks at runs begins with it."""
+    from trainwright.tracking.runs import sweep
+
+    dead = sweep(runs)
+    if dead:
+        from trainwright.tracking.sync import close_interrupted
+
+        close_interrupted(runs, dead)
+
+
+@sub.command("list", epilog="Example:\n\n  trainwright runs list")
+def list_runs(runs: options.Runs = Path("runs"), as_json: options.Json = False) -> None:
+    """List all runs, the oldest first."""
+    from trainwright.cli.show import show_runs
+    from trainwright.tracking import runs as tracked
+
+    close_dead_runs(runs)
+    found = tracked.list_runs(runs)
+    if as_json:
+        print(json.dumps({"schema": "trainwright.runs/1", "runs": [dataclasses.asdict(run) for run in found]}))
+    else:
+        print(show_runs(found))
+
+
+@sub.command("show", epilog="Example:\n\n  trainwright runs show last")
+def show_one(run: options.RunName, runs: options.Runs = Path("runs"), as_json: options.Json = False) -> None:
+    """Show what came out of RUN, or how far it is."""
+    from trainwright.cli.show import show_run
+    from trainwright.tracking.runs import find_run
+
+    close_dead_runs(runs)
+    folder = find_run(runs, run)
+    result = folder.result()
+    if as_json:
+        state: dict[str, Any] = {"schema": "trainwright.run/1", "run": folder.run_id, "folder": str(folder.path)}
+        print(json.dumps(result or {**state, "status": folder.status()}))
+        return
+    if result is not None:
+        print(show_run(result))
+        return
+    status, epochs = folder.status(), sum(1 for _ in folder.records("epoch"))
+    print(f"run        {folder.run_id}\nstate      {status['state']} {status['message']}\nepochs     {epochs}")
+    print(f"folder     {folder.path}\n\ngo on with: trainwright resume {folder.run_id}")
+
+
+@sub.command("compare", epilog="Example:\n\n  trainwright runs compare 20261122-0117 last")
+def compare(
+    first: options.RunName, second: options.RunName, runs: options.Runs = Path("runs"), as_json: options.Json = False
+) -> None:
+    """Show the difference of two runs' recipes beside that of their results, and whether it is beyond chance."""
+    from trainwright.cli.show import show_comparison
+    from trainwright.tracking.runs import find_run
+    from trainwright.workflows.compare import compare_runs
+
+    close_dead_runs(runs)
+    content = compare_runs(find_run(runs, first), find_run(runs, second))
+    print(json.dumps(content) if as_json else show_comparison(content))
+
+
+@sub.command("best", epilog="Example:\n\n  trainwright runs best")
+def best(
+    runs: options.Runs = Path("runs"),
+    data: Annotated[
+        str | None, typer.Option("--data", metavar="NAME", help="Only runs on the dataset of this name.")
+    ] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Show the finished run with the best unseen score of each dataset."""
+    from trainwright.cli.show import show_runs
+    from trainwright.tracking import runs as tracked
+
+    close_dead_runs(runs)
+    finished = [run for run in tracked.list_runs(runs) if run.state == "finished" and run.val_score is not None]
+    winners: dict[str, tracked.RunSummary] = {}
+    for run in finished:
+        if data in (None, run.dataset) and (run.val_score or 0.0) > (_score(winners.get(run.dataset))):
+            winners[run.dataset] = run
+    found = list(winners.values())
+    if as_json:
+        print(json.dumps({"schema": "trainwright.runs/1", "runs": [dataclasses.asdict(run) for run in found]}))
+    else:
+        print(show_runs(found))
+
+
+def predict(
+    run: options.RunName,
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE|FOLDER…", help="Image files and folders of them.")],
+    runs: options.Runs = Path("runs"),
+    device: options.Device = "auto",
+    csv_file: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write them to a CSV file.")] = None,
+    as_json: options.Json = False,
+) -> int:
+    """Say what the model of RUN sees in images: labels and probabilities."""
+    from trainwright.tracking.runs import find_run
+
+    folder = find_run(runs, run)
+    from trainwright.workflows.predict import predict as predict_images
+
+    predictions = predict_images(folder, images, device=device)
+    if csv_file is not None:
+        _write_csv(csv_file, predictions)
+    if as_json:
+        print(json.dumps({"schema": "trainwright.predictions/1", "run": folder.run_id, "predictions": predictions}))
+    elif csv_file is None:
+        for item in predictions:
+            said = item.get("error") or f"{item['label']}  {item['probability']:.3f}"
+            print(f"{item['image']}  {said}")
+    bad = [item for item in predictions if "error" in item]
+    if bad:
+        typer.echo(f"{len(bad)} of {len(predictions)} files could not be read", err=True)
+    return 3 if len(bad) == len(predictions) else 0
+
+
+def sync(
+    run: options.RunName,
+    runs: options.Runs = Path("runs"),
+    mirrors: options.Mirrors = None,
+    as_json: options.Json = False,
+) -> None:
+    """Bring MLflow and TensorBoard up to date with the folder of RUN."""
+    from trainwright.tracking.mirrors import installed
+    from trainwright.tracking.runs import find_run
+    from trainwright.tracking.sync import MIRRORS
+    from trainwright.tracking.sync import sync as bring_up_to_date
+
+    close_dead_runs(runs)
+    folder = find_run(runs, run)
+    asked = tuple(name for name in MIRRORS if installed(name)) if mirrors is None else tuple(mirrors.split(","))
+    added = bring_up_to_date(folder.path, asked)
+    if as_json:
+        print(json.dumps({"schema": "trainwright.sync/1", "run": folder.run_id, "added": added}))
+        return
+    for name, count in added.items():
+        print(f"{name:<12} {count:,} rows added" if count else f"{name:<12} up to date")
+
+
+def ui(
+    runs: options.Runs = Path("runs"),
+    port: Annotated[int, typer.Option(metavar="N", min=1, max=65535, help="Port on 127.0.0.1.")] = 5000,
+) -> int:
+    """Serve MLflow's page on this store at 127.0.0.1, until Ctrl-C."""
+    from trainwright.tracking.mlflow import ui_command
+
+    close_dead_runs(runs)
+    command, environment = ui_command(runs, port)
+    typer.echo(f"http://127.0.0.1:{port} (some seconds to start; Ctrl-C ends it)", err=True)
+    process = subprocess.Popen(command, env={**os.environ, **environment}, stdout=sys.stderr)
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        process.terminate()
+        process.wait()
+        return 130
+
+
+def _write_csv(path: Path, predictions: list[dict[str, Any]]) -> None:
+    classes = sorted({name for item in predictions for name in item.get("probabilities", {})})
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["image", "label", "probability", *classes, "error"])
+        for item in predictions:
+            by_class = item.get("probabilities", {})
+            row = [item["image"], item.get("label", ""), item.get("probability", "")]
+            writer.writerow([*row, *(by_class.get(name, "") for name in classes), item.get("error", "")])
+
+
+def _score(run: Any) -> float:
+    return -1.0 if run is None else float(run.val_score or 0.0)

@@ -1,0 +1,211 @@
+"""`trainwright train`, `resume`, `demo`: one run, from the command line."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from trainwright.cli import options
+from trainwright.cli.recipes import recipe_from
+
+if TYPE_CHECKING:
+    from trainwright.recipe import Recipe
+    from trainwright.workflows.run import Run, RunOptions
+
+CHECKPOINT_SECONDS = 60.0
+DEMO_CHANGES = {"augment.flip": 0.0, "epochs": 8, "optimizer.lr": 0.003, "loss.label_smoothing": 0.0}
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command(
+        epilog="Examples:\n\n  trainwright train photos/\n\n  trainwright train photos/ --recipe story --json\n\n"
+        "  trainwright train labels.csv --target species --set network.name=resnet18 --set optimizer.lr=3e-4"
+    )(train)
+    app.command(epilog="Examples:\n\n  trainwright resume last\n\n  trainwright resume 20261122-0117 --workers 4")(
+        resume
+    )
+    app.command(epilog="Example:\n\n  trainwright demo")(demo)
+
+
+def train(
+    data: options.Data,
+    recipe: options.RecipeName = None,
+    changes: options.Set = None,
+    target: options.Target = None,
+    task: options.TaskName = None,
+    epochs: options.Epochs = None,
+    seed: options.Seed = None,
+    runs: options.Runs = Path("runs"),
+    device: options.Device = "auto",
+    workers: options.Workers = 2,
+    threads: options.Threads = None,
+    mirrors: options.Mirrors = None,
+    checkpoint_seconds: options.CheckpointSeconds = CHECKPOINT_SECONDS,
+    offline: options.Offline = False,
+    dry_run: options.DryRun = False,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+) -> int:
+    """One run on DATA: train, evaluate, judge, record."""
+    wanted = recipe_from(recipe, changes, epochs=epochs, seed=seed)
+    if task is not None:
+        wanted = wanted.changed({"task": task})
+    _check_early(wanted, data, offline=offline)
+    from trainwright.cli.runs import close_dead_runs
+    from trainwright.workflows import run as workflow
+
+    close_dead_runs(runs)
+    chosen = workflow.RunOptions(
+        runs=runs,
+        device=device,
+        workers=workers,
+        threads=threads,
+        offline=offline,
+        mirrors=_mirrors(mirrors),
+        checkpoint_seconds=checkpoint_seconds,
+        reporter=_reporter(quiet),
+    )
+    if dry_run:
+        return _dry_run(data, wanted, target, chosen, as_json)
+    return _carry_out(
+        lambda stop: workflow.train(data, wanted, target=target, options=chosen, stop_asked=stop), as_json
+    )
+
+
+def resume(
+    run: options.RunName,
+    runs: options.Runs = Path("runs"),
+    device: options.Device = "auto",
+    workers: options.Workers = 2,
+    threads: options.Threads = None,
+    mirrors: options.Mirrors = None,
+    checkpoint_seconds: options.CheckpointSeconds = CHECKPOINT_SECONDS,
+    offline: options.Offline = False,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+) -> int:
+    """Go on with RUN where it stopped; it ends in the very same weights as if it never had."""
+    from trainwright.cli.runs import close_dead_runs
+    from trainwright.workflows import run as workflow
+
+    close_dead_runs(runs)
+    chosen = workflow.RunOptions(
+        runs=runs,
+        device=device,
+        workers=workers,
+        threads=threads,
+        offline=offline,
+        mirrors=_mirrors(mirrors),
+        checkpoint_seconds=checkpoint_seconds,
+        reporter=_reporter(quiet),
+    )
+    return _carry_out(lambda stop: workflow.resume(run, options=chosen, stop_asked=stop), as_json)
+
+
+def demo(
+    runs: options.Runs = Path("runs"),
+    mirrors: options.Mirrors = None,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+) -> int:
+    """The whole way on handwritten digits, without a network: inspect, train, judge, record."""
+    import platformdirs
+
+    from trainwright.cli.runs import close_dead_runs
+    from trainwright.data.digits import write_digits
+    from trainwright.recipes import published
+    from trainwright.workflows import run as workflow
+
+    close_dead_runs(runs)
+    folder = write_digits(platformdirs.user_cache_path("trainwright") / "digits")
+    reporter = _reporter(quiet)
+    reporter.note(f"1,797 handwritten digits as PNG files: {folder}")
+    recipe = published.get(published.DEFAULT).changed(DEMO_CHANGES)
+    chosen = workflow.RunOptions(runs=runs, mirrors=_mirrors(mirrors), reporter=reporter)
+    code = _carry_out(lambda stop: workflow.train(folder, recipe, options=chosen, stop_asked=stop), as_json)
+    if not as_json and code == 0:
+        print("\nnext: trainwright runs show last    trainwright ui    trainwright train YOUR_FOLDER")
+    return code
+
+
+def _check_early(recipe: Recipe, data: Path, *, offline: bool) -> None:
+    """What can be refused before torch is imported."""
+    from trainwright.errors import DataError
+    from trainwright.workflows.early import check_early
+
+    check_early(recipe, offline=offline)
+    if not data.exists():
+        raise DataError("no such file or folder.", where=str(data), cure="Check the path.")
+
+
+def _mirrors(given: str | None) -> tuple[str, ...] | None:
+    from trainwright.workflows.run import parse_mirrors
+
+    return None if given is None else parse_mirrors(given)
+
+
+def _reporter(quiet: bool) -> Any:
+    from trainwright.cli.reporters import choose_reporter
+
+    return choose_reporter(quiet=quiet)
+
+
+def _dry_run(data: Path, recipe: Recipe, target: str | None, chosen: RunOptions, as_json: bool) -> int:
+    from trainwright.data.dataset import open_dataset
+    from trainwright.training.device import choose_device
+    from trainwright.workflows.prepare import prepare
+
+    dataset = open_dataset(data, target=target, task=recipe.task, progress=chosen.reporter.progress)
+    device = choose_device(chosen.device)
+    prepared = prepare(dataset, recipe, device=device, workers=chosen.workers, reporter=chosen.reporter)
+    counts = {part: len(getattr(prepared.split, part)) for part in ("train", "val", "test")}
+    if as_json:
+        content = {"images": counts, "device": str(prepared.device), "recipe": prepared.recipe.model_dump(mode="json")}
+        print(json.dumps({"schema": "trainwright.plan/1", **content}))
+        return 0
+    print(prepared.recipe.to_yaml(), end="")
+    print(
+        f"# train {counts['train']:,}, val {counts['val']:,}, test {counts['test']:,} images; device {prepared.device}"
+    )
+    return 0
+
+
+def _carry_out(work: Callable[[Callable[[], bool]], Run], as_json: bool) -> int:
+    """Do the work under signal handlers, print what came of it, return the exit code."""
+    from trainwright.cli.show import show_run
+
+    with _stoppable() as signals:
+        run = work(lambda: bool(signals))
+    if run.finished:
+        print(json.dumps(run.result) if as_json else show_run(run.result))
+        return 0
+    typer.echo(f"stopped; its state is saved. Go on with: trainwright resume {run.id}", err=True)
+    return 128 + signals[0] if signals else 1
+
+
+@contextmanager
+def _stoppable() -> Iterator[list[int]]:
+    """SIGINT and SIGTERM ask the run to save and stop; a second one interrupts it. Yields the signals that came."""
+    came: list[int] = []
+
+    def handle(number: int, frame: object) -> None:
+        if came:
+            raise KeyboardInterrupt
+        came.append(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield came  # signal handlers can only be set from the main thread
+        return
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,36 @@
+"""Figures as they stand in the text of findings: errors in percent, differences in points."""
+
+from __future__ import annotations
+
+from trainwright.records import Interval
+
+
+def percent(fraction: float) -> str:
+    return f"{_rounded(100 * fraction)} %"
+
+
+def percent_within(interval: Interval) -> str:
+    """'25.1 % (22.6 to 27.8)'."""
+    return f"{percent(interval.value)} ({_rounded(100 * interval.low)} to {_rounded(100 * interval.high)})"
+
+
+def points(fraction: float) -> str:
+    return f"{_rounded(100 * fraction)} points"
+
+
+def points_within(interval: Interval) -> str:
+    """'22.8 points (20.4 to 25.3)'."""
+    return f"{points(interval.value)} ({_rounded(100 * interval.low)} to {_rounded(100 * interval.high)})"
+
+
+def amount_within(interval: Interval) -> str:
+    """'-0.051 (-0.080 to -0.022)', for losses."""
+    return f"{interval.value:.3f} ({interval.low:.3f} to {interval.high:.3f})"
+
+
+def images(count: int) -> str:
+    return f"{count:,} image{'' if count == 1 else 's'}"
+
+
+def _rounded(value: float) -> str:
+    return f"{round(value, 1) + 0.0:.1f}"  # + 0.0: no "-0.0"

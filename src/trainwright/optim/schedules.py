@@ -1,0 +1,40 @@
+"""Schedules: the learning rate as a stateless function of progress, 0 at the first step and 1 after the last."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from trainwright.plugins import schedules
+from trainwright.recipe import ScheduleSpec
+
+Schedule = Callable[[float], float]
+
+
+def build_schedule(spec: ScheduleSpec) -> Schedule:
+    """progress → factor of the peak lr: the named schedule, behind a linear warm-up where the recipe asks for one.
+
+    The named schedule runs over what the warm-up leaves (Goyal et al., arXiv:1706.02677 §2.2). Raises UnknownNameError.
+    """
+    after = schedules.get(spec.name)(spec)
+    if spec.warmup == 0:
+        return after
+
+    def warmed_up(progress: float) -> float:
+        if progress < spec.warmup:
+            return progress / spec.warmup
+        return after((progress - spec.warmup) / (1 - spec.warmup))
+
+    return warmed_up
+
+
+@schedules.register("constant")
+def constant(spec: ScheduleSpec) -> Schedule:
+    """The peak lr throughout."""
+    return lambda progress: 1.0
+
+
+@schedules.register("cosine")
+def cosine(spec: ScheduleSpec) -> Schedule:
+    """Half a cosine from the peak lr to `final` of it (Loshchilov and Hutter, arXiv:1608.03983 §3, without restarts)."""
+    return lambda progress: spec.final + (1 - spec.final) * (1 + math.cos(math.pi * min(progress, 1.0))) / 2

@@ -1,0 +1,36 @@
+"""Published recipes, each value with its source: the YAML files beside this one."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from trainwright.errors import unknown_name
+from trainwright.recipe import Recipe, load_yaml, parse_recipe
+
+DEFAULT = "scratch-default"
+FOLDER = Path(__file__).parent
+
+
+def names() -> list[str]:
+    """The names of all published recipes."""
+    return sorted(file.stem for file in FOLDER.glob("*.yaml"))
+
+
+def get(name: str) -> Recipe:
+    """The published recipe of that name. Raises UnknownNameError with the nearest name."""
+    return parse_recipe(_content(name)["recipe"], where=f"recipe {name}")
+
+
+def sources(name: str) -> dict[str, str]:
+    """Where each value of that recipe comes from, by dotted key."""
+    return dict(_content(name)["sources"])
+
+
+@cache
+def _content(name: str) -> dict[str, Any]:
+    if name not in names():
+        raise unknown_name(name, names(), where="--recipe", what="recipe")
+    content: dict[str, Any] = load_yaml(FOLDER / f"{name}.yaml")
+    return content

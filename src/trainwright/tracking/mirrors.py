@@ -1,0 +1,134 @@
+"""The registry of mirrors, and what every mirror shows of a run: scalars, parameters, tags."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainwright.errors import MissingPackageError
+from trainwright.plugins import Mirror, Registry
+from trainwright.tracking.run_folder import RECIPE, RunFolder
+
+mirrors: Registry[Callable[[], Mirror]] = Registry(
+    name="mirrors", what="mirror", where="mirrors", room="trainwright.tracking"
+)
+
+NOT_SCALARS = frozenset({"kind", "time", "epoch", "step"})
+RENAMED = {"seconds": "epoch_seconds"}  # `seconds` is the whole run's
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scalar:
+    """A number of a run. step: the epoch, for all but `train_step/…`. time: epoch seconds when it was recorded."""
+
+    name: str
+    step: int
+    value: float
+    time: float
+
+
+def installed(package: str) -> bool:
+    """Whether a package can be imported, without importing it."""
+    try:
+        return importlib.util.find_spec(package) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def need(package: str) -> None:
+    """Raises MissingPackageError where the optional package of a mirror is not installed."""
+    if not installed(package):
+        raise MissingPackageError(
+            f"the package {package!r} is not installed.", cure=f"Install it: pip install 'trainwright[{package}]'."
+        )
+
+
+def epoch_scalars(record: Mapping[str, Any]) -> list[Scalar]:
+    """An epoch record's finite numbers: train/loss, val/score, train_running/loss, lr, images_per_second, …"""
+    return [
+        Scalar(name=RENAMED.get(name, name), step=record["epoch"], value=value, time=record["time"])
+        for name, value in _numbers(record)
+        if name not in NOT_SCALARS
+    ]
+
+
+def closing_scalars(run: RunFolder) -> list[Scalar]:
+    """What a finished run came to, at its last epoch: gap, gap_low, gap_high, seconds, best_score; else nothing."""
+    result = run.result()
+    epochs = list(run.records("epoch")) if result else []
+    if not result or not epochs:
+        return []
+    gap = result.get("gap") or {}
+    scores = [epoch["val"]["score"] for epoch in epochs if (epoch.get("val") or {}).get("score") is not None]
+    values = {
+        "gap": gap.get("value"),
+        "gap_low": gap.get("low"),
+        "gap_high": gap.get("high"),
+        "seconds": result.get("seconds"),
+        "best_score": max(scores, default=None),
+    }
+    last = epochs[-1]
+    return [
+        Scalar(name=name, step=last["epoch"], value=value, time=last["time"])
+        for name, value in values.items()
+        if value is not None
+    ]
+
+
+def parameters(run: RunFolder) -> dict[str, Any]:
+    """The recipe as dotted keys and plain values; lists as JSON text, null as None."""
+    from trainwright.recipe import load_yaml  # pydantic: only here
+
+    return dict(_leaves(load_yaml(run.path / RECIPE)))
+
+
+def tags(run: RunFolder) -> dict[str, str]:
+    """What a run is searched by besides its parameters."""
+    dataset = run.manifest.get("dataset")
+    values = {
+        "verdict": (run.result() or {}).get("verdict"),
+        "code_version": run.manifest.get("code"),
+        "dataset_fingerprint": dataset.get("fingerprint") if isinstance(dataset, Mapping) else None,
+        "source": _command(run.manifest.get("command")),
+    }
+    return {name: _text(value) for name, value in values.items() if value is not None}
+
+
+def figure_tag(record: Mapping[str, Any]) -> tuple[str, int]:
+    """A figure record's tag and step: ('figures/confusion-val', 4) for confusion-val-epoch-0004.png.
+
+    Without an epoch in the name it is the record's, else 0.
+    """
+    whole = Path(record["name"]).stem
+    stem, _, number = whole.rpartition("-epoch-")
+    if stem and number.isdecimal():
+        return f"figures/{stem}", int(number)
+    return f"figures/{whole}", int(record.get("epoch") or 0)
+
+
+def _numbers(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _numbers(value, f"{prefix}{key}/")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield f"{prefix}{key}", float(value)
+
+
+def _leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items() if isinstance(tree, Mapping) else ():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", json.dumps(value) if isinstance(value, list) else value
+
+
+def _command(command: Any) -> str | None:
+    return " ".join(str(word) for word in command) if isinstance(command, list | tuple) else command
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

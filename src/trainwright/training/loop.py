@@ -1,0 +1,170 @@
+"""The training loop: a generator that takes one optimizer step and yields what happened.
+
+Whoever iterates logs, evaluates, saves or stops; there are no callbacks. Step s draws its randomness from (seed, s) and
+nothing else, so a training that is stopped after any step and resumed from its saved state goes on bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from trainwright.batch import Batch
+from trainwright.errors import NonFiniteLossError, OutOfResourcesError
+from trainwright.plugins import Task
+from trainwright.records import StepRecord
+from trainwright.training.device import autocast
+from trainwright.training.ema import WeightAverage
+from trainwright.training.guard import non_finite_loss
+from trainwright.training.randomness import randomness_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitSettings:
+    """What a step does beyond forward, backward and update.
+
+    parts: how many pieces a batch is worked through in; the update is that of the whole batch. clip_norm: largest norm of
+    the gradient. autocast: type of mixed precision, None for none. scaler: for fp16. average: weights averaged after
+    every step. seed: of the random streams (dropout). name_rows: turns rows of the sample table into what a person
+    recognizes, for errors.
+    """
+
+    parts: int = 1
+    clip_norm: float | None = None
+    autocast: torch.dtype | None = None
+    scaler: torch.amp.GradScaler | None = None
+    average: WeightAverage | None = None
+    seed: int = 0
+    name_rows: Callable[[Any], list[str]] | None = None
+
+
+def fit(
+    model: nn.Module,
+    task: Task,
+    batches: Iterable[Batch],
+    optimizer: torch.optim.Optimizer,
+    schedule: Callable[[float], float],
+    *,
+    steps: int,
+    device: torch.device,
+    first_step: int = 0,
+    settings: FitSettings | None = None,
+) -> Iterator[StepRecord]:
+    """Train from `first_step` to `steps`, yielding after each step. To stop early, stop iterating.
+
+    batches: from the batch of `first_step` on. schedule: progress (0–1) → factor of each parameter group's `peak_lr` (its
+    lr at the first call). Raises NonFiniteLossError naming step, layer and images before the faulty loss reaches the
+    weights. Where memory runs out the batch is worked through in twice as many parts, with the same update; raises
+    OutOfResourcesError where one image is too many.
+    """
+    settings = settings or FitSettings()
+    for group in optimizer.param_groups:
+        group.setdefault("peak_lr", group["lr"])
+    buffers = _Buffers(model)
+    parts = settings.parts
+    for step, batch in zip(range(first_step, steps), batches, strict=False):
+        factor = schedule(step / steps)
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak_lr"] * factor
+        if not model.training:
+            model.train()  # the caller may have evaluated since the last yield
+        buffers.remember()
+        while True:
+            try:
+                loss, score_sum = _step(model, task, batch.to(device), optimizer, parts, step, settings)
+                break
+            except (RuntimeError, NonFiniteLossError) as error:
+                buffers.restore()
+                if not _out_of_memory(error):
+                    raise
+                parts = _more_parts(parts, len(batch), device)
+                optimizer.zero_grad(set_to_none=True)
+        yield StepRecord(
+            step=step,
+            loss=loss,
+            score_sum=score_sum,
+            images=len(batch),
+            lr=max(group["lr"] for group in optimizer.param_groups),
+            progress=(step + 1) / steps,
+            parts=parts,
+        )
+
+
+def _step(
+    model: nn.Module,
+    task: Task,
+    batch: Batch,
+    optimizer: torch.optim.Optimizer,
+    parts: int,
+    step: int,
+    settings: FitSettings,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(mean loss, summed score) of the batch, after one update of the weights."""
+    scaler = settings.scaler
+    losses, scores = [], []
+    with randomness_of(settings.seed, "step", step, device=batch.images_NCHW.device):
+        for part in batch.split(math.ceil(len(batch) / parts)):
+            with autocast(settings.autocast, part.images_NCHW.device):
+                outputs = model(part.images_NCHW)
+                loss_N, score_N = task.loss(outputs, part.target)
+            loss = loss_N.sum() / len(batch)
+            if not math.isfinite(loss.item()):
+                with autocast(settings.autocast, part.images_NCHW.device):
+                    raise non_finite_loss(model, part, loss_N, step=step, name_rows=settings.name_rows)
+            (loss if scaler is None else scaler.scale(loss)).backward()  # type: ignore[no-untyped-call]
+            losses.append(loss.detach())
+            scores.append(score_N.detach().sum())
+    _update(model, optimizer, settings)
+    return torch.stack(losses).sum(), torch.stack(scores).sum()
+
+
+def _update(model: nn.Module, optimizer: torch.optim.Optimizer, settings: FitSettings) -> None:
+    if settings.clip_norm is not None:
+        if settings.scaler is not None:
+            settings.scaler.unscale_(optimizer)
+        nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
+    if settings.scaler is None:
+        optimizer.step()
+    else:
+        settings.scaler.step(optimizer)
+        settings.scaler.update()
+    optimizer.zero_grad(set_to_none=True)
+    if settings.average is not None:
+        settings.average.update(model)
+
+
+class _Buffers:
+    """The model's buffers (batch-norm statistics), to take back what a step changed before it ran out of memory."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._buffers = list(model.buffers())
+        self._copies = [buffer.clone() for buffer in self._buffers]
+
+    def remember(self) -> None:
+        for copy, buffer in zip(self._copies, self._buffers, strict=True):
+            copy.copy_(buffer)
+
+    def restore(self) -> None:
+        for copy, buffer in zip(self._copies, self._buffers, strict=True):
+            buffer.copy_(copy)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _more_parts(parts: int, images: int, device: torch.device) -> int:
+    if parts >= images:
+        raise OutOfResourcesError(
+            f"not even one image at a time fits into the memory of {device}.",
+            where="batch_size",
+            cure="Use smaller images (--set data.image_size=…), a smaller network, or another device.",
+        )
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    return min(parts * 2, images)

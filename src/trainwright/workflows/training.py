@@ -1,0 +1,315 @@
+"""One training from its run folder: goes on where the newest checkpoint stands, evaluates every epoch, records, saves."""
+
+from __future__ import annotations
+
+import io
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from trainwright.data.loader import EvalBatches, TrainBatches
+from trainwright.files import write_atomically
+from trainwright.optim.optimizers import build_optimizer
+from trainwright.optim.schedules import build_schedule
+from trainwright.records import Answers, EpochRecord, Means, Scores, StepRecord, to_json
+from trainwright.tracking.run_folder import RunFolder
+from trainwright.training import checkpoint as checkpoints
+from trainwright.training.device import memory_bytes
+from trainwright.training.ema import WeightAverage
+from trainwright.training.evaluate import evaluate
+from trainwright.training.loop import FitSettings, fit
+from trainwright.workflows.prepare import Prepared
+from trainwright.workflows.reporting import Reporter
+
+CHECKPOINT_SECONDS = 60.0  # the most work that a kill in the middle of a long epoch costs
+RECORD_SECONDS = 1.0  # losses stay on the device at most this long: fetching them waits for it
+EVAL_PIXELS = 4_000_000  # pixels an evaluation batch holds at most: about 80 images at 224 px
+
+
+@dataclass
+class Position:
+    """Where a training stands; what a checkpoint keeps of it beside weights and optimizer."""
+
+    step: int = 0
+    parts: int = 1
+    loss_sum: float = 0.0  # of the running epoch, over images
+    score_sum: float = 0.0
+    images: int = 0
+    best_epoch: int | None = None
+    best_score: float = -math.inf
+    best_sha256: str | None = None
+    ended: bool = False
+    seconds: float = 0.0  # wall-clock of the training so far, over all of its starts
+    records_bytes: int = 0
+
+
+@dataclass
+class Clock:
+    """Wall-clock of the running epoch, evaluation left out. Not part of the result."""
+
+    started: float = field(default_factory=time.perf_counter)
+    step_seconds: list[float] = field(default_factory=list)
+    images: int = 0
+
+
+class Training:
+    """A training under way in a run folder."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        prepared: Prepared,
+        *,
+        workers: int,
+        reporter: Reporter,
+        stop_asked: Callable[[], bool] = lambda: False,
+        checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    ) -> None:
+        recipe, model, device = prepared.recipe, prepared.model, prepared.device
+        self.folder, self.prepared, self.workers, self.reporter = folder, prepared, workers, reporter
+        self.stop_asked, self.checkpoint_seconds = stop_asked, checkpoint_seconds
+        self.record_seconds = min(RECORD_SECONDS, checkpoint_seconds)
+        self.batches = TrainBatches(
+            prepared.pixels,
+            prepared.dataset.targets,
+            prepared.split.train,
+            batch_size=recipe.batch_size,
+            image_size=self.image_size,
+            augment=recipe.augment,
+            seed=recipe.seed,
+            workers=workers,
+            pin=device.type == "cuda",
+        )
+        self.steps = recipe.epochs * self.batches.steps_per_epoch
+        self.optimizer = build_optimizer(model.learning_rates(recipe.network.stage_lr_decay), recipe.optimizer, device)
+        self.schedule = build_schedule(recipe.schedule)
+        self.average = None if recipe.ema_decay is None else WeightAverage(model, recipe.ema_decay)
+        half = prepared.precision.autocast is torch.float16
+        self.scaler = torch.amp.GradScaler(device.type) if half else None
+        self.position = Position(parts=recipe.accumulate)
+        self._restore()
+        self._counted = time.perf_counter()
+
+    @property
+    def image_size(self) -> int:
+        size = self.prepared.recipe.data.image_size
+        assert size is not None  # `prepare` has filled it in
+        return size
+
+    @property
+    def evaluated_model(self) -> torch.nn.Module:
+        """The model that is judged and kept: the averaged one where weights are averaged."""
+        return self.prepared.model if self.average is None else self.average.model
+
+    def run(self) -> bool:
+        """Train to the end; True when it got there, False when it was asked to stop before (its state is then saved)."""
+        saved_at = time.monotonic()
+        for _ in self._steps():
+            at_epoch_end = self.position.images == 0
+            if at_epoch_end or self.stop_asked() or time.monotonic() - saved_at > self.checkpoint_seconds:
+                self._save()
+                saved_at = time.monotonic()
+            if self.position.ended:
+                return True
+            if self.stop_asked():
+                return self.position.step >= self.steps
+        return True
+
+    def evaluation_batches(self, rows: np.ndarray, *, augmented: bool = False) -> EvalBatches:
+        """Batches over `rows`, clean or with this recipe's augmentation."""
+        recipe = self.prepared.recipe
+        return EvalBatches(
+            self.prepared.pixels,
+            self.prepared.dataset.targets,
+            rows,
+            batch_size=max(16, min(512, EVAL_PIXELS // self.image_size**2)),
+            image_size=self.image_size,
+            augment=recipe.augment if augmented else None,
+            seed=recipe.seed,
+            workers=self.workers,
+        )
+
+    def evaluate(
+        self, rows: np.ndarray, *, augmented: bool = False, train_mode: bool = False, what: str = ""
+    ) -> Answers:
+        """Answers of the evaluated model for `rows`."""
+        return evaluate(
+            self.evaluated_model,
+            self.prepared.task,
+            self.evaluation_batches(rows, augmented=augmented),
+            device=self.prepared.device,
+            dtype=self.prepared.precision.autocast,
+            mode="train" if train_mode else "eval",
+            seed=self.prepared.recipe.seed,
+            after_batch=lambda done: self.reporter.progress(what or "evaluating", done, len(rows)),
+        )
+
+    def _steps(self) -> Iterator[None]:
+        """Take the steps that are left, keeping `position` and the records up to date; yields after each."""
+        position, per_epoch = self.position, self.batches.steps_per_epoch
+        if position.ended:
+            return
+        settings = FitSettings(
+            parts=position.parts,
+            clip_norm=self.prepared.recipe.clip_norm,
+            autocast=self.prepared.precision.autocast,
+            scaler=self.scaler,
+            average=self.average,
+            seed=self.prepared.recipe.seed,
+            name_rows=self.prepared.name_rows,
+        )
+        records = fit(
+            self.prepared.model,
+            self.prepared.task,
+            self.batches.iterate(position.step, self.steps),
+            self.optimizer,
+            self.schedule,
+            steps=self.steps,
+            device=self.prepared.device,
+            first_step=position.step,
+            settings=settings,
+        )
+        pending: list[StepRecord] = []
+        clock, last, recorded = Clock(), time.perf_counter(), time.perf_counter()
+        for record in records:
+            pending.append(record)
+            now = time.perf_counter()
+            clock.step_seconds.append(now - last)
+            clock.images += record.images
+            in_epoch = record.step % per_epoch + 1
+            if in_epoch == per_epoch or now - recorded > self.record_seconds or self.stop_asked():
+                self._note_steps(pending)
+                recorded = now
+                self.reporter.progress(
+                    f"epoch {record.step // per_epoch + 1}/{self.prepared.recipe.epochs}", in_epoch, per_epoch
+                )
+            if in_epoch == per_epoch:
+                self._end_epoch(record, clock)
+                clock = Clock()
+            if not pending:
+                yield
+            last = time.perf_counter()
+
+    def _note_steps(self, pending: list[StepRecord]) -> None:
+        """Fetch the losses of the pending steps from the device, add them up and record them."""
+        position = self.position
+        losses = torch.stack([record.loss for record in pending]).double().tolist()
+        scores = torch.stack([record.score_sum for record in pending]).double().tolist()
+        for record, loss, score in zip(pending, losses, scores, strict=True):
+            position.loss_sum += loss * record.images
+            position.score_sum += score
+            position.images += record.images
+        position.step, position.parts = pending[-1].step + 1, pending[-1].parts
+        self.folder.append(
+            "steps", {"first_step": pending[0].step, "loss": losses, "lr": [record.lr for record in pending]}
+        )
+        pending.clear()
+
+    def _end_epoch(self, last: StepRecord, clock: Clock) -> None:
+        """Evaluate, record the epoch, keep its weights if they are the best, decide whether it was the last."""
+        position, prepared = self.position, self.prepared
+        seconds = time.perf_counter() - clock.started
+        epoch = last.step // self.batches.steps_per_epoch
+        running = Means(loss=position.loss_sum / position.images, score=position.score_sum / position.images)
+        train = prepared.task.scores(self.evaluate(prepared.probe_rows, what="evaluating train"))
+        val = prepared.task.scores(self.evaluate(prepared.split.val, what="evaluating val"))
+        self._keep_scores(epoch, train, val)
+        record = EpochRecord(
+            epoch=epoch,
+            step=last.step,
+            train_running=running,
+            train=Means(loss=train.loss, score=train.score),
+            val=Means(loss=val.loss, score=val.score),
+            lr=last.lr,
+            seconds=seconds,
+            images_per_second=clock.images / seconds,
+            step_seconds=float(np.median(clock.step_seconds)),
+            memory_bytes=memory_bytes(prepared.device),
+        )
+        self.folder.append("epoch", to_json(record))
+        self.reporter.epoch(record, prepared.recipe.epochs)
+        position.loss_sum = position.score_sum = 0.0
+        position.images = 0
+        if val.score > position.best_score:
+            position.best_score, position.best_epoch = val.score, epoch
+            if prepared.recipe.keep == "best":
+                position.best_sha256 = checkpoints.save_tensors(
+                    self.folder.checkpoints / "best.safetensors", self.evaluated_model.state_dict()
+                )
+        waited = epoch - (position.best_epoch if position.best_epoch is not None else epoch)
+        patience = prepared.recipe.early_stop
+        position.ended = position.step >= self.steps or (patience is not None and waited >= patience)
+
+    def _keep_scores(self, epoch: int, train: Scores, val: Scores) -> None:
+        """Per-image scores of the epoch: what a cross-fitted gap needs of every epoch that could have been chosen."""
+        save_arrays(
+            self.folder,
+            f"scores-epoch-{epoch:04d}",
+            {"train": train.per_image.astype(np.float32), "val": val.per_image.astype(np.float32)},
+        )
+
+    def seconds(self) -> float:
+        """Wall-clock of the training so far, over all of its starts."""
+        now = time.perf_counter()
+        self.position.seconds += now - self._counted
+        self._counted = now
+        return self.position.seconds
+
+    def _save(self) -> None:
+        self.seconds()
+        tensors, state = checkpoints.training_tensors(self.prepared.model, self.optimizer, self.average)
+        self.position.records_bytes = self.folder.position()
+        state["position"] = {**vars(self.position), "best_score": to_json(self.position.best_score)}
+        state["scaler"] = None if self.scaler is None else self.scaler.state_dict()
+        checkpoints.save_checkpoint(
+            self.folder.checkpoints, self.position.step, checkpoints.Checkpoint(tensors=tensors, state=state)
+        )
+
+    def _restore(self) -> None:
+        """Go back to the newest whole checkpoint, or to the start; records written after it are written again."""
+        found = checkpoints.load_newest(self.folder.checkpoints)
+        if found is None:
+            self.folder.cut(0)
+            return
+        checkpoints.restore_training(found, self.prepared.model, self.optimizer, self.average)
+        if self.scaler is not None and found.state["scaler"] is not None:
+            self.scaler.load_state_dict(found.state["scaler"])
+        saved: dict[str, Any] = dict(found.state["position"])
+        if saved["best_score"] is None:
+            saved["best_score"] = -math.inf
+        self.position = Position(**saved)
+        self.folder.cut(self.position.records_bytes)
+
+
+def save_arrays(folder: RunFolder, name: str, arrays: dict[str, np.ndarray]) -> None:
+    """Write arrays to answers/NAME.npz, atomically."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    write_atomically(folder.answers / f"{name}.npz", buffer.getvalue())
+
+
+@contextmanager
+def repeatable(device: torch.device, threads: int | None) -> Iterator[None]:
+    """Settings under which the same training gives the same bits, put back afterwards.
+
+    threads: of torch on the CPU, since another number of them adds up in another order; None leaves them.
+    """
+    before = torch.get_num_threads()
+    cudnn, algorithms = torch.backends.cudnn.deterministic, torch.are_deterministic_algorithms_enabled()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if device.type == "cuda":
+        torch.backends.cudnn.deterministic = True
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        torch.backends.cudnn.deterministic = cudnn
+        torch.use_deterministic_algorithms(algorithms)

@@ -1,0 +1,85 @@
+"""What every test stands on: one thread, no network, no telemetry, caches of its own, and real data where there is some.
+
+The environment is set here, before anything imports torch, so that `pytest` alone gives what `make test` gives; programs
+that a test starts inherit it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# Forced, not defaults: another number of threads gives other bits, and the golden losses are compared bit for bit.
+# One thread each, because the tests already run one process a core; passive waiting, because libgomp's spinning barrier
+# makes small steps many times slower on a shared machine.
+os.environ |= {
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_WAIT_POLICY": "passive",
+    "HF_HUB_OFFLINE": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MPLBACKEND": "agg",
+    "NO_COLOR": "1",
+}
+for name in [name for name in os.environ if name.startswith("TRAINWRIGHT_") and name != "TRAINWRIGHT_DATA"]:
+    del os.environ[name]  # a developer's own settings are not part of a test
+for name in ("MLFLOW_TRACKING_URI", "FORCE_COLOR"):
+    os.environ.pop(name, None)
+
+settings.register_profile("trainwright", deadline=None, derandomize=True, database=None)
+settings.load_profile("trainwright")
+
+CACHE = pytest.StashKey[Path]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One empty cache folder for the whole session; the workers of xdist inherit it from the process that starts them."""
+    if hasattr(config, "workerinput"):
+        return
+    config.stash[CACHE] = Path(tempfile.mkdtemp(prefix="trainwright-cache-"))
+    os.environ["XDG_CACHE_HOME"] = str(config.stash[CACHE])
+    if (kept := getattr(config, "cache", None)) is not None:  # absent with -p no:cacheprovider
+        os.environ["MPLCONFIGDIR"] = str(kept.mkdir("matplotlib"))  # its list of fonts takes seconds to make
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if CACHE in config.stash:
+        shutil.rmtree(config.stash[CACHE], ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def real_data(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A function from the name of an archive in TRAINWRIGHT_DATA (`cats-dogs`) to its folder, unpacked once a session.
+
+    Skips the test where there is no such archive. The folder is shared by tests and processes: read it, never write to it.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def unpack(name: str) -> Path:
+        archives = os.environ.get("TRAINWRIGHT_DATA")
+        if not archives:
+            pytest.skip("needs real data: TRAINWRIGHT_DATA is not set")
+        archive = Path(archives) / f"{name}.tar.gz"
+        if not archive.is_file():
+            pytest.skip(f"needs real data: no {archive.name} in TRAINWRIGHT_DATA")
+        target = shared / "real-data" / name
+        target.parent.mkdir(exist_ok=True)
+        with (target.parent / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # released when closed, and by the system when the process dies
+            if not target.is_dir():
+                with tempfile.TemporaryDirectory(dir=target.parent) as stage, tarfile.open(archive) as tar:
+                    tar.extractall(stage, filter="data")
+                    (Path(stage) / name).rename(target)
+        return target
+
+    return unpack

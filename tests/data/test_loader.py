@@ -1,0 +1,261 @@
+"""A batch is a function of seed and step: whoever makes it, with however many threads, from wherever one starts."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import threading
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainwright import seeding
+from trainwright.batch import Batch
+from trainwright.data.augment import stored_size
+from trainwright.data.loader import EvalBatches, TrainBatches
+from trainwright.data.pixels import DecodedPixels, MemoryPixels
+from trainwright.errors import DataError
+from trainwright.recipe import AugmentSpec
+
+SIZE = 8
+FLIP_AND_CROP = AugmentSpec(flip=0.5, crop_padding=0.25)
+IMAGES = seeding.stream(0, "test-images").integers(0, 256, (40, SIZE, SIZE, 3), dtype=np.uint8)
+TARGETS = np.arange(40, dtype=np.int64) * 10
+
+
+def train_batches(
+    rows: np.ndarray | None = None,
+    *,
+    batch_size: int = 6,
+    augment: AugmentSpec = FLIP_AND_CROP,
+    seed: int = 0,
+    workers: int = 0,
+) -> TrainBatches:
+    return TrainBatches(
+        MemoryPixels(IMAGES),
+        TARGETS,
+        np.arange(40) if rows is None else rows,
+        batch_size=batch_size,
+        image_size=SIZE,
+        augment=augment,
+        seed=seed,
+        workers=workers,
+    )
+
+
+def eval_batches(rows: np.ndarray, *, augment: AugmentSpec | None = None, workers: int = 0) -> EvalBatches:
+    return EvalBatches(
+        MemoryPixels(IMAGES), TARGETS, rows, batch_size=7, image_size=SIZE, augment=augment, workers=workers
+    )
+
+
+def same(one: Batch, other: Batch) -> bool:
+    return (
+        torch.equal(one.images_NCHW, other.images_NCHW)
+        and torch.equal(one.target, other.target)
+        and np.array_equal(one.rows_N, other.rows_N)
+    )
+
+
+def our_threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("trainwright")]
+
+
+@given(workers=st.integers(0, 5), first=st.integers(0, 20), seed=st.integers(0, 2**63 - 1))
+def test_the_batch_of_a_step_is_the_same_for_any_workers_and_starting_step(workers: int, first: int, seed: int) -> None:
+    expected = [train_batches(seed=seed).batch(step) for step in range(first, first + 4)]
+    found = list(train_batches(seed=seed, workers=workers).iterate(first, first + 4))
+    assert len(found) == 4
+    assert all(map(same, expected, found))
+
+
+def test_batches_may_be_asked_for_in_any_order() -> None:
+    forwards, backwards = train_batches(), train_batches()
+    expected = [forwards.batch(step) for step in range(20)]
+    found = [backwards.batch(step) for step in reversed(range(20))]
+    assert all(map(same, expected, reversed(found)))
+
+
+def test_another_seed_gives_other_batches() -> None:
+    assert not np.array_equal(train_batches(seed=0).batch(0).rows_N, train_batches(seed=1).batch(0).rows_N)
+
+
+@given(batch_size=st.sampled_from([1, 2, 4, 5, 8, 10, 20, 40]), epoch=st.integers(0, 5))
+def test_every_row_comes_once_an_epoch_where_the_batch_size_divides(batch_size: int, epoch: int) -> None:
+    batches = train_batches(batch_size=batch_size)
+    steps = range(epoch * batches.steps_per_epoch, (epoch + 1) * batches.steps_per_epoch)
+    rows = np.concatenate([batches.batch(step).rows_N for step in steps])
+    assert sorted(rows.tolist()) == list(range(40))
+
+
+def test_what_does_not_fill_a_batch_is_left_out_and_others_each_epoch() -> None:
+    batches = train_batches(batch_size=6)
+    left_out = [set(range(40)) - _rows_of_epoch(batches, epoch) for epoch in range(4)]
+    assert batches.steps_per_epoch == 6
+    assert [len(rows) for rows in left_out] == [4, 4, 4, 4]
+    assert len(set(map(frozenset, left_out))) > 1
+
+
+def test_fewer_rows_than_a_batch_make_one_batch() -> None:
+    batches = train_batches(np.array([3, 5, 9]), batch_size=64)
+    assert batches.steps_per_epoch == 1
+    assert sorted(batches.batch(0).rows_N.tolist()) == [3, 5, 9]
+
+
+def test_epochs_differ_in_order_and_in_what_is_drawn() -> None:
+    batches = train_batches(np.array([4]), batch_size=1, augment=FLIP_AND_CROP)
+    images = {batches.batch(epoch).images_NCHW.numpy().tobytes() for epoch in range(20)}
+    assert len(images) > 5
+
+
+def test_images_are_uint8_in_channels_last_memory_with_their_targets() -> None:
+    batch = train_batches().batch(0)
+    assert batch.images_NCHW.dtype == torch.uint8
+    assert batch.images_NCHW.shape == (6, 3, SIZE, SIZE)
+    assert batch.images_NCHW.is_contiguous(memory_format=torch.channels_last)
+    assert batch.rows_N.dtype == np.int64
+    assert batch.target.tolist() == (batch.rows_N * 10).tolist()
+
+
+def test_targets_may_be_vectors() -> None:
+    targets = np.linspace(0, 1, 80, dtype=np.float32).reshape(40, 2)
+    batches = TrainBatches(
+        MemoryPixels(IMAGES),
+        targets,
+        np.arange(40),
+        batch_size=4,
+        image_size=SIZE,
+        augment=AugmentSpec(),
+        seed=0,
+        workers=0,
+    )
+    assert np.array_equal(batches.batch(0).target.numpy(), targets[batches.batch(0).rows_N])
+
+
+def test_unchanged_images_are_those_of_their_rows() -> None:
+    batch = train_batches(augment=AugmentSpec()).batch(3)
+    assert np.array_equal(batch.images_NCHW.permute(0, 2, 3, 1).numpy(), IMAGES[batch.rows_N])
+
+
+def test_training_does_not_write_into_the_stored_images() -> None:
+    before = IMAGES.copy()
+    train_batches(augment=AugmentSpec()).batch(0).images_NCHW.zero_()
+    assert np.array_equal(IMAGES, before)
+
+
+def test_a_resized_crop_comes_from_the_larger_stored_image() -> None:
+    spec = AugmentSpec(crop_scale=(0.5, 1.0))
+    stored = np.zeros((4, stored_size(SIZE, spec), stored_size(SIZE, spec), 3), np.uint8)
+    batches = TrainBatches(
+        MemoryPixels(stored), TARGETS, np.arange(4), batch_size=4, image_size=SIZE, augment=spec, seed=0, workers=0
+    )
+    assert batches.batch(0).images_NCHW.shape == (4, 3, SIZE, SIZE)
+
+
+def test_closing_early_leaves_no_threads() -> None:
+    iterator = train_batches(workers=3).iterate()
+    next(iterator)
+    running = our_threads()
+    iterator.close()  # type: ignore[attr-defined]
+    assert running
+    assert not our_threads()
+
+
+def test_dropping_the_iterator_leaves_no_threads() -> None:
+    next(train_batches(workers=3).iterate())
+    gc.collect()
+    assert not our_threads()
+
+
+def test_threads_do_not_run_far_ahead_of_a_slow_caller() -> None:
+    pixels = _CountingPixels(IMAGES)
+    batches = TrainBatches(
+        pixels, TARGETS, np.arange(40), batch_size=1, image_size=SIZE, augment=AugmentSpec(), seed=0, workers=2
+    )
+    iterator = batches.iterate()
+    next(iterator)
+    iterator.close()  # type: ignore[attr-defined]  # waits for the threads
+    assert pixels.taken <= 5  # two for each worker, and the one that replaced what was handed out
+
+
+def test_an_error_in_a_thread_reaches_the_caller_with_its_row_and_ends_the_threads() -> None:
+    def read(row: int) -> np.ndarray:
+        if row == 17:
+            raise OSError("truncated")
+        return IMAGES[row]
+
+    pixels = DecodedPixels(read, rows=np.arange(40), size=SIZE, workers=1, reason="a test")
+    batches = TrainBatches(
+        pixels, TARGETS, np.arange(40), batch_size=8, image_size=SIZE, augment=AugmentSpec(), seed=0, workers=2
+    )
+    with pytest.raises(DataError, match=r"row 17: .*OSError: truncated"):
+        list(batches.iterate(0, batches.steps_per_epoch))
+    assert not [name for name in our_threads() if name.startswith("trainwright-batches")]
+
+
+def test_batches_before_a_faulty_one_still_come() -> None:
+    order = train_batches(batch_size=1).batch
+    faulty = int(order(3).rows_N[0])
+
+    def read(row: int) -> np.ndarray:
+        if row == faulty:
+            raise OSError("truncated")
+        return IMAGES[row]
+
+    pixels = DecodedPixels(read, rows=np.arange(40), size=SIZE, workers=1, reason="a test")
+    batches = TrainBatches(
+        pixels, TARGETS, np.arange(40), batch_size=1, image_size=SIZE, augment=AugmentSpec(), seed=0, workers=2
+    )
+    iterator = batches.iterate()
+    assert len(list(itertools.islice(iterator, 3))) == 3
+    with pytest.raises(DataError):
+        next(iterator)
+
+
+def test_no_rows_is_said_at_once() -> None:
+    with pytest.raises(DataError, match="there are no images"):
+        train_batches(np.array([], dtype=np.int64))
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_evaluation_sees_every_row_once_in_order(workers: int) -> None:
+    rows = np.array([30, 2, 7, 11, 5, 39, 0, 1, 20])
+    batches = list(eval_batches(rows, workers=workers))
+    assert [len(batch) for batch in batches] == [7, 2]
+    assert np.concatenate([batch.rows_N for batch in batches]).tolist() == rows.tolist()
+    assert np.array_equal(batches[0].images_NCHW.permute(0, 2, 3, 1).numpy(), IMAGES[rows[:7]])
+
+
+def test_the_length_of_an_evaluation_is_its_number_of_batches() -> None:
+    assert len(eval_batches(np.arange(14))) == 2
+    assert len(eval_batches(np.arange(15))) == 3
+
+
+def test_an_evaluation_may_be_repeated() -> None:
+    batches = eval_batches(np.arange(15), augment=FLIP_AND_CROP, workers=2)
+    assert all(map(same, list(batches), list(batches)))
+
+
+def test_augmented_evaluation_draws_from_a_stream_of_its_own() -> None:
+    training = train_batches(np.array([4]), batch_size=1)
+    evaluation = next(iter(eval_batches(np.array([4]), augment=FLIP_AND_CROP)))
+    assert not torch.equal(evaluation.images_NCHW, torch.from_numpy(IMAGES[[4]]).permute(0, 3, 1, 2))
+    assert not torch.equal(evaluation.images_NCHW, training.batch(0).images_NCHW)
+
+
+class _CountingPixels(MemoryPixels):
+    """Counts how many images were taken."""
+
+    taken = 0
+
+    def take(self, rows_N: np.ndarray) -> np.ndarray:
+        self.taken += len(rows_N)
+        return super().take(rows_N)
+
+
+def _rows_of_epoch(batches: TrainBatches, epoch: int) -> set[int]:
+    first = epoch * batches.steps_per_epoch
+    return {row for batch in batches.iterate(first, first + batches.steps_per_epoch) for row in batch.rows_N.tolist()}
