@@ -367,7 +367,6 @@ UNREADABLE: dict[str, Callable[[Path], object]] = {
 }
 TOLERANCE = {  # of 255, where it is not 1
     "cmyk-adobe-inverted.jpg": 6,  # lossy
-    "lab.tif": 3,  # an 8-bit lookup instead of the formulas
     "rgba-16.png": 2,  # Pillow gives the upper 8 of 16 bits, of colour and of alpha
     "grey-alpha-16.png": 2,
 }

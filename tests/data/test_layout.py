@@ -269,6 +269,7 @@ def test_a_repeated_row_is_used_once_and_named(write_csv: Write) -> None:
         ("path,label\n../a.jpg,x\n/etc/b.jpg,y\n", r"2 paths outside of the CSV's folder: \.\./a\.jpg, /etc/b\.jpg"),
         ("path,label\nx.jpg,x\ny.jpg,y\n", r"2 images of 2 do not exist: x\.jpg, y\.jpg"),
         ("path,label\na.jpg,x\na.jpg,y\n", r"given twice with different labels, .* a\.jpg \(x and y\)"),
+        (f"path,label\n{'x' * 5000},x\nb.jpg,y\n", "1 image of 2 do not exist"),
         ("path,label,split\na.jpg,x,train\nb.jpg,y,trian\n", r"unknown parts in column 'split': trian"),
         ("path,label,split\na.jpg,x,train\nb.jpg,y,\n", "1 row without a part in column 'split'"),
         ("path,label,split\na.jpg,x,train\nb.jpg,y,train\nc.jpg,x,val\n", "in train but not in val: y"),

@@ -119,7 +119,7 @@ def test_a_run_that_was_deleted_in_mlflow_is_made_anew(runs, new_run, read):
     mirror.update(run.path)
     client, (copy,) = read()
     client.delete_run(copy.info.run_id)
-    assert MlflowMirror().update(run.path) > 0
+    assert mirror.update(run.path) > 0
     assert [len(history(client, copy, "lr")) for copy in read()[1]] == [2]
 
 
@@ -142,6 +142,19 @@ def test_a_database_that_was_replaced_gets_the_run_anew(runs, new_run, next_epoc
     mirror.update(run.path)
     client, (copy,) = read()
     assert [step for step, _ in history(client, copy, "lr")] == [0, 1, 2]
+
+
+def test_a_folder_with_a_difficult_name_works(tmp_path, new_run, ending, store_template):
+    runs = tmp_path / "my runs, 100% #1 ü"
+    runs.mkdir()
+    shutil.copy(store_template, runs / "mlflow.db")
+    run = new_run(runs, 1)
+    ending(run)
+    MlflowMirror().update(run.path)
+    client = MlflowClient(tracking_uri=store_of(runs).uri)
+    (copy,) = client.search_runs([client.get_experiment_by_name("cats-dogs").experiment_id])
+    assert len(client.list_artifacts(copy.info.run_id, "figures")) == 1
+    assert len(list((runs / "mlflow-artifacts").rglob("*.png"))) == 1
 
 
 def test_more_epochs_than_one_batch_holds_arrive(runs, new_run, read):
@@ -187,7 +200,7 @@ def test_a_server_that_is_gone_is_named_within_seconds(runs, new_run, monkeypatc
     assert time.monotonic() - start < 20
 
 
-def test_closing_makes_no_store_and_no_copy(bare_runs, runs, new_run, read):
+def test_closing_makes_no_store_and_no_copy(runs, new_run, read):
     (runs / "mlflow.db").rename(runs / "aside.db")
     run = new_run(runs, 1)
     MlflowMirror().close(run.path, "interrupted")
@@ -203,6 +216,7 @@ def test_the_user_s_environment_is_as_before(runs, new_run):
     assert {**os.environ, "PYTEST_CURRENT_TEST": ""} == {**before, "PYTEST_CURRENT_TEST": ""}
 
 
+@pytest.mark.slow
 def test_nothing_is_written_to_standard_error(runs, new_run):
     run = new_run(runs, 1)
     (runs / "mlflow.db").unlink()
@@ -232,6 +246,23 @@ def test_the_page_is_served_to_this_machine_only(runs, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://10.0.0.1:5000")
     with pytest.raises(UsageError, match="a server with its own page"):
         ui_command(runs, 5001)
+
+
+@pytest.mark.slow
+def test_a_kill_while_the_tables_are_made_leaves_no_half_made_store(bare_runs, new_run):
+    run = new_run(bare_runs, 1)
+    code = (
+        "import os, signal, sys; from pathlib import Path; from trainwright.tracking import mlflow\n"
+        "make = mlflow._client\n"
+        "mlflow._client = lambda store: (make(store).search_experiments(), os.kill(os.getpid(), signal.SIGKILL))\n"
+        "mlflow.MlflowMirror().update(Path(sys.argv[1]))"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code, str(run.path)], timeout=200, check=False)
+    assert not (bare_runs / "mlflow.db").exists()
+    assert len(list(bare_runs.glob(".mlflow.db.*.tmp"))) == 1
+    MlflowMirror().update(run.path)
+    assert (bare_runs / "mlflow.db").exists()
+    assert not list(bare_runs.glob(".mlflow.db.*.tmp*"))
 
 
 @pytest.mark.slow

@@ -185,8 +185,8 @@ def test_a_full_disk_is_named_and_leaves_the_records_as_they_were(bare_runs, new
         run.append("epoch", {"epoch": 1})
     monkeypatch.undo()
     assert run.position() == before
-    with pytest.raises(OutOfResourcesError), monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", _full)
+    monkeypatch.setattr(os, "fsync", _full)
+    with pytest.raises(OutOfResourcesError):
         run.write_json("result.json", {})
     assert run.result() is None
 
@@ -209,7 +209,7 @@ def test_a_damaged_json_file_is_named(bare_runs, new_run):
 
 def test_a_folder_that_is_no_run_is_refused_with_the_nearest_one(bare_runs, new_run):
     new_run(bare_runs, run_id="cats-1")
-    with pytest.raises(RunError, match="there is no such run. Did you mean 'cats-1'?"):
+    with pytest.raises(RunError, match=r"there is no such run\. Did you mean 'cats-1'?"):
         RunFolder.open(bare_runs / "cast-1")
     with pytest.raises(RunError, match="holds no run"):
         RunFolder.open(bare_runs)

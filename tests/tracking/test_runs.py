@@ -163,9 +163,9 @@ def test_a_renamed_run_is_found_by_its_id(bare_runs, new_run):
 def test_an_ambiguous_or_unknown_name_is_answered_with_the_nearest(bare_runs, new_run):
     for name in ("cats-1", "cats-2"):
         new_run(bare_runs, run_id=name)
-    with pytest.raises(RunError, match="2 runs begin with 'cats': cats-1, cats-2. Give more of the id."):
+    with pytest.raises(RunError, match=r"2 runs begin with 'cats': cats-1, cats-2\. Give more of the id."):
         find_run(bare_runs, "cats")
-    with pytest.raises(RunError, match="no such run 'cast-1'. Did you mean 'cats-1'?"):
+    with pytest.raises(RunError, match=r"no such run 'cast-1'\. Did you mean 'cats-1'?"):
         find_run(bare_runs, "cast-1")
     with pytest.raises(RunError, match="no such run 'last'"):
         find_run(bare_runs / "none", "last")

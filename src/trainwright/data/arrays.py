@@ -78,7 +78,7 @@ def _checked(image: np.ndarray, index: int) -> np.ndarray:
         raise DataError(
             f"expected [H, W, 3] or [H, W], got {list(image.shape)}.", where=where, cure="Give RGB or grey images."
         )
-    return np.ascontiguousarray(np.broadcast_to(image, (*image.shape[:2], 3)))
+    return np.array(np.broadcast_to(image, (*image.shape[:2], 3)), order="C")  # a copy: the caller's may change
 
 
 def _labels(labels: Sequence[Any] | np.ndarray, classes: Sequence[str] | None) -> tuple[list[str], tuple[str, ...]]:

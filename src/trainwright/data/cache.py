@@ -42,7 +42,7 @@ from trainwright.errors import DataError, UsageError
 from trainwright.records import Progress
 
 FORMAT = 1  # of the files of an entry; another number is another entry
-LIMIT_VARIABLE = "TRAINWRIGHT_CACHE_GB"
+LIMIT_VARIABLE = "TRAINWRIGHT_CACHE_GB"  # largest cache to build; all together are kept to it too
 DISK_SHARE = 0.8  # of the free disk that one cache may take
 KEPT_BYTES = 64 * 10**9  # of all caches together; beyond it those that nobody uses go, least recently used first
 CHUNK_BYTES = 16 << 20  # largest chunk: one checksum, and what a thread decodes before it writes
@@ -136,6 +136,8 @@ def open_pixels(
         images_SHWC = _load_or_warn(entry, workers)
         if images_SHWC is None:
             images_SHWC = _build(entry, read, rows_S, workers=workers, limit=limit, progress=progress)
+    except BrokenPipeError:
+        raise  # progress could not be told; that says nothing of the cache
     except (_RefusedError, OSError) as error:
         reason = str(error) if isinstance(error, _RefusedError) else _explain(error, entry)
         logger.warning("Images are decoded whenever they are needed: %s.", reason)

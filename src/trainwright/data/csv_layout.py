@@ -174,15 +174,19 @@ def _rows(
 
 def _relative(given: str, root: Path) -> str | None:
     """`given` as a POSIX path below `root`, None where it is not below it."""
-    if "\\" in given and not (root / given).exists():
+    if "\\" in given and not _exists(root / given):
         given = given.replace("\\", "/")
     path = os.path.relpath(os.path.normpath(root / given), root).replace(os.sep, "/")
     return None if not given or path in (".", "..") or path.startswith("../") else path
 
 
+def _exists(path: Path) -> bool:
+    return os.path.exists(path)  # noqa: PTH110 (Path.exists raises where a name is too long)
+
+
 def _check_files(root: Path, rows: Sequence[Row], found: list[str]) -> None:
     outside = {row.path for row in rows if _relative(row.path, root) is None}
-    missing = [row.path for row in rows if row.path not in outside and not (root / row.path).exists()]
+    missing = [row.path for row in rows if row.path not in outside and not _exists(root / row.path)]
     if missing:
         found.append(f"{counted(len(missing), 'image')} of {len(rows):,} do not exist: {few(missing)}.")
 

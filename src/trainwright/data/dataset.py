@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ class Dataset:
     def targets(self) -> np.ndarray:
         return self.table.targets
 
-    @property
+    @cached_property
     def problems(self) -> tuple[Problem, ...]:
         """Everything that is wrong with it: bad and odd files, twins, classes."""
         return (*self.fingerprint.problems, *unsplittable(self.table, self.fingerprint))

@@ -201,7 +201,8 @@ def _lab_to_rgb(image: Image.Image) -> Image.Image:
     from PIL import ImageCms
 
     lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-    converted = ImageCms.applyTransform(image, ImageCms.buildTransform(lab, srgb, "LAB", "RGB"))
+    exact = ImageCms.Flags.NOOPTIMIZE  # its usual table of 33³ colours is off by up to 6 of 255
+    converted = ImageCms.applyTransform(image, ImageCms.buildTransform(lab, srgb, "LAB", "RGB", flags=exact))
     assert converted is not None
     return converted
 

@@ -87,8 +87,7 @@ def read_layout(path: Path, *, target: str | None = None, task: str | None = Non
     """
     if task is not None and task not in TASKS:
         raise unknown_name(task, TASKS, where="task", what="task")
-    path = Path(path)
-    if not path.exists():
+    if not os.path.exists(path):  # noqa: PTH110 (Path.exists raises where it is not allowed to look)
         raise DataError("no such folder or file.", where=str(path), cure="Check the path.")
     if path.is_dir():
         if target is not None:
@@ -272,9 +271,7 @@ def _scan(folder: Path) -> list[os.DirEntry[str]]:
         with os.scandir(folder) as entries:
             return [e for e in entries if not e.name.startswith(".") and e.name.lower() not in LITTER]
     except OSError as error:
-        raise DataError(
-            f"cannot be listed ({error.strerror}).", where=printable(str(folder)), cure="Check its permissions."
-        ) from None
+        raise _cannot_be_listed(folder, error) from None
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -304,8 +301,16 @@ def _files(folder: Path, *, root: Path) -> Iterator[str]:
 
 
 def _identity(folder: Path) -> tuple[int, int]:
-    status = folder.stat()
+    try:
+        status = folder.stat()
+    except OSError as error:
+        raise _cannot_be_listed(folder, error) from None
     return status.st_dev, status.st_ino
+
+
+def _cannot_be_listed(folder: Path, error: OSError) -> DataError:
+    where = printable(str(folder))
+    return DataError(f"cannot be listed ({error.strerror}).", where=where, cure="Check its permissions.")
 
 
 def _holds_images(folder: Path, *, root: Path) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from trainwright.errors import RecipeError
 from trainwright.plugins import optimizers
 from trainwright.recipe import OptimizerSpec
 
@@ -49,6 +50,12 @@ def parameter_groups(
 @optimizers.register("sgd")
 def sgd(groups: list[dict[str, Any]], spec: OptimizerSpec) -> torch.optim.Optimizer:
     """Stochastic gradient descent with momentum, plain or Nesterov (Sutskever et al., ICML 2013)."""
+    if spec.nesterov and spec.momentum == 0:
+        raise RecipeError(
+            "Nesterov's momentum needs a momentum above 0.",
+            where="optimizer.nesterov",
+            cure="Set optimizer.momentum=0.9, or optimizer.nesterov=false.",
+        )
     return torch.optim.SGD(groups, lr=spec.lr, momentum=spec.momentum, nesterov=spec.nesterov)
 
 

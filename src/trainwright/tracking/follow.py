@@ -49,7 +49,7 @@ class Follower:
         """Follow a run folder. Mirrors whose package is not installed are left out, with a line in mirrors.log."""
         path, names = Path(run_path).absolute(), list(mirrors)
         present = [name for name in names if name not in MIRRORS or installed(name)]
-        for name in set(names) - set(present):
+        for name in sorted(set(names) - set(present)):
             _note(path, f"{name}: not installed. Install it: pip install 'trainwright[{name}]'.")
         if not present:
             return cls([], None)
@@ -85,6 +85,9 @@ class Follower:
         except subprocess.TimeoutExpired:
             process.kill()
             done, _ = process.communicate()
+        if process.stdin is not None:
+            with contextlib.suppress(OSError):  # `communicate` leaves it open when its time was up
+                process.stdin.close()
         self._names = [name for name in self._names if name not in done.decode().split()]
         return self._names
 

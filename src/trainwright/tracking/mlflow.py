@@ -41,7 +41,6 @@ class _Copy:
     """What is known of one run's copy in the store."""
 
     store: Store
-    identity: Any
     client: Any
     mlflow_id: str
     status: str
@@ -56,8 +55,8 @@ class _Copy:
 class MlflowMirror:
     """Parameters, metrics of each epoch, tags, figures and files of a run, in MLflow.
 
-    The store is MLFLOW_TRACKING_URI, else mlflow.db beside the runs. What was looked up there is remembered as long as
-    the store stays the same and nothing fails. An experiment that was deleted is restored; a deleted run is made anew.
+    The store is MLFLOW_TRACKING_URI, else mlflow.db beside the runs. What was looked up there is remembered as long
+    as the copy is there and nothing fails. An experiment that was deleted is restored; a deleted run is made anew.
     """
 
     def __init__(self) -> None:
@@ -109,7 +108,7 @@ class MlflowMirror:
     def _copy(self, folder: RunFolder, store: Store) -> _Copy | None:
         """The run's copy: as known from before, else looked up in the store; None where there is none."""
         known = self._copies.get(folder.path)
-        if known is not None and known.store == store and known.identity == store.identity():
+        if known is not None and known.store == store and _still_there(known):
             return known
         client = _client(store)
         experiment = client.get_experiment_by_name(_experiment(folder))
@@ -133,7 +132,6 @@ class MlflowMirror:
     def _remember(self, folder: RunFolder, store: Store, client: Any, found: Any) -> _Copy:
         copy = _Copy(
             store=store,
-            identity=store.identity(),
             client=client,
             mlflow_id=found.info.run_id,
             status=found.info.status,
@@ -173,6 +171,8 @@ def _create(store: Store) -> None:
             raise store.unusable(f"process {lock.holder} has been creating it for {CREATE_SECONDS:.0f} s")
         if store.exists():
             return
+        for left in database.parent.glob(f".{database.name}.*.tmp*"):  # by a kill, with SQLite's journal
+            left.unlink(missing_ok=True)
         temporary = database.with_name(f".{database.name}.{secrets.token_hex(4)}.tmp")
         try:
             _client(Store(uri=f"sqlite:///{temporary}", artifacts=None)).search_experiments(max_results=1)
@@ -185,6 +185,18 @@ def _client(store: Store) -> Any:
     from mlflow.tracking import MlflowClient
 
     return MlflowClient(tracking_uri=store.uri)
+
+
+def _still_there(copy: _Copy) -> bool:
+    """Whether a copy that was known is still in the store: people delete runs, databases, and what a server stands on."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return bool(copy.client.get_run(copy.mlflow_id).info.lifecycle_stage == "active")
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return False
 
 
 def _experiment(folder: RunFolder) -> str:

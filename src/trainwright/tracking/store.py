@@ -7,7 +7,6 @@ import os
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from trainwright.errors import TrainwrightError
 
@@ -33,15 +32,6 @@ class Store:
     def exists(self) -> bool:
         """Whether there is a store; of a server this is not asked."""
         return self.database is None or _has_content(self.database)
-
-    def identity(self) -> Any:
-        """Changes when the database is replaced by another file of that name."""
-        if self.database is None:
-            return self.uri
-        with contextlib.suppress(OSError):
-            status = self.database.stat()
-            return status.st_dev, status.st_ino
-        return None
 
     def check(self) -> None:
         """Raises TrainwrightError, within some seconds, where the SQLite file cannot be written now."""

@@ -1,4 +1,4 @@
-"""Checkpoints: tensors as safetensors, everything else as JSON with the tensors' SHA-256. Nothing is ever unpickled.
+"""Checkpoints: tensors as safetensors, everything else as JSON with the SHA-256 of both. Nothing is ever unpickled.
 
 A checkpoint counts once its JSON file is in place. Both files are written aside, synced and renamed, and the one before
 is kept until then, so that a kill at any moment leaves a whole one.
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
@@ -38,14 +39,15 @@ def save_checkpoint(folder: Path, step: int, checkpoint: Checkpoint) -> None:
     name = f"step-{step:09d}"
     digest = save_tensors(folder / f"{name}.safetensors", checkpoint.tensors)
     content = {"sha256": digest, "step": step, "state": checkpoint.state}
-    write_atomically(folder / f"{name}.json", json.dumps(content).encode())
-    newest_first = sorted(folder.glob("step-*.json"), reverse=True)
-    for old in newest_first[KEPT:]:
-        old.unlink(missing_ok=True)  # first the file that makes it count
-    kept = {file.stem for file in newest_first[:KEPT]}
-    for file in folder.glob("step-*.safetensors"):
-        if file.stem not in kept:
-            file.unlink(missing_ok=True)
+    write_atomically(folder / f"{name}.json", json.dumps({**content, "content_sha256": _digest(content)}).encode())
+    # Later ones are damaged or of a future that was given up: this training went back to before them.
+    past = [file.stem for file in sorted(folder.glob("step-*.json"), reverse=True) if file.stem <= name]
+    for ending in ("json", "safetensors"):  # first the file that makes it count
+        for file in folder.glob(f"step-*.{ending}"):
+            if file.stem not in past[:KEPT]:
+                file.unlink(missing_ok=True)
+    for leftover in folder.glob(".*.part"):  # of a write that a kill cut short; one process writes to this folder
+        leftover.unlink(missing_ok=True)
 
 
 def load_newest(folder: Path) -> Checkpoint | None:
@@ -54,11 +56,11 @@ def load_newest(folder: Path) -> Checkpoint | None:
     problems = []
     for file in candidates:
         try:
-            content = json.loads(file.read_bytes())
+            content = _read_content(file)
             return Checkpoint(
                 tensors=load_tensors(file.with_suffix(".safetensors"), content["sha256"]), state=content["state"]
             )
-        except (CheckpointError, OSError, ValueError, KeyError) as error:
+        except (CheckpointError, OSError, ValueError, KeyError, TypeError) as error:
             problems.append(f"{file.name}: {error}")
     if problems:
         raise CheckpointError(
@@ -88,7 +90,12 @@ def load_tensors(path: Path, sha256: str | None) -> dict[str, torch.Tensor]:
         raise CheckpointError(
             "its content is not what was written (SHA-256 differs).", where=str(path), cure="Restore it from a copy."
         )
-    return load(data)
+    try:
+        return load(data)
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"is not a whole safetensors file ({error}).", where=str(path), cure="Restore it from a copy."
+        ) from error
 
 
 def training_tensors(
@@ -133,11 +140,35 @@ def restore_training(
         for group in checkpoint.state["optimizer"]["groups"]
     ]
     optimizer.load_state_dict({"state": entries, "param_groups": groups})
+    for parameter, values in optimizer.state.items():
+        for name, value in values.items():
+            if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
+                values[name] = _laid_out_like(parameter, value)
 
 
 def load_model(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
     """Fill a model with its saved weights. Raises CheckpointError where they belong to another model."""
     _load_module(model, tensors, "")
+
+
+def _laid_out_like(parameter: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """`value` in the parameter's memory layout, which the file does not keep: fused kernels walk both by address, so that
+    channels-last weights would silently meet the momentum of other weights."""
+    return torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)
+
+
+def _read_content(file: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(file.read_bytes())
+    if content.pop("content_sha256") != _digest(content):
+        raise CheckpointError(
+            "its content is not what was written (SHA-256 differs).", where=str(file), cure="Restore it from a copy."
+        )
+    return content
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    """SHA-256 of the content's JSON text, which is the same again after reading it back."""
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def _load_module(module: nn.Module, tensors: Mapping[str, torch.Tensor], prefix: str) -> None:

@@ -27,12 +27,12 @@ def evaluate(
     seed: int = 0,
     after_batch: Callable[[int], None] | None = None,
 ) -> Answers:
-    """The answers for every image of `batches`, with targets. Weights, buffers and random streams are left as they were.
+    """The answers for every image of `batches`, with targets. Weights, buffers, modes and random streams stay as they were.
 
     dtype: of mixed precision, as in training. mode: `train` keeps dropout on and takes batch norm's statistics from each
     batch (train error B of the four). after_batch: called with the number of images done, for progress.
     """
-    was_training = model.training
+    modes = [(module, module.training) for module in model.modules()]
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()] if mode == "train" else []
     parts, done = [], 0
     model.train(mode == "train")
@@ -47,7 +47,8 @@ def evaluate(
                 if after_batch is not None:
                     after_batch(done)
     finally:
-        model.train(was_training)
+        for module, was_training in modes:
+            module.training = was_training
         with torch.no_grad():
             for buffer, before in buffers:
                 buffer.copy_(before)

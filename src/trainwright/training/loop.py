@@ -76,14 +76,16 @@ def fit(
         buffers.remember()
         while True:
             try:
-                loss, score_sum = _step(model, task, batch.to(device), optimizer, parts, step, settings)
+                loss, score_sum = _gradients(model, task, batch.to(device), parts, step, settings)
                 break
             except (RuntimeError, NonFiniteLossError) as error:
                 buffers.restore()
+                optimizer.zero_grad(set_to_none=True)
                 if not _out_of_memory(error):
                     raise
-                parts = _more_parts(parts, len(batch), device)
-                optimizer.zero_grad(set_to_none=True)
+            # Not in the handler: as long as the error lives, its traceback holds what the step had allocated.
+            parts = _more_parts(parts, len(batch), device)
+        _update(model, optimizer, settings, device)
         yield StepRecord(
             step=step,
             loss=loss,
@@ -95,16 +97,10 @@ def fit(
         )
 
 
-def _step(
-    model: nn.Module,
-    task: Task,
-    batch: Batch,
-    optimizer: torch.optim.Optimizer,
-    parts: int,
-    step: int,
-    settings: FitSettings,
+def _gradients(
+    model: nn.Module, task: Task, batch: Batch, parts: int, step: int, settings: FitSettings
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(mean loss, summed score) of the batch, after one update of the weights."""
+    """(mean loss, summed score) of the batch, whose gradient is then in the parameters."""
     scaler = settings.scaler
     losses, scores = [], []
     with randomness_of(settings.seed, "step", step, device=batch.images_NCHW.device):
@@ -119,11 +115,24 @@ def _step(
             (loss if scaler is None else scaler.scale(loss)).backward()  # type: ignore[no-untyped-call]
             losses.append(loss.detach())
             scores.append(score_N.detach().sum())
-    _update(model, optimizer, settings)
     return torch.stack(losses).sum(), torch.stack(scores).sum()
 
 
-def _update(model: nn.Module, optimizer: torch.optim.Optimizer, settings: FitSettings) -> None:
+def _update(model: nn.Module, optimizer: torch.optim.Optimizer, settings: FitSettings, device: torch.device) -> None:
+    """Move the weights. Out of memory here is final: some groups of parameters may have moved already."""
+    try:
+        _move(model, optimizer, settings)
+    except RuntimeError as error:
+        if not _out_of_memory(error):
+            raise
+        raise OutOfResourcesError(
+            f"the optimizer's state does not fit into the memory of {device}.",
+            where="optimizer.name",
+            cure="Use an optimizer that keeps less (--set optimizer.name=sgd), a smaller network, or another device.",
+        ) from error
+
+
+def _move(model: nn.Module, optimizer: torch.optim.Optimizer, settings: FitSettings) -> None:
     if settings.clip_norm is not None:
         if settings.scaler is not None:
             settings.scaler.unscale_(optimizer)

@@ -38,10 +38,18 @@ class ImageNetwork(nn.Module):
         self._frozen: list[nn.Module] = []
 
     def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
+        layout = torch.channels_last if images_NCHW.is_contiguous(memory_format=torch.channels_last) else None
+        scale_1CHW, shift_1CHW = (self._everywhere(values, images_NCHW, layout) for values in (self.scale, self.shift))
         outputs: torch.Tensor = self.network(
-            images_NCHW.to(self.scale.dtype, copy=True).mul_(self.scale).add_(self.shift)
+            images_NCHW.to(self.scale.dtype, copy=True).mul_(scale_1CHW).add_(shift_1CHW)
         )
         return outputs
+
+    @staticmethod
+    def _everywhere(values: torch.Tensor, images_NCHW: torch.Tensor, layout: torch.memory_format | None) -> torch.Tensor:
+        """Per-channel values written out for one image: on channels-last pixels a broadcast over C = 3 is 3 to 5 times slower."""
+        spread = values.expand(1, -1, *images_NCHW.shape[2:])
+        return spread.contiguous(memory_format=layout or torch.contiguous_format)
 
     def train(self, mode: bool = True) -> ImageNetwork:
         super().train(mode)
@@ -59,6 +67,7 @@ class ImageNetwork(nn.Module):
         for name, parameter in self.network.named_parameters():
             parameter.requires_grad_(stages[name] >= first)
         self._frozen = [module for module in self.network.modules() if _is_frozen(module)]
+        self.train(self.training)  # frozen parts leave train mode at once, not at the next change of mode
 
     def learning_rates(self, decay: float) -> list[tuple[nn.Parameter, float]]:
         """Every parameter with its factor of the peak lr: 1 for the head, `decay` less per stage towards the input
@@ -138,7 +147,9 @@ def _timm_stages(network: Any) -> dict[str, int]:
 
     groups = group_parameters(network, network.group_matcher(coarse=True))  # group number → parameter names
     stages = {name: position for position, number in enumerate(sorted(groups)) for name in groups[number]}
-    head = {id(parameter) for parameter in network.get_classifier().parameters()}
+    classifier = network.get_classifier()
+    heads = classifier if isinstance(classifier, tuple) else (classifier,)  # distilled networks have two
+    head = {id(parameter) for part in heads for parameter in part.parameters()}
     last_body = max((stages[name] for name, p in network.named_parameters() if id(p) not in head), default=-1)
     return {
         name: last_body + 1 if id(parameter) in head else stages[name] for name, parameter in network.named_parameters()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -36,7 +36,7 @@ def check_weights(spec: NetworkSpec, *, offline: bool) -> None:
     cached = cached_weights(spec.name)
     reachable = not offline and _hub_answers()
     if not reachable:
-        os.environ["HF_HUB_OFFLINE"] = "1"
+        _tell_hub_client_to_be_offline()
     if not cached and not reachable:
         raise pretrained_missing(spec.name, offline=offline)
 
@@ -84,8 +84,8 @@ def load_weight_file(network: nn.Module, path: Path) -> list[str]:
     Returns the names of the network's tensors that the file did not fill. Raises WeightsError where it cannot be read or
     fills less than half of the network. A .pth file is read with torch's restricted unpickler, which runs no code.
     """
-    given = {_plain(name): tensor for name, tensor in _read(path).items()}
     own = network.state_dict()
+    given = {_plain(name, own): tensor for name, tensor in _read(path).items()}
     fitting = {name: given[name] for name, tensor in own.items() if name in given and given[name].shape == tensor.shape}
     if len(fitting) < MIN_MATCHED * len(own):
         raise WeightsError(
@@ -123,9 +123,11 @@ def _read(path: Path) -> Mapping[str, torch.Tensor]:
     return {str(name): value for name, value in tree.items() if isinstance(value, torch.Tensor)}
 
 
-def _plain(name: str) -> str:
-    """A tensor's name without what wrappers put before it."""
+def _plain(name: str, own: Container[str]) -> str:
+    """A tensor's name without what wrappers put before it; a name that the network has itself stays."""
     for prefix in ("module.", "_orig_mod.", "model.", "network."):
+        if name in own:
+            break
         name = name.removeprefix(prefix)
     return name
 
@@ -139,6 +141,14 @@ def _check_file(path: Path) -> None:
         )
     if path.stat().st_size > MAX_WEIGHT_BYTES:
         raise WeightsError(f"larger than {MAX_WEIGHT_BYTES:,} bytes.", where=str(path), cure="Check the path.")
+
+
+def _tell_hub_client_to_be_offline() -> None:
+    """For programs that we start through the environment, for this one in the value that the client read at its import."""
+    from huggingface_hub import constants
+
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    constants.HF_HUB_OFFLINE = True
 
 
 def _hub_address() -> str:

@@ -1,0 +1,101 @@
+"""A run that is killed at random moments and resumed each time ends in the very same weights as one left alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from trainwright.data.digits import write_digits
+
+KILLS = 20
+PATIENCE_SECONDS = 120.0
+# dropout, averaged weights, momentum and augmentation: everything that has a state or draws a random number
+RECIPE = [
+    "--set=network.width=8",
+    "--set=network.dropout=0.2",
+    "--set=ema_decay=0.99",
+    "--set=augment.crop_padding=0.125",
+    "--set=clip_norm=1.0",
+    "--set=data.image_size=16",
+    "--set=precision=fp32",
+    "--epochs=60",
+]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_twenty_kills_change_no_bit_of_the_weights(tmp_path: Path) -> None:
+    data = write_digits(tmp_path / "digits")
+    untouched = _finish(_start("train", str(data), *RECIPE, runs=tmp_path / "untouched"))
+    moments = random.Random(0)
+    runs = tmp_path / "killed"
+    command = ["train", str(data), *RECIPE]
+    inside_writes = 0
+    for kill in range(KILLS):
+        process = _start(*command, f"--workers={kill % 4}", runs=runs)
+        inside_write = kill % 2 == 1
+        inside_writes += _kill(process, runs, inside_write=inside_write, after_seconds=moments.uniform(0.0, 0.6))
+        command = ["resume", "last"]
+
+    resumed = _finish(_start(*command, "--workers=3", runs=runs))
+
+    assert inside_writes >= KILLS // 4
+    assert resumed["weights_sha256"] == untouched["weights_sha256"]
+    assert resumed["score"] == untouched["score"]
+    assert resumed["gap"] == untouched["gap"]
+
+
+def _start(*arguments: str, runs: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "trainwright", *arguments, f"--runs={runs}", "--checkpoint-seconds=0.05", "--json", "--quiet"],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "TRAINWRIGHT_MIRRORS": "none"},
+    )
+
+
+def _finish(process: subprocess.Popen[bytes]) -> dict[str, object]:
+    output, _ = process.communicate(timeout=PATIENCE_SECONDS * 4)
+    assert process.returncode == 0
+    result: dict[str, object] = json.loads(output)
+    return result
+
+
+def _kill(process: subprocess.Popen[bytes], runs: Path, *, inside_write: bool, after_seconds: float) -> bool:
+    """SIGKILL `after_seconds` after the training got under way, or then while a checkpoint is being written.
+
+    Returns whether a half-written checkpoint was seen at that moment.
+    """
+    before = _recorded(runs)
+    _wait(lambda: _recorded(runs) != before, process)
+    time.sleep(after_seconds)  # a random moment is the point of this test
+    if inside_write:
+        _wait(lambda: _half_written(runs), process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL, "the run ended before it could be killed: make it longer"
+    return _half_written(runs)
+
+
+def _recorded(runs: Path) -> float:
+    """Changes when a step is recorded."""
+    return sum(file.stat().st_mtime for file in runs.glob("*/records.jsonl"))
+
+
+def _half_written(runs: Path) -> bool:
+    return any(runs.glob("*/checkpoints/.*.part"))
+
+
+def _wait(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert process.poll() is None, "the run ended before it could be killed: make it longer"
+        assert time.monotonic() < deadline, "the training did not get under way"
