@@ -51,7 +51,7 @@ def flip_last_byte(file: Path) -> None:
 def flip_a_digit(file: Path) -> None:
     """A flipped bit that leaves valid JSON and whole tensors of another training."""
     data = bytearray(file.read_bytes())
-    data[data.rindex(b"20")] ^= 1
+    data[data.rindex(b"20}")] ^= 1
     file.write_bytes(data)
 
 

@@ -20,9 +20,7 @@ def trained(make_model):
 
 
 @pytest.mark.parametrize("mode", ["eval", "train"])
-def test_weights_buffers_and_random_state_stay_as_they_were(
-    trained, make_batches, task, tensors_of, assert_same, mode
-):
+def test_weights_buffers_and_random_state_stay_as_they_were(trained, make_batches, task, tensors_of, assert_same, mode):
     before, random_state = tensors_of(trained), torch.get_rng_state()
 
     evaluate(trained, task, make_batches(3), device=CPU, mode=mode)

@@ -78,31 +78,33 @@ def test_step_layer_and_images_are_named(poisoned, batches, make_optimizer, task
 def test_rows_stand_for_images_that_have_no_name(poisoned, batches, make_optimizer, task):
     poisoned.network.norm = nn.Identity()
 
-    assert "it concerns 2 image(s): row 17, row 22." in failure_of(
-        poisoned, task, batches, make_optimizer(poisoned)
-    ).message
+    assert (
+        "it concerns 2 image(s): row 17, row 22."
+        in failure_of(poisoned, task, batches, make_optimizer(poisoned)).message
+    )
 
 
 def test_the_images_of_a_later_part_are_named_too(poisoned, batches, make_optimizer, task):
     poisoned.network.norm = nn.Identity()
 
-    assert "it concerns 1 image(s): row 17." in failure_of(
-        poisoned, task, batches, make_optimizer(poisoned), parts=2
-    ).message
+    assert (
+        "it concerns 1 image(s): row 17."
+        in failure_of(poisoned, task, batches, make_optimizer(poisoned), parts=2).message
+    )
 
 
 def test_weights_buffers_and_optimizer_stay_as_before_the_step(
     poisoned, batches, make_optimizer, task, tensors_of, assert_same
 ):
     optimizer = make_optimizer(poisoned)
-    seen = []
+    steps = fit(poisoned, task, batches, optimizer, constant, steps=9, device=CPU)
+    next(steps)
+    next(steps)
+    weights, momentum = tensors_of(poisoned), [s["momentum_buffer"].clone() for s in optimizer.state.values()]
 
     with pytest.raises(NonFiniteLossError):
-        for _ in fit(poisoned, task, batches, optimizer, constant, steps=9, device=CPU):
-            seen.append((tensors_of(poisoned), [s["momentum_buffer"].clone() for s in optimizer.state.values()]))
-    weights, momentum = seen[-1]
+        next(steps)
 
-    assert len(seen) == 2
     assert_same(tensors_of(poisoned), weights)
     assert all(torch.equal(s["momentum_buffer"], m) for s, m in zip(optimizer.state.values(), momentum, strict=True))
     assert all(parameter.grad is None for parameter in poisoned.parameters())

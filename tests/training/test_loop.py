@@ -42,9 +42,7 @@ def test_a_step_reports_the_mean_loss_and_the_summed_score_in_train_mode(
 def test_the_loss_falls(make_model, make_batches, make_optimizer, task):
     model, batch = make_model(), make_batches(1)[0]
 
-    records = list(
-        fit(model, task, itertools.repeat(batch), make_optimizer(model), constant, steps=30, device=CPU)
-    )
+    records = list(fit(model, task, itertools.repeat(batch), make_optimizer(model), constant, steps=30, device=CPU))
 
     assert float(records[-1].loss) < 0.7 * float(records[0].loss)
 
@@ -116,9 +114,7 @@ def test_another_seed_is_another_dropout(make_model, make_batches, make_optimize
 def test_every_step_draws_another_dropout(make_model, make_batches, make_optimizer, task):
     model, batch = make_model(norm="none", dropout=0.5), make_batches(1)[0]
 
-    records = list(
-        fit(model, task, [batch, batch], make_optimizer(model), lambda progress: 0.0, steps=2, device=CPU)
-    )
+    records = list(fit(model, task, [batch, batch], make_optimizer(model), lambda progress: 0.0, steps=2, device=CPU))
 
     assert float(records[0].loss) != float(records[1].loss)
 
@@ -146,9 +142,7 @@ def test_gradients_that_the_caller_left_after_an_error_do_not_enter_the_next_ste
     assert_same(tensors_of(failing), tensors_of(untouched))
 
 
-def test_the_peak_lr_is_remembered_when_the_same_optimizer_is_used_again(
-    make_model, make_batches, task
-):
+def test_the_peak_lr_is_remembered_when_the_same_optimizer_is_used_again(make_model, make_batches, task):
     model = make_model()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)  # the user's own, which knows no peak
 

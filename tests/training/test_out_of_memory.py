@@ -108,7 +108,9 @@ def test_buffers_that_failed_attempts_changed_are_put_back(limited, make_batches
     assert float(model.network[0].calls) == 4
 
 
-def test_where_one_image_is_too_many_the_cure_is_said(limited, make_batches, make_optimizer, task, tensors_of, assert_same):
+def test_where_one_image_is_too_many_the_cure_is_said(
+    limited, make_batches, make_optimizer, task, tensors_of, assert_same
+):
     model = limited(0)
     before = tensors_of(model)
 
@@ -152,3 +154,11 @@ def test_a_step_whose_update_runs_out_of_memory_is_not_taken_twice(make_model, m
         "optimizer.name: the optimizer's state does not fit into the memory of cpu. "
         "Use an optimizer that keeps less (--set optimizer.name=sgd), a smaller network, or another device."
     )
+
+
+def test_there_are_never_more_parts_than_images(limited, make_batches, make_optimizer, task):
+    model = limited(1)
+
+    record = next(fit(model, task, make_batches(1, size=5), make_optimizer(model), constant, steps=1, device=CPU))
+
+    assert record.parts == 5

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import typer
 
 from trainwright.cli import options
+from trainwright.data.problems import counted
 from trainwright.errors import DataError
 
 SHOWN_FILES = 10
@@ -54,12 +55,24 @@ def _show(content: Mapping[str, Any]) -> None:
     print(f"fingerprint  {content['fingerprint'][:16]}")
     if not content["problems"]:
         print("problems     none found")
+    by_kind: dict[str, list[Mapping[str, Any]]] = {}
     for problem in content["problems"]:
-        print(f"{problem['severity']:<12} {problem['kind']}: {problem['message']}")
-        for file in problem["files"][:SHOWN_FILES]:
-            print(f"{'':<13}{file}")
-        if len(problem["files"]) > SHOWN_FILES:
-            print(f"{'':<13}and {len(problem['files']) - SHOWN_FILES:,} more (--json names all)")
+        by_kind.setdefault(problem["kind"], []).append(problem)
+    for problems in by_kind.values():
+        _show_problems(problems)
+
+
+def _show_problems(problems: Sequence[Mapping[str, Any]]) -> None:
+    """All problems of one kind: the message once where it is the same for all, otherwise after each file."""
+    first, several = problems[0], len({problem["message"] for problem in problems}) > 1
+    lines = [
+        f"{file}: {problem['message']}" if several else file for problem in problems for file in problem["files"]
+    ]
+    print(f"{first['severity']:<12} {first['kind']}: {counted(len(lines), 'file') if several else first['message']}")
+    for line in lines[:SHOWN_FILES]:
+        print(f"{'':<13}{line}")
+    if len(lines) > SHOWN_FILES:
+        print(f"{'':<13}and {len(lines) - SHOWN_FILES:,} more (--json names all)")
 
 
 def _plain(value: Any) -> str:

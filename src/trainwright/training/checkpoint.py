@@ -158,12 +158,12 @@ def _laid_out_like(parameter: torch.Tensor, value: torch.Tensor) -> torch.Tensor
 
 
 def _read_content(file: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(file.read_bytes())
-    if content.pop("content_sha256") != _digest(content):
+    content: Any = json.loads(file.read_bytes())
+    if not isinstance(content, dict) or content.pop("content_sha256") != _digest(content):
         raise CheckpointError(
             "its content is not what was written (SHA-256 differs).", where=str(file), cure="Restore it from a copy."
         )
-    return content
+    return dict(content)
 
 
 def _digest(content: Mapping[str, Any]) -> str:

@@ -12,8 +12,9 @@ GROUP_CHANNELS = 8  # channels a group of group norm: 16 in Wu and He, arXiv:180
 class SmallResNet(nn.Module):
     """Stem, three stages of basic blocks (width, 2 width, 4 width; halved in size between), mean over pixels, head.
 
-    The block is that of He et al., arXiv:1512.03385 §4.2; the last norm of each block starts at 0, so that a fresh block
-    passes its input on (Goyal et al., arXiv:1706.02677 §5.1). Input float [N, 3, H, W], output [N, outputs].
+    The block is that of He et al., arXiv:1512.03385 §4.2, its weights drawn as in arXiv:1502.01852 §2.2. The last norm of a
+    block starts at 1: starting at 0 (arXiv:1706.02677 §5.1) made three blocks learn slower (docs/log.md).
+    Input float [N, 3, H, W], output [N, outputs].
     """
 
     def __init__(
@@ -31,8 +32,6 @@ class SmallResNet(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            if isinstance(module, Block):
-                nn.init.zeros_(module.norm2.weight)  # type: ignore[arg-type]
 
     def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
         features_NCHW = self.stage3(self.stage2(self.stage1(self.stem(images_NCHW))))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainwright.data.dataset import Dataset, open_dataset
+from trainwright.data.problems import Problem, counted, few
 from trainwright.errors import DataError, NonFiniteLossError, RunError, UsageError
 from trainwright.recipe import Recipe, parse_recipe
 from trainwright.recipes import published
@@ -319,8 +320,16 @@ def _note_differences(manifest: Mapping[str, Any], now: Mapping[str, Any], repor
 
 
 def _note_problems(data: Dataset, reporter: Reporter) -> None:
+    """A note for each kind of problem, with the first files of it: a folder may hold thousands of them."""
+    by_kind: dict[str, list[Problem]] = {}
     for problem in data.problems:
-        reporter.note(problem.message)
+        by_kind.setdefault(problem.kind, []).append(problem)
+    for kind, problems in by_kind.items():
+        files = [file for problem in problems for file in problem.files]
+        out = ", left out" if problems[0].severity == "error" else ""
+        which = f"{counted(len(files), 'file')}{out}: {few(files)}. " if files else ""
+        said = problems[0].message if len(problems) == 1 else "'trainwright inspect' says what is wrong with each."
+        reporter.note(f"{kind}: {which}{said}")
 
 
 def _name_of(source: Mapping[str, Any] | None) -> str:

@@ -18,6 +18,7 @@ from trainwright.files import write_atomically
 from trainwright.optim.optimizers import build_optimizer
 from trainwright.optim.schedules import build_schedule
 from trainwright.records import Answers, EpochRecord, Means, Scores, StepRecord, to_json
+from trainwright.seeding import stream
 from trainwright.tracking.run_folder import RunFolder
 from trainwright.training import checkpoint as checkpoints
 from trainwright.training.device import memory_bytes
@@ -110,7 +111,9 @@ class Training:
     def run(self) -> bool:
         """Train to the end; True when it got there, False when it was asked to stop before (its state is then saved)."""
         saved_at = time.monotonic()
-        for _ in self._steps():
+        for settled in self.steps_left():
+            if not settled:
+                continue
             at_epoch_end = self.position.images == 0
             if at_epoch_end or self.stop_asked() or time.monotonic() - saved_at > self.checkpoint_seconds:
                 self._save()
@@ -121,14 +124,16 @@ class Training:
                 return self.position.step >= self.steps
         return True
 
-    def evaluation_batches(self, rows: np.ndarray, *, augmented: bool = False) -> EvalBatches:
-        """Batches over `rows`, clean or with this recipe's augmentation."""
+    def evaluation_batches(
+        self, rows: np.ndarray, *, augmented: bool = False, batch_size: int | None = None
+    ) -> EvalBatches:
+        """Batches over `rows` in their order, clean or with this recipe's augmentation."""
         recipe = self.prepared.recipe
         return EvalBatches(
             self.prepared.pixels,
             self.prepared.dataset.targets,
             rows,
-            batch_size=max(16, min(512, EVAL_PIXELS // self.image_size**2)),
+            batch_size=batch_size or max(16, min(512, EVAL_PIXELS // self.image_size**2)),
             image_size=self.image_size,
             augment=recipe.augment if augmented else None,
             seed=recipe.seed,
@@ -138,20 +143,27 @@ class Training:
     def evaluate(
         self, rows: np.ndarray, *, augmented: bool = False, train_mode: bool = False, what: str = ""
     ) -> Answers:
-        """Answers of the evaluated model for `rows`."""
+        """Answers of the evaluated model for `rows`.
+
+        train_mode: in batches drawn as in training. Batch norm then takes its statistics from each batch, and rows in
+        the order of their classes would make batches of one class, whose statistics no training ever sees.
+        """
+        recipe = self.prepared.recipe
+        if train_mode:
+            rows = stream(recipe.seed, "train-mode").permutation(rows)
         return evaluate(
             self.evaluated_model,
             self.prepared.task,
-            self.evaluation_batches(rows, augmented=augmented),
+            self.evaluation_batches(rows, augmented=augmented, batch_size=recipe.batch_size if train_mode else None),
             device=self.prepared.device,
             dtype=self.prepared.precision.autocast,
             mode="train" if train_mode else "eval",
-            seed=self.prepared.recipe.seed,
+            seed=recipe.seed,
             after_batch=lambda done: self.reporter.progress(what or "evaluating", done, len(rows)),
         )
 
-    def _steps(self) -> Iterator[None]:
-        """Take the steps that are left, keeping `position` and the records up to date; yields after each."""
+    def steps_left(self) -> Iterator[bool]:
+        """Take the steps that are left; yields after each whether `position` and the records are up to date with it."""
         position, per_epoch = self.position, self.batches.steps_per_epoch
         if position.ended:
             return
@@ -192,8 +204,7 @@ class Training:
             if in_epoch == per_epoch:
                 self._end_epoch(record, clock)
                 clock = Clock()
-            if not pending:
-                yield
+            yield not pending
             last = time.perf_counter()
 
     def _note_steps(self, pending: list[StepRecord]) -> None:
