@@ -13,11 +13,11 @@ from huggingface_hub import constants
 from safetensors.torch import save_file
 from torch import nn
 
-from trainwright.errors import WeightsError
+from trainwright.errors import UsageError, WeightsError
 from trainwright.recipe import NetworkSpec
 from trainwright.training import weights
-from trainwright.training.model import build_network
-from trainwright.training.weights import cached_weights, check_weights, load_weight_file
+from trainwright.training.model import ImageNetwork, build_network
+from trainwright.training.weights import cached_weights, check_weights, load_weight_file, saved_normalization
 
 PRETRAINED = NetworkSpec(name="resnet18", weights="pretrained")
 ASK = """
@@ -318,3 +318,42 @@ def test_a_file_of_a_single_tensor_is_refused(tmp_path):
         load_weight_file(small(), path)
 
     assert str(caught.value) == f"{path}: holds a Tensor, expected a state dict. Save model.state_dict()."
+
+
+def test_weights_of_a_larger_network_of_the_same_family_are_refused(tmp_path):
+    larger = build_network(NetworkSpec(width=8, blocks=3), outputs=2, image_size=16, seed=0)
+    save_file(larger.state_dict(), tmp_path / "larger.safetensors")
+    smaller = build_network(NetworkSpec(width=8, blocks=1), outputs=2, image_size=16, seed=0)
+
+    with pytest.raises(WeightsError, match=r"that the network has no place for \(for example .*larger network"):
+        load_weight_file(smaller, tmp_path / "larger.safetensors")
+
+
+def test_a_model_of_an_earlier_run_brings_its_normalization_along(tmp_path):
+    network = build_network(NetworkSpec(width=8), outputs=2, image_size=16, seed=0)
+    mean, std = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
+    save_file(ImageNetwork(network, mean=mean, std=std).state_dict(), tmp_path / "model.safetensors")
+
+    saved = saved_normalization(tmp_path / "model.safetensors")
+
+    assert saved == (pytest.approx(mean, rel=1e-6), pytest.approx(std, rel=1e-6))
+
+
+def test_a_file_from_elsewhere_brings_no_normalization(tmp_path):
+    save_file(nn.Linear(2, 2).state_dict(), tmp_path / "other.safetensors")
+
+    assert saved_normalization(tmp_path / "other.safetensors") is None
+
+
+def test_a_network_of_ones_own_starts_from_a_file_of_weights(tmp_path):
+    given, own = nn.Linear(3, 2), nn.Linear(3, 2)
+    save_file(given.state_dict(), tmp_path / "own.safetensors")
+
+    build_network(NetworkSpec(weights=str(tmp_path / "own.safetensors")), outputs=2, image_size=8, seed=0, custom=own)
+
+    assert torch.equal(own.weight, given.weight)
+
+
+def test_a_network_of_ones_own_has_no_published_weights():
+    with pytest.raises(UsageError, match="no published weights for a network of your own"):
+        build_network(NetworkSpec(weights="pretrained"), outputs=2, image_size=8, seed=0, custom=nn.Linear(3, 2))

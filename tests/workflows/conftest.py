@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 import trainwright as tw
+from trainwright.workflows import judge
 
 CLASSES, IMAGES_PER_CLASS, SIDE = ("0", "1", "2"), 50, 16
 
@@ -53,8 +54,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory, digits: Path, recipe: tw.R
 
 
 @pytest.fixture
-def train(tmp_path: Path, digits: Path, recipe: tw.Recipe) -> Callable[..., tw.Run]:
-    """(changes of the recipe, data=…, model=…, seed=…, any option) → a run in `tmp_path / "runs"`, without mirrors."""
+def train(tmp_path: Path, digits: Path, recipe: tw.Recipe, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tw.Run]:
+    """(changes of the recipe, data=…, model=…, seed=…, any option) → a run in `tmp_path / "runs"`, without mirrors.
+
+    Nor does it draw pictures, which takes five times as long as all the rest; `trained` has them.
+    """
+    monkeypatch.setattr(judge, "_draw", lambda *arguments: None)
 
     def start(changes: dict[str, object] | None = None, *, data: object = digits, **more: object) -> tw.Run:
         options = {"runs": tmp_path / "runs", "mirrors": (), "workers": 1, **more}

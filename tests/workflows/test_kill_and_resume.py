@@ -56,7 +56,16 @@ def test_twenty_kills_change_no_bit_of_the_weights(tmp_path: Path) -> None:
 
 def _start(*arguments: str, runs: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", "trainwright", *arguments, f"--runs={runs}", "--checkpoint-seconds=0.05", "--json", "--quiet"],
+        [
+            sys.executable,
+            "-m",
+            "trainwright",
+            *arguments,
+            f"--runs={runs}",
+            "--checkpoint-seconds=0.05",
+            "--json",
+            "--quiet",
+        ],
         stdout=subprocess.PIPE,
         env={**os.environ, "TRAINWRIGHT_MIRRORS": "none"},
     )

@@ -208,7 +208,9 @@ class Mine(nn.Module):
         super().__init__()
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(0)
-            self.features = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten())
+            self.features = nn.Sequential(
+                nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten()
+            )
             self.head = nn.Linear(32, outputs)
 
     def forward(self, images_NCHW):

@@ -55,24 +55,27 @@ def _show(content: Mapping[str, Any]) -> None:
     print(f"fingerprint  {content['fingerprint'][:16]}")
     if not content["problems"]:
         print("problems     none found")
-    by_kind: dict[str, list[Mapping[str, Any]]] = {}
+    single: dict[str, list[Mapping[str, Any]]] = {}  # of one file each, by kind: there may be thousands
+    several = [problem for problem in content["problems"] if len(problem["files"]) != 1]
     for problem in content["problems"]:
-        by_kind.setdefault(problem["kind"], []).append(problem)
-    for problems in by_kind.values():
-        _show_problems(problems)
+        if len(problem["files"]) == 1:
+            single.setdefault(problem["kind"], []).append(problem)
+    for first, *more in single.values():
+        if more:
+            files = [f"{problem['files'][0]}: {problem['message']}" for problem in (first, *more)]
+            _show_problem(first, counted(len(files), "file"), files)
+        else:
+            _show_problem(first, first["message"], first["files"])
+    for problem in several:
+        _show_problem(problem, problem["message"], problem["files"])
 
 
-def _show_problems(problems: Sequence[Mapping[str, Any]]) -> None:
-    """All problems of one kind: the message once where it is the same for all, otherwise after each file."""
-    first, several = problems[0], len({problem["message"] for problem in problems}) > 1
-    lines = [
-        f"{file}: {problem['message']}" if several else file for problem in problems for file in problem["files"]
-    ]
-    print(f"{first['severity']:<12} {first['kind']}: {counted(len(lines), 'file') if several else first['message']}")
-    for line in lines[:SHOWN_FILES]:
-        print(f"{'':<13}{line}")
-    if len(lines) > SHOWN_FILES:
-        print(f"{'':<13}and {len(lines) - SHOWN_FILES:,} more (--json names all)")
+def _show_problem(problem: Mapping[str, Any], message: str, files: Sequence[str]) -> None:
+    print(f"{problem['severity']:<12} {problem['kind']}: {message}")
+    for file in files[:SHOWN_FILES]:
+        print(f"{'':<13}{file}")
+    if len(files) > SHOWN_FILES:
+        print(f"{'':<13}and {len(files) - SHOWN_FILES:,} more (--json names all)")
 
 
 def _plain(value: Any) -> str:

@@ -88,6 +88,14 @@ def build_network(
     WeightsError for weights that cannot be had.
     """
     if custom is not None:
+        if spec.weights == PRETRAINED:
+            raise UsageError(
+                "there are no published weights for a network of your own.",
+                where="network.weights",
+                cure="Load them into your module before, or name a file of weights.",
+            )
+        if spec.weights != RANDOM:
+            load_weight_file(custom, Path(spec.weights))
         return custom
     if spec.name == CUSTOM:
         raise UsageError(
@@ -169,6 +177,12 @@ def _from_timm(spec: NetworkSpec, *, outputs: int, image_size: int) -> nn.Module
     except (OSError, RuntimeError) as error:
         if spec.weights != PRETRAINED:
             raise
+        if "No pretrained weights exist" in str(error):
+            raise UsageError(
+                f"{spec.name!r} has no published weights.",
+                where="network.weights",
+                cure="Use --set network.weights=random, or another network: timm.list_models(pretrained=True).",
+            ) from error
         raise pretrained_missing(spec.name, offline=bool(os.environ.get("HF_HUB_OFFLINE"))) from error
     return network
 

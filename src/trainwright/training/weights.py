@@ -20,6 +20,7 @@ WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safet
 CONNECT_SECONDS = 2.0
 MAX_WEIGHT_BYTES = 20 * 2**30
 MIN_MATCHED = 0.5  # part of the network's tensors that a weight file has to fill to count as weights of that network
+MAX_LEFT_OVER = 0.25  # part of a file's tensors that the network may have no place for: more belong to a larger network
 
 
 def check_weights(spec: NetworkSpec, *, offline: bool) -> None:
@@ -94,8 +95,25 @@ def load_weight_file(network: nn.Module, path: Path) -> list[str]:
             where=str(path),
             cure="Check network.name.",
         )
+    unknown = [name for name in given if name not in own]
+    if len(unknown) > MAX_LEFT_OVER * len(given):
+        raise WeightsError(
+            f"holds {len(unknown)} of {len(given)} tensors that the network has no place for "
+            f"(for example {', '.join(unknown[:3])}): these are weights of a larger network.",
+            where=str(path),
+            cure="Check network.name.",
+        )
     network.load_state_dict(fitting, strict=False)
     return [name for name in own if name not in fitting]
+
+
+def saved_normalization(path: Path) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """(mean, std) of pixels scaled to 0–1 that a model of an earlier run carries in its file; None in any other file."""
+    tensors = _read(path)
+    if not {"scale", "shift"} <= tensors.keys():
+        return None
+    scale_C, shift_C = (tensors[name].double().flatten() for name in ("scale", "shift"))
+    return tuple((-shift_C / scale_C / 255).tolist()), tuple((1 / scale_C / 255).tolist())
 
 
 def _read(path: Path) -> Mapping[str, torch.Tensor]:

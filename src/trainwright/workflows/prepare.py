@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,11 +19,12 @@ from trainwright.data.split import Split
 from trainwright.errors import DataError, UsageError
 from trainwright.optim.losses import build_loss
 from trainwright.plugins import Task, tasks
-from trainwright.recipe import PRETRAINED, Recipe
+from trainwright.recipe import PRETRAINED, RANDOM, NetworkSpec, Recipe
 from trainwright.seeding import stream
 from trainwright.training.device import Precision, choose_precision, prefers_channels_last
 from trainwright.training.model import ImageNetwork, build_network, published_input
 from trainwright.training.names import CUSTOM, SMALL_RESNET
+from trainwright.training.weights import saved_normalization
 from trainwright.workflows.reporting import Reporter
 
 SMALL_SIDE = 64  # pixels: what small-resnet was made for, and where a network from scratch is still quick on a CPU
@@ -143,9 +145,14 @@ def _image_size(dataset: Dataset, recipe: Recipe, custom: nn.Module | None) -> i
     if custom is not None:
         return min(own, USUAL_SIDE)
     published = published_input(recipe.network)
-    if recipe.network.weights == PRETRAINED or published["fixed"]:
+    if _was_published(recipe.network) or published["fixed"]:
         return int(published["size"])
     return min(own, int(published["size"]))
+
+
+def _was_published(spec: NetworkSpec) -> bool:
+    """Whether the weights are those of a timm network, from the hub or from a file of them."""
+    return spec.weights != RANDOM and spec.name not in (SMALL_RESNET, CUSTOM)
 
 
 def _size(recipe: Recipe) -> int:
@@ -170,9 +177,13 @@ def _pixels(dataset: Dataset, recipe: Recipe, split: Split, *, workers: int, rep
 
 
 def _normalization(recipe: Recipe, pixels: PixelSource, split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation per channel, pixels scaled to 0–1: those of the published weights, otherwise those of train."""
-    if recipe.network.weights == PRETRAINED:
-        published = published_input(recipe.network)
+    """Mean and deviation per channel, pixels scaled to 0–1: those the weights were trained with, otherwise those of train."""
+    spec = recipe.network
+    saved = saved_normalization(Path(spec.weights)) if spec.weights not in (RANDOM, PRETRAINED) else None
+    if saved is not None:
+        return saved
+    if _was_published(spec):
+        published = published_input(spec)
         return tuple(published["mean"]), tuple(published["std"])
     step = max(1, len(split.train) // STATISTICS_IMAGES)
     rows, total, squares, count = split.train[::step], np.zeros(3), np.zeros(3), 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainwright.data.dataset import Dataset, open_dataset
 from trainwright.data.problems import Problem, counted, few
-from trainwright.errors import DataError, NonFiniteLossError, RunError, UsageError
+from trainwright.errors import DataError, NonFiniteLossError, RunError, TrainwrightError, UsageError
 from trainwright.recipe import Recipe, parse_recipe
 from trainwright.recipes import published
 from trainwright.records import Finding, Interval, to_json
@@ -258,18 +259,24 @@ def _carry_out(folder: RunFolder, start: Callable[[], Training], options: RunOpt
             folder.set_status("finished")
         else:
             folder.set_status("interrupted", message="stopped when asked to; its state is saved")
-    except KeyboardInterrupt:
-        folder.set_status("interrupted", message="interrupted")
-        raise
     except BaseException as error:
-        if isinstance(error, NonFiniteLossError):
-            folder.append("finding", to_json(_diverged(error)))
-        folder.set_status("failed", message=f"{type(error).__name__}: {error}")
+        _record_failure(folder, error)
         raise
     finally:
         if follower is not None:
             _end_mirrors(follower, folder, options.reporter)
     return Run(folder)
+
+
+def _record_failure(folder: RunFolder, error: BaseException) -> None:
+    """Say in the folder how the run ended. A full disk takes no word more; the error itself is what has to be seen."""
+    with contextlib.suppress(OSError, TrainwrightError):
+        if isinstance(error, KeyboardInterrupt):
+            folder.set_status("interrupted", message="interrupted")
+            return
+        if isinstance(error, NonFiniteLossError):
+            folder.append("finding", to_json(_diverged(error)))
+        folder.set_status("failed", message=f"{type(error).__name__}: {error}")
 
 
 def _end_mirrors(follower: Follower, folder: RunFolder, reporter: Reporter) -> None:
