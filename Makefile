@@ -71,7 +71,7 @@ $(STAMP): requirements.lock pyproject.toml
 	    exit 1; }; \
 	fi
 	@if command -v uv >/dev/null; then \
-	  uv pip install --python $(BIN)/python --require-hashes -r requirements.lock; \
+	  uv pip install --compile-bytecode --python $(BIN)/python --require-hashes -r requirements.lock; \
 	  uv pip install --python $(BIN)/python --quiet --no-deps --no-build-isolation -e .; \
 	else \
 	  $(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null; \

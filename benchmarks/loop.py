@@ -4,7 +4,7 @@ The same network, batch size, precision, memory format and optimizer on both sid
 cache through the loader, normalizes inside the model, guards the loss, records every step and steps its schedule; theirs
 slices a float tensor that is normalized and shuffled already. They take turns, and the ratio is the median over turns.
 
-    python benchmarks/loop.py [--data FOLDER] [--turns 5] [--seconds 6]
+    python benchmarks/loop.py [--data FOLDER] [--turns 15] [--seconds 2]
 """
 
 from __future__ import annotations
@@ -134,8 +134,8 @@ def _synthetic() -> Dataset:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="a dataset; default: noise made on the spot")
-    parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=6.0, help="of each side in each turn")
+    parser.add_argument("--turns", type=int, default=15)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each side in each turn")
     parser.add_argument("--workers", type=int, default=2, help="our loader's threads")
     return parser.parse_args()
 

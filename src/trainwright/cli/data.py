@@ -17,7 +17,8 @@ SHOWN_FILES = 10
 
 def add_to(app: typer.Typer) -> None:
     app.command(
-        epilog="Examples:\n\n  trainwright inspect photos/\n\n  trainwright inspect labels.csv --target species --json"
+        short_help="What is in a dataset, and what is wrong with it.",
+        epilog="Examples:\n\n  trainwright inspect photos/\n\n  trainwright inspect labels.csv --target species --json",
     )(inspect)
 
 

@@ -18,6 +18,12 @@ from trainwright.errors import OutOfResourcesError, TrainwrightError, UsageError
 
 INTERRUPTED = 130
 
+
+class _Interrupted(TrainwrightError):
+    exit_code = INTERRUPTED
+    kind = "interrupted"
+
+
 app = typer.Typer(
     name="trainwright",
     help="The training phase of a machine-learning project: trains, judges with error bars, records.",
@@ -58,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )  # spinning threads make small steps many times slower on shared cores
     try:
         code = app(arguments, prog_name="trainwright", standalone_mode=False)
+        sys.stdout.flush()  # here, where a reader that has gone is expected
         return code if isinstance(code, int) else 0
     except TyperException as error:
         return _usage(error, arguments)
@@ -74,8 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         return _fail(_from_system(error), arguments)
     except (KeyboardInterrupt, typer.Abort):
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
+        return _fail(_Interrupted("interrupted."), arguments)
 
 
 def _usage(error: Any, arguments: Sequence[str]) -> int:

@@ -13,7 +13,10 @@ from trainwright.cli import options
 if TYPE_CHECKING:
     from trainwright.recipe import Recipe
 
-sub = typer.Typer(help="Published recipes, each value with its source.", no_args_is_help=True, rich_markup_mode=None)
+EXAMPLES = "Examples:\n\n  trainwright recipes list\n\n  trainwright recipes show story > mine.yaml"
+sub = typer.Typer(
+    help="Published recipes, each value with its source.", no_args_is_help=True, rich_markup_mode=None, epilog=EXAMPLES
+)
 
 
 def add_to(app: typer.Typer) -> None:
@@ -29,11 +32,17 @@ def recipe_from(name: str | None, changes: list[str] | None, *, epochs: int | No
     wanted = parse_assignments(changes or [])
     wanted |= {key: value for key, value in (("epochs", epochs), ("seed", seed)) if value is not None}
     check_names(Recipe().changed(wanted))  # a slip of the keyboard is answered before any YAML is read
-    if name is not None and Path(name).suffix in (".yaml", ".yml"):
+    if name is not None and _is_file(name, published.names()):
         recipe = load_recipe(Path(name))
     else:
         recipe = published.get(name or published.DEFAULT)
     return recipe.changed(wanted) if wanted else recipe
+
+
+def _is_file(name: str, known: list[str]) -> bool:
+    """Whether --recipe means a file: a published recipe's name always means that recipe."""
+    path = Path(name)
+    return name not in known and (path.is_file() or path.suffix in (".yaml", ".yml") or path.name != name)
 
 
 @sub.command("list", epilog="Example:\n\n  trainwright recipes list")

@@ -15,16 +15,22 @@ import typer
 
 from trainwright.cli import options
 
-sub = typer.Typer(help="What has been tried.", no_args_is_help=True, rich_markup_mode=None)
+EXAMPLES = "Examples:\n\n  trainwright runs list\n\n  trainwright runs compare 20261122-0117 last"
+sub = typer.Typer(help="What has been tried.", no_args_is_help=True, rich_markup_mode=None, epilog=EXAMPLES)
 
 
 def add_to(app: typer.Typer) -> None:
     app.add_typer(sub, name="runs")
     app.command(
-        epilog="Examples:\n\n  trainwright predict last photo.jpg\n\n  trainwright predict last new/ --csv labels.csv"
+        short_help="What a run's model sees in images.",
+        epilog="Examples:\n\n  trainwright predict last photo.jpg\n\n  trainwright predict last new/ --csv labels.csv",
     )(predict)
-    app.command(epilog="Example:\n\n  trainwright sync last")(sync)
-    app.command(epilog="Example:\n\n  trainwright ui")(ui)
+    app.command(
+        short_help="Bring MLflow and TensorBoard up to date with a run.", epilog="Example:\n\n  trainwright sync last"
+    )(sync)
+    app.command(
+        short_help="Serve MLflow's page on the runs, on this machine only.", epilog="Example:\n\n  trainwright ui"
+    )(ui)
 
 
 def close_dead_runs(runs: Path) -> None:
@@ -73,11 +79,15 @@ def show_one(run: options.RunName, runs: options.Runs = Path("runs"), as_json: o
     print(f"folder     {folder.path}\n\ngo on with: trainwright resume {folder.run_id}")
 
 
-@sub.command("compare", epilog="Example:\n\n  trainwright runs compare 20261122-0117 last")
+@sub.command(
+    "compare",
+    short_help="What differs between two runs, and is it chance?",
+    epilog="Example:\n\n  trainwright runs compare 20261122-0117 last",
+)
 def compare(
     first: options.RunName, second: options.RunName, runs: options.Runs = Path("runs"), as_json: options.Json = False
 ) -> None:
-    """Show the difference of two runs' recipes beside that of their results, and whether it is beyond chance."""
+    """Show what differs between two runs: their recipes, their results, and whether that is beyond chance."""
     from trainwright.cli.show import show_comparison
     from trainwright.tracking.runs import find_run
     from trainwright.workflows.compare import compare_runs
@@ -109,7 +119,7 @@ def best(
     if as_json:
         print(json.dumps({"schema": "trainwright.runs/1", "runs": [dataclasses.asdict(run) for run in found]}))
     else:
-        print(show_runs(found))
+        print(show_runs(found) if found else "no finished runs" + (f" on a dataset named {data!r}" if data else ""))
 
 
 def predict(
@@ -118,15 +128,18 @@ def predict(
     runs: options.Runs = Path("runs"),
     device: options.Device = "auto",
     csv_file: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write them to a CSV file.")] = None,
+    quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> int:
     """Say what the model of RUN sees in images: labels and probabilities."""
     from trainwright.tracking.runs import find_run
 
     folder = find_run(runs, run)
+    from trainwright.cli.reporters import choose_reporter
     from trainwright.workflows.predict import predict as predict_images
 
-    predictions = predict_images(folder, images, device=device)
+    progress = choose_reporter(quiet=quiet).progress
+    predictions = predict_images(folder, images, device=device, progress=progress)
     if csv_file is not None:
         _write_csv(csv_file, predictions)
     if as_json:
@@ -136,7 +149,7 @@ def predict(
             said = item.get("error") or f"{item['label']}  {item['probability']:.3f}"
             print(f"{item['image']}  {said}")
     bad = [item for item in predictions if "error" in item]
-    if bad:
+    if bad and not quiet:
         typer.echo(f"{len(bad)} of {len(predictions)} files could not be read", err=True)
     return 3 if len(bad) == len(predictions) else 0
 
@@ -184,7 +197,7 @@ def ui(
 
 
 def _write_csv(path: Path, predictions: list[dict[str, Any]]) -> None:
-    classes = sorted({name for item in predictions for name in item.get("probabilities", {})})
+    classes = next((list(item["probabilities"]) for item in predictions if "probabilities" in item), [])
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["image", "label", "probability", *classes, "error"])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,13 +33,17 @@ DEMO_CHANGES = {
 
 def add_to(app: typer.Typer) -> None:
     app.command(
+        short_help="One run on a dataset: train, evaluate, judge, record.",
         epilog="Examples:\n\n  trainwright train photos/\n\n  trainwright train photos/ --recipe story --json\n\n"
-        "  trainwright train labels.csv --target species --set network.name=resnet18 --set optimizer.lr=3e-4"
+        "  trainwright train labels.csv --target species --set network.name=resnet18 --set optimizer.lr=3e-4",
     )(train)
-    app.command(epilog="Examples:\n\n  trainwright resume last\n\n  trainwright resume 20261122-0117 --workers 4")(
-        resume
-    )
-    app.command(epilog="Example:\n\n  trainwright demo")(demo)
+    app.command(
+        short_help="Go on with a run where it stopped.",
+        epilog="Examples:\n\n  trainwright resume last\n\n  trainwright resume 20261122-0117 --workers 4",
+    )(resume)
+    app.command(
+        short_help="The whole way on handwritten digits, without a network.", epilog="Example:\n\n  trainwright demo"
+    )(demo)
 
 
 def train(
@@ -81,7 +87,9 @@ def train(
     if dry_run:
         return _dry_run(data, wanted, target, chosen, as_json)
     return _carry_out(
-        lambda stop: workflow.train(data, wanted, target=target, options=chosen, stop_asked=stop), as_json
+        lambda stop: workflow.train(data, wanted, target=target, options=chosen, stop_asked=stop),
+        as_json=as_json,
+        quiet=quiet,
     )
 
 
@@ -112,7 +120,7 @@ def resume(
         checkpoint_seconds=checkpoint_seconds,
         reporter=_reporter(quiet),
     )
-    return _carry_out(lambda stop: workflow.resume(run, options=chosen, stop_asked=stop), as_json)
+    return _carry_out(lambda stop: workflow.resume(run, options=chosen, stop_asked=stop), as_json=as_json, quiet=quiet)
 
 
 def demo(
@@ -135,7 +143,9 @@ def demo(
     reporter.note(f"1,797 handwritten digits as PNG files: {folder}")
     recipe = published.get(published.DEFAULT).changed(DEMO_CHANGES)
     chosen = workflow.RunOptions(runs=runs, mirrors=_mirrors(mirrors), reporter=reporter)
-    code = _carry_out(lambda stop: workflow.train(folder, recipe, options=chosen, stop_asked=stop), as_json)
+    code = _carry_out(
+        lambda stop: workflow.train(folder, recipe, options=chosen, stop_asked=stop), as_json=as_json, quiet=quiet
+    )
     if not as_json and code == 0:
         print("\nnext: trainwright runs show last    trainwright ui    trainwright train YOUR_FOLDER")
     return code
@@ -183,21 +193,25 @@ def _dry_run(data: Path, recipe: Recipe, target: str | None, chosen: RunOptions,
     return 0
 
 
-def _carry_out(work: Callable[[Callable[[], bool]], Run], as_json: bool) -> int:
+def _carry_out(work: Callable[[Callable[[], bool]], Run], *, as_json: bool, quiet: bool) -> int:
     """Do the work under signal handlers, print what came of it, return the exit code."""
     from trainwright.cli.show import show_run
 
-    with _stoppable() as signals:
+    with _stoppable(quiet=quiet) as signals:
         run = work(lambda: bool(signals))
     if run.finished:
         print(json.dumps(run.result) if as_json else show_run(run.result))
         return 0
     typer.echo(f"stopped; its state is saved. Go on with: trainwright resume {run.id}", err=True)
+    if as_json:
+        said = {"message": "stopped; its state is saved.", "where": run.id}
+        cure = f"Go on with 'trainwright resume {run.id}'."
+        print(json.dumps({"schema": "trainwright.error/1", "kind": "interrupted", **said, "cure": cure}))
     return 128 + signals[0] if signals else 1
 
 
-@contextmanager
-def _stoppable() -> Iterator[list[int]]:
+@contextlib.contextmanager
+def _stoppable(*, quiet: bool) -> Iterator[list[int]]:
     """SIGINT and SIGTERM ask the run to save and stop; a second one interrupts it. Yields the signals that came."""
     came: list[int] = []
 
@@ -205,6 +219,9 @@ def _stoppable() -> Iterator[list[int]]:
         if came:
             raise KeyboardInterrupt
         came.append(number)
+        if not quiet:  # straight to the descriptor: the signal may have come in the middle of a print
+            with contextlib.suppress(OSError):
+                os.write(sys.stderr.fileno(), b"\nstopping: the state is being saved (once more: stop at once)\n")
 
     if threading.current_thread() is not threading.main_thread():
         yield came  # signal handlers can only be set from the main thread

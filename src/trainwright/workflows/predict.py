@@ -17,6 +17,7 @@ from trainwright.errors import RunError
 from trainwright.optim.losses import build_loss
 from trainwright.plugins import Task, tasks
 from trainwright.recipe import RANDOM, Recipe
+from trainwright.records import Progress
 from trainwright.tracking.run_folder import RunFolder
 from trainwright.training import checkpoint as checkpoints
 from trainwright.training.device import PRECISIONS, choose_device
@@ -35,17 +36,23 @@ def predict(
     *,
     model: nn.Module | None = None,
     device: str = "auto",
+    progress: Progress | None = None,
 ) -> list[dict[str, Any]]:
     """What the run's model says of image files and of the images in folders.
 
     Returns an object for each: `image`, and `label`, `probability`, `probabilities` (by class), or `error` where the
-    file could not be read. model: your own nn.Module, where the run trained one. Raises RunError before the run has a
-    model, DataError where there are no images.
+    file could not be read. model: your own nn.Module, where the run trained one. progress: called with files done and
+    in all. Raises RunError before the run has a model, DataError where there are no images.
     """
     folder = run._folder if isinstance(run, Run) else run
     given = [images] if isinstance(images, Path | str) else list(images)
     files = find_images([Path(path) for path in given])
-    return list(_predictions(folder, files, custom=model, device=choose_device(device)))
+    found = []
+    for prediction in _predictions(folder, files, custom=model, device=choose_device(device)):
+        found.append(prediction)
+        if progress is not None:
+            progress("predicting", len(found), len(files))
+    return found
 
 
 def load_model(folder: RunFolder, recipe: Recipe, task: Any, *, custom: nn.Module | None = None) -> ImageNetwork:

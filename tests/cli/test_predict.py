@@ -1,0 +1,119 @@
+"""`trainwright predict`: labels and probabilities for files and folders, the same as in the record."""
+
+import csv
+import io
+import shutil
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture
+def new(digits, tmp_path):
+    """A folder with three images below it, a text, and a file that is no whole image."""
+    folder = tmp_path / "new"
+    (folder / "below").mkdir(parents=True)
+    for label in ("0", "1", "2"):
+        shutil.copy(min((digits / label).iterdir()), folder / "below" / f"of-{label}.png")
+    (folder / "readme.txt").write_text("no image")
+    (folder / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    return folder
+
+
+def predict(cli, runs, run, *more):
+    return cli("predict", run.id, *more, "--runs", runs)
+
+
+def test_an_image_is_answered_with_label_and_probability(cli, two_runs, runs, new):
+    image = new / "below" / "of-0.png"
+
+    done = predict(cli, runs, two_runs[0], image)
+
+    path, label, probability = done.out.split()
+    assert (done.code, path) == (0, str(image))
+    assert label in ("0", "1", "2")
+    assert 1 / 3 <= float(probability) <= 1
+
+
+def test_a_folder_is_searched_and_broken_files_are_named(cli, two_runs, runs, new):
+    done = predict(cli, runs, two_runs[0], new, "--json")
+
+    answers = {answer["image"]: answer for answer in done.json["predictions"]}
+    assert done.code == 0
+    assert done.json["schema"] == "trainwright.predictions/1"
+    assert set(answers) == {str(new / "torn.png"), *(str(new / "below" / f"of-{label}.png") for label in "012")}
+    assert answers[str(new / "torn.png")]["error"].startswith("truncated: ")
+    assert "1 of 4 files could not be read" in done.err
+
+
+def test_probabilities_are_those_of_the_record(cli, two_runs, runs, digits):
+    with np.load(two_runs[0].folder / "answers" / "val.npz", allow_pickle=False) as answers:
+        paths, recorded = answers["paths"].tolist(), answers["probabilities"]
+
+    found = predict(cli, runs, two_runs[0], *(digits / path for path in paths), "--json").json["predictions"]
+
+    predicted = np.array([[answer["probabilities"][name] for name in "012"] for answer in found])
+    np.testing.assert_allclose(predicted, recorded, atol=1e-5)
+
+
+def test_the_label_is_the_most_probable_class(cli, two_runs, runs, new):
+    found = predict(cli, runs, two_runs[0], new / "below", "--json").json["predictions"]
+
+    assert [answer["label"] for answer in found] == [
+        max(answer["probabilities"], key=answer["probabilities"].get) for answer in found
+    ]
+    assert [sum(answer["probabilities"].values()) for answer in found] == pytest.approx([1.0] * 3)
+
+
+def test_a_csv_file_has_a_row_for_each_image(cli, two_runs, runs, new, tmp_path):
+    done = predict(cli, runs, two_runs[0], new, "--csv", tmp_path / "labels.csv")
+
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "labels.csv").read_text())))
+    assert done.out == ""
+    assert list(rows[0]) == ["image", "label", "probability", "0", "1", "2", "error"]
+    assert [row["label"] != "" for row in rows] == [row["error"] == "" for row in rows]
+    assert len(rows) == 4
+
+
+def test_quiet_prints_nothing_on_stderr(cli, two_runs, runs, new):
+    assert predict(cli, runs, two_runs[0], new, "--quiet").err == ""
+
+
+def test_nothing_but_broken_files_ends_with_3(cli, two_runs, runs, new):
+    done = predict(cli, runs, two_runs[0], new / "torn.png")
+
+    assert done.code == 3
+    assert "truncated" in done.out
+
+
+def test_a_folder_without_images_ends_with_3(cli, two_runs, runs, tmp_path):
+    (tmp_path / "empty").mkdir()
+
+    done = predict(cli, runs, two_runs[0], tmp_path / "empty", "--json")
+
+    assert (done.code, done.json["kind"]) == (3, "data")
+
+
+def test_a_path_that_does_not_exist_is_named(cli, two_runs, runs, tmp_path):
+    done = predict(cli, runs, two_runs[0], tmp_path / "absent.png")
+
+    assert done.code == 3
+    assert str(tmp_path / "absent.png") in done.err
+
+
+def test_a_run_that_is_not_there_is_told_before_torch_is_loaded(cli, runs, new):
+    done = cli("predict", "nonsense", new, "--runs", runs)
+
+    assert (done.code, done.out) == (1, "")
+    assert "no such run 'nonsense'" in done.err
+
+
+def test_a_damaged_model_is_refused(cli, two_runs, runs, new, tmp_path):
+    copy = shutil.copytree(two_runs[0].folder, tmp_path / "runs" / two_runs[0].id)
+    content = bytearray((copy / "checkpoints" / "model.safetensors").read_bytes())
+    content[-1] ^= 1
+    (copy / "checkpoints" / "model.safetensors").write_bytes(content)
+
+    done = cli("predict", "last", new, "--runs", tmp_path / "runs", "--json")
+
+    assert (done.code, done.json["kind"]) == (1, "checkpoint")

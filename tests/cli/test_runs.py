@@ -1,0 +1,181 @@
+"""`trainwright runs` and `sync`: what has been tried, side by side, and in MLflow."""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+import trainwright as tw
+
+
+def test_runs_are_listed_oldest_first_a_line_each(cli, two_runs, runs):
+    lines = cli("runs", "list", "--runs", runs).out.splitlines()
+
+    assert [line.split()[0] for line in lines] == ["run", *(run.id for run in two_runs)]
+    assert all("finished" in line and "small-resnet" in line for line in lines[1:])
+
+
+def test_the_list_for_programs_has_the_scores(cli, two_runs, runs):
+    content = cli("runs", "list", "--runs", runs, "--json").json
+
+    assert content["schema"] == "trainwright.runs/1"
+    assert [run["val_score"] for run in content["runs"]] == [run.score["val"] for run in two_runs]
+
+
+def test_no_runs_are_no_error(cli, tmp_path):
+    done = cli("runs", "list", "--runs", tmp_path / "absent")
+
+    assert (done.code, done.out) == (0, "no runs yet\n")
+    assert not (tmp_path / "absent").exists()
+
+
+def test_a_run_is_shown_as_it_was_when_it_finished(cli, two_runs, runs):
+    done = cli("runs", "show", two_runs[0].id, "--runs", runs)
+
+    assert f"train {two_runs[0].score['train']:.3f}   unseen {two_runs[0].score['val']:.3f}" in done.out
+    assert f"verdict    {two_runs[0].verdict}" in done.out
+    assert cli("runs", "show", two_runs[0].id, "--runs", runs, "--json").json == two_runs[0].result
+
+
+def test_a_run_that_stopped_is_shown_with_the_way_on(cli, digits, tmp_path):
+    recipe = tw.Recipe().changed({"network.width": 8, "data.image_size": 16, "epochs": 3})
+    run = tw.train(digits, recipe, runs=tmp_path, mirrors=(), stop_asked=lambda: True)
+
+    done = cli("runs", "show", "last", "--runs", tmp_path)
+
+    assert "state      interrupted" in done.out
+    assert f"trainwright resume {run.id}" in done.out
+    assert cli("runs", "show", "last", "--runs", tmp_path, "--json").json["status"]["state"] == "interrupted"
+
+
+def test_last_is_the_newest_run(cli, two_runs, runs):
+    assert cli("runs", "show", "last", "--runs", runs, "--json").json["run"] == two_runs[1].id
+
+
+def test_an_unknown_run_is_answered_with_the_nearest(cli, two_runs, runs):
+    wrong = two_runs[0].id[:-4] + "zzzz"
+
+    done = cli("runs", "show", wrong, "--runs", runs, "--json")
+
+    assert (done.code, done.json["kind"]) == (1, "run")
+    assert f"Did you mean '{two_runs[0].id[:-4]}" in done.json["cure"]
+
+
+def test_a_comparison_shows_what_differs_in_recipe_and_result(cli, two_runs, runs):
+    first, second = two_runs
+
+    content = cli("runs", "compare", first.id, second.id, "--runs", runs, "--json").json
+
+    assert content["schema"] == "trainwright.comparison/1"
+    assert content["recipe"] == {"optimizer.lr": [0.02, 1e-6], "seed": [0, 1]}
+    assert content["result"]["score.val"] == [first.score["val"], second.score["val"]]
+    assert content["gain"]["value"] == pytest.approx(second.score["val"] - first.score["val"])
+
+
+def test_a_training_that_learned_is_beyond_chance_better_than_one_that_did_not(cli, two_runs, runs):
+    content = cli("runs", "compare", two_runs[1].id, two_runs[0].id, "--runs", runs, "--json").json
+
+    assert content["gain"]["low"] > 0
+    assert content["gain"]["p"] < 0.05
+    assert "beyond chance" in cli("runs", "compare", two_runs[1].id, two_runs[0].id, "--runs", runs).out
+
+
+def test_a_run_compared_with_itself_is_no_better(cli, runs):
+    done = cli("runs", "compare", "last", "last", "--runs", runs)
+
+    assert "recipe\n  the same" in done.out
+    assert "no evidence of a difference" in " ".join(done.out.split())
+
+
+def test_an_unfinished_run_cannot_be_compared(cli, digits, tmp_path):
+    recipe = tw.Recipe().changed({"network.width": 8, "data.image_size": 16, "epochs": 3})
+    tw.train(digits, recipe, runs=tmp_path, mirrors=(), stop_asked=lambda: True)
+
+    done = cli("runs", "compare", "last", "last", "--runs", tmp_path)
+
+    assert done.code == 1
+    assert "has not finished" in done.err
+
+
+def test_the_best_run_is_the_one_with_the_best_unseen_score(cli, two_runs, runs):
+    (best,) = cli("runs", "best", "--runs", runs, "--json").json["runs"]
+
+    assert best["run_id"] == max(two_runs, key=lambda run: run.score["val"]).id
+
+
+def test_no_best_run_on_a_dataset_that_was_never_trained_on(cli, runs):
+    assert cli("runs", "best", "--data", "flowers", "--runs", runs).out == "no finished runs on a dataset named 'flowers'\n"
+
+
+def test_syncing_with_no_mirror_asked_for_is_told(cli, runs, monkeypatch):
+    monkeypatch.setenv("TRAINWRIGHT_MIRRORS", "none")
+
+    done = cli("sync", "last", "--runs", runs)
+
+    assert done.code == 0
+    assert "nothing to bring up to date" in done.out + done.err
+
+
+def test_an_unknown_mirror_is_refused(cli, runs):
+    done = cli("sync", "last", "--mirrors", "mlfow", "--runs", runs)
+
+    assert done.code == 2
+    assert "mlflow" in done.err
+
+
+@pytest.mark.slow
+def test_sync_fills_an_mlflow_store_of_a_run_trained_without_mirrors(cli, two_runs, runs, monkeypatch, tmp_path):
+    from mlflow import MlflowClient
+
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+
+    first = cli("sync", two_runs[0].id, "--mirrors", "mlflow", "--runs", runs, "--json").json
+    again = cli("sync", two_runs[0].id, "--mirrors", "mlflow", "--runs", runs, "--json").json
+
+    client = MlflowClient(uri)
+    (found,) = client.search_runs([e.experiment_id for e in client.search_experiments()])
+    history = client.get_metric_history(found.info.run_id, "val/score")
+    assert first["added"]["mlflow"] > 0
+    assert again["added"]["mlflow"] == 0
+    assert found.info.status == "FINISHED"
+    assert [metric.value for metric in history] == [epoch["val"]["score"] for epoch in two_runs[0].epochs]
+
+
+@pytest.mark.slow
+def test_a_run_killed_with_sigkill_is_not_running_after_the_next_command(cli, digits, tmp_path):
+    from mlflow import MlflowClient
+
+    options = ["--set=network.width=8", "--set=precision=fp32", "--epochs=5000", "--mirrors=mlflow", "--quiet"]
+    command = [sys.executable, "-m", "trainwright", "train", str(digits), *options, f"--runs={tmp_path}"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=dict(os.environ))
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    wait_for(lambda: (tmp_path / "mlflow.db").exists() and _statuses(MlflowClient(uri)) == ["RUNNING"])
+
+    process.kill()
+    process.wait()
+    listed = cli("runs", "list", "--runs", tmp_path, "--json").json["runs"]
+
+    assert [run["state"] for run in listed] == ["interrupted"]
+    assert _statuses(MlflowClient(uri)) in (["KILLED"], ["FAILED"])
+
+
+def _statuses(client):
+    return [run.info.status for run in client.search_runs([e.experiment_id for e in client.search_experiments()])]
+
+
+def wait_for(condition, seconds=120.0):
+    """Until the condition holds; an exception counts as not yet (a store that is being made)."""
+    deadline = time.monotonic() + seconds
+    while not _holds(condition):
+        assert time.monotonic() < deadline, "it did not come about in time"
+        time.sleep(0.2)
+
+
+def _holds(condition):
+    try:
+        return condition()
+    except Exception:
+        return False
