@@ -75,6 +75,13 @@ def test_a_csv_file_has_a_row_for_each_image(cli, two_runs, runs, new, tmp_path)
     assert len(rows) == 4
 
 
+def test_a_csv_file_that_cannot_be_written_is_told_before_the_work(cli, runs, new, tmp_path):
+    done = cli("predict", "last", new, "--csv", tmp_path / "absent" / "labels.csv", "--runs", runs)
+
+    assert (done.code, done.out) == (2, "")
+    assert str(tmp_path / "absent" / "labels.csv") in done.err
+
+
 def test_quiet_prints_nothing_on_stderr(cli, two_runs, runs, new):
     assert predict(cli, runs, two_runs[0], new, "--quiet").err == ""
 

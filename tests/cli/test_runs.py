@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 
 import trainwright as tw
@@ -106,7 +107,10 @@ def test_the_best_run_is_the_one_with_the_best_unseen_score(cli, two_runs, runs)
 
 
 def test_no_best_run_on_a_dataset_that_was_never_trained_on(cli, runs):
-    assert cli("runs", "best", "--data", "flowers", "--runs", runs).out == "no finished runs on a dataset named 'flowers'\n"
+    assert (
+        cli("runs", "best", "--data", "flowers", "--runs", runs).out
+        == "no finished runs on a dataset named 'flowers'\n"
+    )
 
 
 def test_syncing_with_no_mirror_asked_for_is_told(cli, runs, monkeypatch):
@@ -144,25 +148,47 @@ def test_sync_fills_an_mlflow_store_of_a_run_trained_without_mirrors(cli, two_ru
     assert [metric.value for metric in history] == [epoch["val"]["score"] for epoch in two_runs[0].epochs]
 
 
-@pytest.mark.slow
-def test_a_run_killed_with_sigkill_is_not_running_after_the_next_command(cli, digits, tmp_path):
+@pytest.fixture
+def mirrored(digits, tmp_path):
+    """A training under way whose run is RUNNING in MLflow: (its process, the MLflow client)."""
     from mlflow import MlflowClient
 
     options = ["--set=network.width=8", "--set=precision=fp32", "--epochs=5000", "--mirrors=mlflow", "--quiet"]
     command = [sys.executable, "-m", "trainwright", "train", str(digits), *options, f"--runs={tmp_path}"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=dict(os.environ))
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    wait_for(lambda: (tmp_path / "mlflow.db").exists() and _statuses(MlflowClient(uri)) == ["RUNNING"])
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    wait_for(lambda: statuses(client) == ["RUNNING"])
+    yield process, client
+    process.kill()
+    process.wait()
+
+
+@pytest.mark.slow
+def test_a_run_killed_with_sigkill_is_closed_here_and_in_mlflow(cli, mirrored, tmp_path):
+    process, client = mirrored
 
     process.kill()
     process.wait()
     listed = cli("runs", "list", "--runs", tmp_path, "--json").json["runs"]
 
     assert [run["state"] for run in listed] == ["interrupted"]
-    assert _statuses(MlflowClient(uri)) in (["KILLED"], ["FAILED"])
+    wait_for(lambda: statuses(client) == ["KILLED"])
 
 
-def _statuses(client):
+@pytest.mark.slow
+def test_a_run_killed_together_with_its_follower_is_closed_by_the_next_command(cli, mirrored, tmp_path):
+    process, client = mirrored
+
+    for victim in (*psutil.Process(process.pid).children(), process):
+        victim.kill()
+    process.wait()
+    listed = cli("runs", "list", "--runs", tmp_path, "--json").json["runs"]
+
+    assert [run["state"] for run in listed] == ["interrupted"]
+    assert statuses(client) == ["KILLED"]
+
+
+def statuses(client):
     return [run.info.status for run in client.search_runs([e.experiment_id for e in client.search_experiments()])]
 
 

@@ -7,7 +7,8 @@ from torch import nn
 
 import trainwright as tw
 from trainwright import files
-from trainwright.workflows import judge, run as workflow
+from trainwright.workflows import judge
+from trainwright.workflows import run as workflow
 
 
 @pytest.fixture(autouse=True)
@@ -202,6 +203,7 @@ def test_the_demo_learns_the_digits(cli, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_founding_story_overfits(cli, real_data, tmp_path):
     done = cli(
         "train", real_data("cats-dogs"), "--recipe", "story", "--runs", tmp_path / "runs", "--mirrors=none", "--json"
@@ -213,6 +215,7 @@ def test_the_founding_story_overfits(cli, real_data, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_network_of_timm_trains_on_flowers_at_224_pixels(cli, real_data, tmp_path):
     options = ["--set", "network.name=resnet18", "--epochs", 2, "--runs", tmp_path / "runs", "--mirrors=none", "--json"]
 

@@ -295,6 +295,11 @@ def test_a_recipe_for_another_task_is_refused(digits, recipe, tmp_path):
         tw.train(data, recipe.changed({"task": "regression"}), runs=tmp_path, mirrors=())
 
 
+def test_something_else_than_a_recipe_is_refused_with_the_way_to_make_one(digits):
+    with pytest.raises(UsageError, match=r"expected a Recipe .* got dict\. For example tw\.recipes\.get"):
+        tw.train(digits, {"epochs": 1})
+
+
 def test_an_unknown_option_is_refused_with_the_known_ones(digits):
     with pytest.raises(TypeError, match=r"unexpected argument 'run'; known options: .*workers"):
         tw.train(digits, run="here")

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import typer
+from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from trainwright.cli import data, recipes, runs, training
@@ -24,8 +25,19 @@ class _Interrupted(TrainwrightError):
     kind = "interrupted"
 
 
+class _Commands(TyperGroup):
+    """typer would turn Ctrl-C into an exit code without a word."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise _Interrupted("interrupted.") from error
+
+
 app = typer.Typer(
     name="trainwright",
+    cls=_Commands,
     help="The training phase of a machine-learning project: trains, judges with error bars, records.",
     epilog="Examples:\n\n  trainwright inspect photos/\n\n  trainwright train photos/ --epochs 20\n\n  trainwright runs list",
     rich_markup_mode=None,

@@ -59,7 +59,11 @@ def list_recipes(as_json: options.Json = False) -> None:
         print(f"{recipe['name']:<20} {recipe['title']}{default}")
 
 
-@sub.command("show", epilog="Example:\n\n  trainwright recipes show story > mine.yaml")
+@sub.command(
+    "show",
+    short_help="Print a recipe as YAML, each value with its source.",
+    epilog="Example:\n\n  trainwright recipes show story > mine.yaml",
+)
 def show_recipe(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A published recipe.", show_default=False)],
     as_json: options.Json = False,

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from trainwright.cli import options
+from trainwright.errors import UsageError
 
 EXAMPLES = "Examples:\n\n  trainwright runs list\n\n  trainwright runs compare 20261122-0117 last"
 sub = typer.Typer(help="What has been tried.", no_args_is_help=True, rich_markup_mode=None, epilog=EXAMPLES)
@@ -134,6 +135,8 @@ def predict(
     """Say what the model of RUN sees in images: labels and probabilities."""
     from trainwright.tracking.runs import find_run
 
+    if csv_file is not None and not csv_file.absolute().parent.is_dir():
+        raise UsageError("its folder does not exist.", where=f"--csv {csv_file}", cure="Make it, or name another file.")
     folder = find_run(runs, run)
     from trainwright.cli.reporters import choose_reporter
     from trainwright.workflows.predict import predict as predict_images
@@ -168,11 +171,14 @@ def sync(
 
     close_dead_runs(runs)
     folder = find_run(runs, run)
-    asked = tuple(name for name in MIRRORS if installed(name)) if mirrors is None else tuple(mirrors.split(","))
+    named = [name for name in MIRRORS if installed(name)] if mirrors is None else mirrors.split(",")
+    asked = tuple(name.strip() for name in named if name.strip() not in ("", "none"))
     added = bring_up_to_date(folder.path, asked)
     if as_json:
         print(json.dumps({"schema": "trainwright.sync/1", "run": folder.run_id, "added": added}))
         return
+    if not asked:
+        print("no mirror is asked for or installed: nothing to bring up to date")
     for name, count in added.items():
         print(f"{name:<12} {count:,} rows added" if count else f"{name:<12} up to date")
 

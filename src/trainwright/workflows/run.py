@@ -150,6 +150,12 @@ def train(
     """
     options = _with(options, more)
     recipe = published.get(recipe or published.DEFAULT) if recipe is None or isinstance(recipe, str) else recipe
+    if not isinstance(recipe, Recipe):
+        raise UsageError(
+            f"expected a Recipe or the name of a published one, got {type(recipe).__name__}.",
+            where="recipe",
+            cure="For example tw.recipes.get('scratch-default').changed({'epochs': 10}).",
+        )
     if seed is not None:
         recipe = recipe.changed({"seed": seed})
     device = choose_device(options.device)

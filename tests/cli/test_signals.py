@@ -1,0 +1,96 @@
+"""Ctrl-C and a polite kill: the state is saved, the exit code says so, and the run goes on to the same weights."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+LONG = [
+    "--set=network.width=8",
+    "--set=data.image_size=16",
+    "--set=precision=fp32",
+    "--set=batch_size=8",
+    "--epochs=25",
+]
+
+
+def start(digits, runs, *more):
+    """A training under way: its first epoch is recorded."""
+    command = [sys.executable, "-m", "trainwright", "train", str(digits), *LONG, f"--runs={runs}", "--mirrors=none"]
+    process = subprocess.Popen([*command, *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(os.environ))
+    deadline = time.monotonic() + 120
+    while not any(b'"epoch"' in file.read_bytes() for file in runs.glob("*/records.jsonl")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, "the training did not get under way"
+        time.sleep(0.01)
+    return process
+
+
+@pytest.fixture(scope="module")
+def untouched(digits, tmp_path_factory):
+    """The weights' hash of the same training left alone."""
+    import trainwright as tw
+    from trainwright.cli.recipes import recipe_from
+
+    assignments = [option.removeprefix("--set=") for option in LONG if option.startswith("--set=")]
+    recipe = recipe_from(None, assignments, epochs=25, seed=None)
+    return tw.train(digits, recipe, runs=tmp_path_factory.mktemp("untouched"), mirrors=()).result["weights_sha256"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"])
+def test_a_signal_saves_the_state_and_the_run_ends_in_the_same_weights(cli, digits, tmp_path, untouched, number, code):
+    process = start(digits, tmp_path, "--json")
+
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    (listed,) = cli("runs", "list", "--runs", tmp_path, "--json").json["runs"]
+    resumed = cli("resume", "last", "--runs", tmp_path, "--mirrors=none", "--json")
+
+    said = json.loads(out)
+    assert process.returncode == code
+    assert (said["schema"], said["kind"], said["where"]) == ("trainwright.error/1", "interrupted", listed["run_id"])
+    assert f"trainwright resume {listed['run_id']}" in err.decode()
+    assert "Traceback" not in err.decode()
+    assert listed["state"] == "interrupted"
+    assert resumed.json["weights_sha256"] == untouched
+
+
+def test_a_killed_run_is_interrupted_after_the_next_command(cli, digits, tmp_path):
+    process = start(digits, tmp_path, "--quiet")
+
+    process.kill()
+    process.communicate()
+    (listed,) = cli("runs", "list", "--runs", tmp_path, "--json").json["runs"]
+
+    assert listed["state"] == "interrupted"
+    assert "its process ended without a word" in cli("runs", "show", "last", "--runs", tmp_path).out
+
+
+def test_a_run_that_is_alive_is_running_and_cannot_be_resumed(cli, digits, tmp_path):
+    process = start(digits, tmp_path, "--quiet")
+
+    try:
+        (listed,) = cli("runs", "list", "--runs", tmp_path, "--json").json["runs"]
+        refused = cli("resume", "last", "--runs", tmp_path, "--mirrors=none", "--json")
+    finally:
+        process.kill()
+        process.communicate()
+
+    assert listed["state"] == "running"
+    assert (refused.code, refused.json["kind"]) == (1, "run")
+    assert f"process {process.pid} is writing this run" in refused.json["message"]
+
+
+def test_ctrl_c_while_images_are_read_ends_with_130(cli, monkeypatch, digits):
+    def interrupted(*arguments, **more):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("trainwright.data.dataset.fingerprint", interrupted)
+
+    done = cli("inspect", digits, "--json")
+
+    assert (done.code, done.json["kind"]) == (130, "interrupted")
