@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 import trainwright as tw
@@ -61,6 +62,15 @@ def test_a_network_of_ones_own_is_trained_in_place(train, red_and_blue):
     train({"epochs": 1, "data.image_size": 12}, data=red_and_blue, model=model)
 
     assert not torch.equal(model.head.weight, before)
+
+
+def test_a_network_of_ones_own_ends_up_with_the_averaged_weights_that_were_judged(train, red_and_blue):
+    model = Brightness()
+
+    run = train({"epochs": 2, "data.image_size": 12, "ema_decay": 0.9}, data=red_and_blue, model=model)
+
+    kept = load_file(run.folder / "checkpoints" / "model.safetensors")
+    assert torch.equal(model.head.weight, kept["network.head.weight"])
 
 
 def test_the_training_leaves_torchs_own_random_stream_alone(train):

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -242,21 +243,35 @@ def test_another_network_is_refused(train, polls):
         tw.resume(run, model=Mine(outputs=5), mirrors=())
 
 
-def test_data_from_python_is_asked_for_again(digits, recipe, polls, tmp_path):
-    data = tw.open_dataset(digits)
-    run = tw.train(data, recipe, runs=tmp_path, mirrors=(), stop_asked=polls(1))
+def test_a_dataset_opened_in_python_is_opened_again(digits, recipe, polls, tmp_path, trained):
+    run = tw.train(tw.open_dataset(digits), recipe, runs=tmp_path, mirrors=(), stop_asked=polls(5))
+
+    resumed = tw.resume(run, mirrors=())
+
+    assert resumed.result["weights_sha256"] == trained.result["weights_sha256"]
+
+
+@pytest.fixture
+def noise():
+    """Forty images of noise in two classes, in memory."""
+    images_NHWC = np.random.Generator(np.random.Philox(0)).integers(0, 256, (40, 12, 12, 3)).astype(np.uint8)
+    return tw.Dataset.from_arrays(images_NHWC, np.arange(40) % 2)
+
+
+def test_data_from_memory_is_asked_for_again(noise, recipe, polls, tmp_path):
+    run = tw.train(noise, recipe, runs=tmp_path, mirrors=(), stop_asked=polls(1))
 
     with pytest.raises(UsageError, match=r"tw\.resume\(run, data=…\)"):
         tw.resume(run, mirrors=())
 
 
-def test_data_from_python_given_again_goes_on(digits, recipe, polls, tmp_path, trained):
-    data = tw.open_dataset(digits)
-    run = tw.train(data, recipe, runs=tmp_path, mirrors=(), stop_asked=polls(5))
+def test_data_from_memory_given_again_goes_on(train, noise, polls):
+    untouched = train(data=noise)
+    run = train(data=noise, stop_asked=polls(2))
 
-    resumed = tw.resume(run, data=tw.open_dataset(digits), mirrors=())
+    resumed = tw.resume(run, data=noise, mirrors=())
 
-    assert resumed.result["weights_sha256"] == trained.result["weights_sha256"]
+    assert resumed.result["weights_sha256"] == untouched.result["weights_sha256"]
 
 
 def test_a_run_is_found_by_last_and_by_the_beginning_of_its_id(train, polls, tmp_path):

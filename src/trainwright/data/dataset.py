@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,16 @@ class Dataset:
     """A labelled dataset: its sample table, and what its images hold. Row numbers are those of the sample table."""
 
     def __init__(
-        self, table: SampleTable, fingerprint: Fingerprint, *, arrays: Sequence[np.ndarray] | None = None
+        self,
+        table: SampleTable,
+        fingerprint: Fingerprint,
+        *,
+        arrays: Sequence[np.ndarray] | None = None,
+        source: Mapping[str, Any] | None = None,
     ) -> None:
         self.table = table
         self.fingerprint = fingerprint
+        self.source = source  # the arguments with which `open_dataset` opens it again; None where only code can make it
         self._arrays = arrays  # uint8 [H, W, 3], by row, where the images are no files
 
     @classmethod
@@ -145,7 +151,9 @@ def open_dataset(
     cache_dir: where what was found is remembered. Raises DataError where the layout cannot be understood.
     """
     table = read_layout(Path(path).expanduser(), target=target, task=task)
-    return Dataset(table, fingerprint(table, workers=workers, progress=progress, cache_dir=cache_dir))
+    found = fingerprint(table, workers=workers, progress=progress, cache_dir=cache_dir)
+    source = {"path": str(Path(path).expanduser().absolute()), "target": target, "task": task}
+    return Dataset(table, found, source=source)
 
 
 def _spread(pixels: np.ndarray) -> dict[str, float] | None:

@@ -73,6 +73,8 @@ def _keep_model(training: Training, epochs: int) -> tuple[int, str]:
         chosen = position.best_epoch
         best = checkpoints.load_tensors(folder.checkpoints / "best.safetensors", position.best_sha256)
         checkpoints.load_model(training.evaluated_model, best)
+    if training.average is not None:  # so that a module of the user's own ends up with the weights that were judged
+        checkpoints.load_model(training.prepared.model, training.evaluated_model.state_dict())
     digest = checkpoints.save_tensors(folder.checkpoints / "model.safetensors", training.evaluated_model.state_dict())
     content = {"sha256": digest, "epoch": chosen}
     write_atomically(folder.checkpoints / "model.json", json.dumps(content).encode())

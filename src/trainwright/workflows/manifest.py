@@ -6,7 +6,7 @@ import hashlib
 import os
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -31,10 +31,8 @@ PACKAGES = (
 )
 
 
-def manifest_of(
-    prepared: Prepared, *, name: str, source: Mapping[str, Any] | None, command: Sequence[str]
-) -> dict[str, Any]:
-    """The manifest of a run about to start. source: how to open the dataset again, None where only Python code can."""
+def manifest_of(prepared: Prepared, *, name: str, command: Sequence[str]) -> dict[str, Any]:
+    """The manifest of a run about to start. name: of the dataset. command: how the process was started."""
     dataset, split = prepared.dataset, prepared.split
     return {
         "schema": "trainwright.manifest/1",
@@ -47,7 +45,7 @@ def manifest_of(
         "precision": {"name": prepared.precision.name, "reason": prepared.precision.reason},
         "seeds": {"recipe": prepared.recipe.seed, "split": prepared.recipe.data.split_seed},
         "dataset": {
-            "source": dict(source) if source is not None else None,
+            "source": dict(dataset.source) if dataset.source is not None else None,
             "task": dataset.task,
             "classes": list(dataset.classes),
             "counts": dataset.counts,

@@ -161,18 +161,15 @@ def train(
     device = choose_device(options.device)
     if model is None:
         check_weights(recipe.network, offline=options.offline)
-    source: dict[str, Any] | None = None
     if not isinstance(data, Dataset):
-        path = Path(data)
-        source = {"path": str(path.absolute()), "target": target, "task": recipe.task}
         data = open_dataset(
-            path, target=target, task=recipe.task, workers=options.workers, progress=options.reporter.progress
+            Path(data), target=target, task=recipe.task, workers=options.workers, progress=options.reporter.progress
         )
     _note_problems(data, options.reporter)
     prepared = prepare(data, recipe, device=device, workers=options.workers, reporter=options.reporter, custom=model)
     options.reporter.note(f"precision {prepared.precision.name}: {prepared.precision.reason}")
     with repeatable(device, options.threads):
-        manifest = manifest_of(prepared, name=name or _name_of(source), source=source, command=command_line())
+        manifest = manifest_of(prepared, name=name or _name_of(data), command=command_line())
         folder = RunFolder.create(options.runs, recipe_yaml=prepared.recipe.to_yaml(), manifest=manifest)
         with folder:
             return _carry_out(folder, lambda: _training(folder, prepared, options), options)
@@ -345,8 +342,8 @@ def _note_problems(data: Dataset, reporter: Reporter) -> None:
         reporter.note(f"{kind}: {which}{said}")
 
 
-def _name_of(source: Mapping[str, Any] | None) -> str:
-    return "arrays" if source is None else Path(source["path"]).stem
+def _name_of(data: Dataset) -> str:
+    return "arrays" if data.source is None else Path(data.source["path"]).stem
 
 
 def _with(options: RunOptions | None, more: Mapping[str, Any]) -> RunOptions:
