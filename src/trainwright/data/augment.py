@@ -1,7 +1,7 @@
 """Random changes of training images and the fixed one of evaluation: whole batches of uint8, every draw by its counter.
 
-numpy and Pillow only: torch's thread pool is global and belongs to the training, these functions run in loader threads.
-Axis letter beside those of batch.py: D draw.
+These functions run in loader threads, torch's thread pool is global and belongs to the training: of torch only what works on one
+image in the thread that calls it. Axis letter beside those of batch.py: D draw.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from PIL import Image
+import torch
+from torch.nn import functional
 
 from trainwright import seeding
 from trainwright.recipe import AugmentSpec
@@ -61,7 +62,7 @@ def clean(stored_NHWC: np.ndarray, image_size: int) -> np.ndarray:
 
 
 def boxes(side: int, scale: tuple[float, float], draws_ND: np.ndarray) -> np.ndarray:
-    """Boxes (left, top, right, bottom) in pixels, float64 [N, 4], inside a square of `side`.
+    """Boxes (left, top, right, bottom) in whole pixels, int64 [N, 4], inside a square of `side`.
 
     The area is uniform in `scale`; the logarithm of width over height is uniform among the shapes between 3:4 and 4:3
     that fit the square, so one draw is enough where torchvision draws up to ten times.
@@ -70,18 +71,26 @@ def boxes(side: int, scale: tuple[float, float], draws_ND: np.ndarray) -> np.nda
     area_N = low + (high - low) * draws_ND[:, AREA]
     widest_N = np.minimum(np.log(ASPECT), -np.log(area_N))
     aspect_N = np.exp(widest_N * (2 * draws_ND[:, ASPECT_RATIO] - 1))
-    size_N2 = np.minimum(side * np.sqrt(np.stack([area_N * aspect_N, area_N / aspect_N], axis=1)), side)
-    start_N2 = draws_ND[:, [X, Y]] * (side - size_N2)
-    return np.concatenate([start_N2, np.minimum(start_N2 + size_N2, side)], axis=1)
+    exact_N2 = side * np.sqrt(np.stack([area_N * aspect_N, area_N / aspect_N], axis=1))
+    size_N2 = np.clip(np.rint(exact_N2), 1, side).astype(np.int64)
+    start_N2 = np.floor(draws_ND[:, [X, Y]] * (side - size_N2 + 1)).astype(np.int64)
+    return np.concatenate([start_N2, start_N2 + size_N2], axis=1)
 
 
 def _resized_crops(stored_NHWC: np.ndarray, size: int, boxes_N4: np.ndarray, flips_N: np.ndarray) -> np.ndarray:
-    """Each box resized to `size`, bilinear and antialiased where it shrinks, by Pillow, which releases the GIL."""
+    """Each box resized to `size`, bilinear and antialiased where it shrinks.
+
+    torch's kernel for uint8 channels-last gives the bits of Pillow's in a fifth of its time (85 against 390 µs at 224 px).
+    """
     out_NHWC = np.empty((len(stored_NHWC), size, size, 3), np.uint8)
     for stored, box, flip, out in zip(stored_NHWC, boxes_N4.tolist(), flips_N.tolist(), _pixels(out_NHWC), strict=True):
-        image = Image.fromarray(stored).resize((size, size), Image.Resampling.BILINEAR, box=box)
+        left, top, right, bottom = box
+        crop_1HWC = torch.from_numpy(stored[top:bottom, left:right].copy())[None]
+        resized_1CHW = functional.interpolate(
+            crop_1HWC.permute(0, 3, 1, 2), size=(size, size), mode="bilinear", antialias=True
+        )
         target = out[:, ::-1] if flip else out
-        target[:] = _pixels(np.asarray(image))
+        target[:] = _pixels(np.ascontiguousarray(resized_1CHW[0].permute(1, 2, 0).numpy()))
     return out_NHWC
 
 
