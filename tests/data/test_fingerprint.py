@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 import os
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -310,17 +311,23 @@ def test_an_interrupted_pass_goes_on_where_it_stopped(
     assert len(reads) <= 300 - 64
 
 
-def _look_in_process(root: Path, cache: Path) -> str:
-    return fingerprint(read_layout(root), workers=1, cache_dir=cache).digest
+LOOK = """
+import sys
+from pathlib import Path
+from trainwright.data.fingerprint import fingerprint
+from trainwright.data.layout import read_layout
+print(fingerprint(read_layout(Path(sys.argv[1])), workers=1, cache_dir=Path(sys.argv[2])).digest)
+"""
 
 
 def test_several_processes_at_once_find_the_same_and_leave_a_whole_memory(
     write_images: Write, names: Names, look: Callable[..., Fingerprint], tmp_path: Path, reads: list[str]
 ) -> None:
     root = write_images(*names("", images=30))
-    with multiprocessing.get_context("spawn").Pool(3) as pool:
-        digests = pool.starmap(_look_in_process, [(root, tmp_path / "cache")] * 6)
-    assert set(digests) == {look(root).digest}
+    command = [sys.executable, "-c", LOOK, str(root), str(tmp_path / "cache")]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    digests = {process.communicate(timeout=60)[0].strip() for process in processes}
+    assert digests == {look(root).digest}
     assert len(memory.recall(root, tmp_path / "cache")) == 60
     assert [file.suffix for file in (tmp_path / "cache").iterdir()] == [".json"]
 

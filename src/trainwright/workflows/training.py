@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -111,17 +111,18 @@ class Training:
     def run(self) -> bool:
         """Train to the end; True when it got there, False when it was asked to stop before (its state is then saved)."""
         saved_at = time.monotonic()
-        for settled in self.steps_left():
-            if not settled:
-                continue
-            at_epoch_end = self.position.images == 0
-            if at_epoch_end or self.stop_asked() or time.monotonic() - saved_at > self.checkpoint_seconds:
-                self._save()
-                saved_at = time.monotonic()
-            if self.position.ended:
-                return True
-            if self.stop_asked():
-                return self.position.step >= self.steps
+        with closing(self.steps_left()) as steps:  # ends the loader's threads, however this ends
+            for settled in steps:
+                if not settled:
+                    continue
+                at_epoch_end = self.position.images == 0
+                if at_epoch_end or self.stop_asked() or time.monotonic() - saved_at > self.checkpoint_seconds:
+                    self._save()
+                    saved_at = time.monotonic()
+                if self.position.ended:
+                    return True
+                if self.stop_asked():
+                    return self.position.step >= self.steps
         return True
 
     def evaluation_batches(
@@ -162,9 +163,9 @@ class Training:
             after_batch=lambda done: self.reporter.progress(what or "evaluating", done, len(rows)),
         )
 
-    def steps_left(self) -> Iterator[bool]:
+    def steps_left(self) -> Generator[bool]:
         """Take the steps that are left; yields after each whether `position` and the records are up to date with it."""
-        position, per_epoch = self.position, self.batches.steps_per_epoch
+        position = self.position
         if position.ended:
             return
         settings = FitSettings(
@@ -176,17 +177,23 @@ class Training:
             seed=self.prepared.recipe.seed,
             name_rows=self.prepared.name_rows,
         )
-        records = fit(
-            self.prepared.model,
-            self.prepared.task,
-            self.batches.iterate(position.step, self.steps),
-            self.optimizer,
-            self.schedule,
-            steps=self.steps,
-            device=self.prepared.device,
-            first_step=position.step,
-            settings=settings,
-        )
+        with closing(self.batches.iterate(position.step, self.steps)) as batches:  # type: ignore[type-var]
+            records = fit(
+                self.prepared.model,
+                self.prepared.task,
+                batches,
+                self.optimizer,
+                self.schedule,
+                steps=self.steps,
+                device=self.prepared.device,
+                first_step=position.step,
+                settings=settings,
+            )
+            yield from self._recorded(records)
+
+    def _recorded(self, records: Iterator[StepRecord]) -> Iterator[bool]:
+        """Keep the position and the records up to date with the steps; yields after each whether they are."""
+        per_epoch = self.batches.steps_per_epoch
         pending: list[StepRecord] = []
         clock, last, recorded = Clock(), time.perf_counter(), time.perf_counter()
         for record in records:
