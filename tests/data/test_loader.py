@@ -193,9 +193,11 @@ def test_an_error_in_a_thread_reaches_the_caller_with_its_row_and_ends_the_threa
     batches = TrainBatches(
         pixels, TARGETS, np.arange(40), batch_size=8, image_size=SIZE, augment=AugmentSpec(), seed=0, workers=2
     )
+    before = our_threads()
     with pytest.raises(DataError, match=r"row 17: .*OSError: truncated"):
         list(batches.iterate(0, batches.steps_per_epoch))
-    assert not [name for name in our_threads() if name.startswith("trainwright-batches")]
+    left = our_threads() - before
+    assert not [thread for thread in left if thread.name.startswith("trainwright-batches")]
 
 
 def test_batches_before_a_faulty_one_still_come() -> None:
