@@ -7,6 +7,8 @@ import shutil
 import numpy as np
 import pytest
 
+from trainwright.data.decode import decode
+
 
 @pytest.fixture
 def new(digits, tmp_path):
@@ -124,3 +126,14 @@ def test_a_damaged_model_is_refused(cli, two_runs, runs, new, tmp_path):
     done = cli("predict", "last", new, "--runs", tmp_path / "runs", "--json")
 
     assert (done.code, done.json["kind"]) == (1, "checkpoint")
+
+
+def test_sheets_of_pictures_show_every_image_that_could_be_read(cli, two_runs, runs, digits, new, tmp_path):
+    forty = sorted(digits.glob("*/*.png"))[:40]
+
+    done = predict(cli, runs, two_runs[0], *forty, new / "torn.png", "--pictures", tmp_path / "sheets")
+
+    sheets = sorted((tmp_path / "sheets").iterdir())
+    assert done.code == 0
+    assert [sheet.name for sheet in sheets] == ["predictions-001.png", "predictions-002.png"]
+    assert decode(sheets[0]).shape[0] > decode(sheets[1]).shape[0]

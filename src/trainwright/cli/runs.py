@@ -129,6 +129,9 @@ def predict(
     runs: options.Runs = Path("runs"),
     device: options.Device = "auto",
     csv_file: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write them to a CSV file.")] = None,
+    pictures: Annotated[
+        Path | None, typer.Option("--pictures", metavar="DIR", help="Write sheets of the images with their labels.")
+    ] = None,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> int:
@@ -139,12 +142,16 @@ def predict(
         raise UsageError("its folder does not exist.", where=f"--csv {csv_file}", cure="Make it, or name another file.")
     folder = find_run(runs, run)
     from trainwright.cli.reporters import choose_reporter
+    from trainwright.workflows.predict import draw_predictions
     from trainwright.workflows.predict import predict as predict_images
 
     progress = choose_reporter(quiet=quiet).progress
     predictions = predict_images(folder, images, device=device, progress=progress)
     if csv_file is not None:
         _write_csv(csv_file, predictions)
+    sheets = draw_predictions(predictions, pictures) if pictures is not None else []
+    if sheets and not quiet:
+        typer.echo(f"{len(sheets)} sheet(s) of pictures in {pictures}", err=True)
     if as_json:
         print(json.dumps({"schema": "trainwright.predictions/1", "run": folder.run_id, "predictions": predictions}))
     elif csv_file is None:

@@ -101,16 +101,23 @@ def predictions(
     A wrong answer has a thick frame, a cross and both names; a right one a thin frame, a tick and its name.
     """
     chosen = worth_showing(np.asarray(labels) == np.asarray(predicted), np.asarray(probabilities))
-    columns = min(COLUMNS, max(4, len(chosen)))
-    rows = max(1, math.ceil(len(chosen) / columns))
-    figure = _figure(1.45 * columns, 1.95 * rows)
-    panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    for panel in panels:
-        panel.set_axis_off()
+    figure, panels = _grid(len(chosen))
     for panel, k in zip(panels, chosen, strict=False):
         _prediction(panel, images_NHWC[k], labels[k], predicted[k], float(probabilities[k]))
     if not len(chosen):
         panels[0].text(0, 0.5, "no images", fontsize=9)
+    return _png(figure)
+
+
+def answers(images: Sequence[np.ndarray], names: Sequence[str], said: Sequence[str]) -> bytes:
+    """A grid of new images whose truth nobody knows, in the order given: each with what was said of it and its file's name.
+
+    images: uint8 RGB [H, W, 3], at most MOST_IMAGES of them are shown.
+    """
+    figure, panels = _grid(min(len(images), MOST_IMAGES))
+    for panel, image, name, answer in zip(panels, images, names, said, strict=False):
+        panel.imshow(image, interpolation="nearest" if max(image.shape[:2]) < 64 else "antialiased")
+        panel.set_title(f"{_short(answer, 22)}\n{_short(name, 22)}", fontsize=7.5, pad=3)
     return _png(figure)
 
 
@@ -179,6 +186,17 @@ def _prediction(panel: Axes, image_HWC: np.ndarray, label: str, predicted: str, 
         spine.set(color=colour, linewidth=1.5 if right else 3.5)
     answer = f"{'✓' if right else '✗'} {_short(predicted, 13)} {100 * probability:.0f} %"
     panel.set_title(answer if right else f"{answer}\nis {_short(label, 16)}", fontsize=7.5, color=colour, pad=3)
+
+
+def _grid(count: int) -> tuple[Figure, list[Axes]]:
+    """A figure with a place for each of `count` images, in rows, all still empty."""
+    columns = min(COLUMNS, max(4, count))
+    rows = max(1, math.ceil(count / columns))
+    figure = _figure(1.45 * columns, 1.95 * rows)
+    panels: list[Axes] = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
+    for panel in panels:
+        panel.set_axis_off()
+    return figure, panels
 
 
 def _short(name: str, most: int) -> str:

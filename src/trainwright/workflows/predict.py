@@ -11,13 +11,15 @@ import numpy as np
 import torch
 
 from trainwright.data.augment import clean, stored_size
-from trainwright.data.decode import DecodeError
+from trainwright.data.decode import DecodeError, decode
 from trainwright.deploy.predict import as_function, find_images, predict_files
 from trainwright.errors import RunError
+from trainwright.files import write_atomically
 from trainwright.optim.losses import build_loss
 from trainwright.plugins import Task, tasks
 from trainwright.recipe import RANDOM, Recipe
 from trainwright.records import Progress
+from trainwright.report import figures
 from trainwright.tracking.run_folder import RunFolder
 from trainwright.training import checkpoint as checkpoints
 from trainwright.training.device import PRECISIONS, choose_device
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 PIXELS_AT_ONCE = 4_000_000
+SHEET_SIDE = 160  # pixels of an image on a sheet of predictions
 
 
 def predict(
@@ -53,6 +56,23 @@ def predict(
         if progress is not None:
             progress("predicting", len(found), len(files))
     return found
+
+
+def draw_predictions(predictions: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
+    """Write sheets of the images with what was said of them, `predictions-001.png` and on, in order; returns the files.
+
+    Images that could not be read are left out.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    shown = [item for item in predictions if "error" not in item]
+    sheets: list[Path] = []
+    for start in range(0, len(shown), figures.MOST_IMAGES):
+        part = shown[start : start + figures.MOST_IMAGES]
+        images = [decode(Path(item["image"]), size=SHEET_SIDE, fit="crop") for item in part]
+        said = [f"{item['label']} {100 * item['probability']:.0f} %" for item in part]
+        sheets.append(folder / f"predictions-{len(sheets) + 1:03d}.png")
+        write_atomically(sheets[-1], figures.answers(images, [Path(item["image"]).name for item in part], said))
+    return sheets
 
 
 def load_model(folder: RunFolder, recipe: Recipe, task: Any, *, custom: nn.Module | None = None) -> ImageNetwork:
