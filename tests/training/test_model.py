@@ -95,14 +95,15 @@ def test_a_network_of_a_single_layer_is_its_own_head():
     assert parameter_stages(nn.Linear(2, 3)) == {"weight": 0, "bias": 0}
 
 
-def test_freezing_can_be_taken_back():
+def test_what_the_maker_of_a_network_froze_stays_frozen():
     model = small()
+    model.network.stem.requires_grad_(False)
 
-    model.freeze("head")
     model.freeze("all")
 
-    assert learning(model) == set(SMALL_STAGES)
-    assert all(module.training for module in model.modules())
+    assert learning(model) == set(SMALL_STAGES) - {"stem"}
+    assert not any(module.training for module in model.network.stem.modules())
+    assert model.network.stage1.training
 
 
 @pytest.mark.parametrize("build", [small, own])

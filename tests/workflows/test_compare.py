@@ -1,6 +1,9 @@
 """Two runs compared by the library."""
 
+import shutil
+
 import pytest
+from PIL import Image
 
 from trainwright.errors import RunError
 from trainwright.workflows.compare import compare_runs
@@ -27,3 +30,13 @@ def test_a_run_that_has_not_finished_is_refused(train, trained, polls):
 
     with pytest.raises(RunError, match=f"{run.id}: has not finished"):
         compare_runs(trained._folder, run._folder)
+
+
+def test_runs_on_other_data_with_the_same_file_names_are_not_compared_image_by_image(train, trained, digits, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(digits, other)
+    Image.new("L", (16, 16), 77).save(min((other / "0").iterdir()))
+
+    content = compare_runs(trained._folder, train(data=other)._folder)
+
+    assert content["gain"] is None

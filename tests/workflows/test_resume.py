@@ -205,14 +205,14 @@ def test_a_run_that_another_process_writes_is_refused(train, polls):
 class Mine(nn.Module):
     """A network of one's own, the same each time it is made."""
 
-    def __init__(self, outputs=3):
+    def __init__(self, outputs=3, width=8):
         super().__init__()
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(0)
             self.features = nn.Sequential(
-                nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten()
+                nn.Conv2d(3, width, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten()
             )
-            self.head = nn.Linear(32, outputs)
+            self.head = nn.Linear(4 * width, outputs)
 
     def forward(self, images_NCHW):
         return self.head(self.features(images_NCHW))
@@ -240,7 +240,42 @@ def test_another_network_is_refused(train, polls):
     run = train(model=Mine(), stop_asked=polls(1))
 
     with pytest.raises(CheckpointError, match="these weights belong to another network"):
-        tw.resume(run, model=Mine(outputs=5), mirrors=())
+        tw.resume(run, model=Mine(width=16), mirrors=())
+
+
+def test_a_network_with_outputs_for_other_classes_is_refused_before_anything_is_written(train, tmp_path):
+    with pytest.raises(UsageError, match=r"outputs of shape \(2, 1000\) for 2 images, expected \(2, 3\)"):
+        train(model=Mine(outputs=1000))
+
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_stopped_at_once_goes_on_without_the_weights_it_started_from(train, polls, tmp_path):
+    shutil.copy(
+        train({"epochs": 1}, seed=7).folder / "checkpoints" / "model.safetensors", tmp_path / "start.safetensors"
+    )
+    changes = {"network.weights": str(tmp_path / "start.safetensors")}
+    untouched = train(changes)
+    run = train(changes, stop_asked=polls(1))
+    (tmp_path / "start.safetensors").unlink()
+
+    resumed = tw.resume(run, mirrors=())
+
+    assert resumed.result["weights_sha256"] == untouched.result["weights_sha256"]
+
+
+def test_tied_weights_are_saved_and_resumed(train, polls):
+    def tied():
+        model = Mine()
+        model.twin = model.head  # one module under two names
+        return model
+
+    untouched = train(model=tied())
+    run = train(model=tied(), stop_asked=polls(4))
+
+    resumed = tw.resume(run, model=tied(), mirrors=())
+
+    assert resumed.result["weights_sha256"] == untouched.result["weights_sha256"]
 
 
 def test_a_dataset_opened_in_python_is_opened_again(digits, recipe, polls, tmp_path, trained):

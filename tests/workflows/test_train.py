@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.numpy import load_file
+from torch import nn
 
 import trainwright as tw
 from trainwright.data.dataset import Dataset
@@ -291,7 +292,7 @@ def test_data_that_cannot_be_trained_on_is_refused_before_anything_is_written(tr
 def test_a_recipe_for_another_task_is_refused(digits, recipe, tmp_path):
     data = tw.open_dataset(digits)
 
-    with pytest.raises(UsageError, match="the recipe is for regression, the data for classification"):
+    with pytest.raises(UsageError, match="no such task 'regression'"):
         tw.train(data, recipe.changed({"task": "regression"}), runs=tmp_path, mirrors=())
 
 
@@ -310,3 +311,35 @@ def test_a_thread_count_of_the_run_is_put_back_afterwards(train):
 
     assert json.loads((run.folder / "manifest.json").read_text())["machine"]["torch_threads"] == 2
     assert torch.get_num_threads() == 1
+
+
+class NormedHead(nn.Module):
+    """A network that cannot be trained on a single image: batch norm over one value for each channel."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(3)
+        self.head = nn.Linear(3, 3)
+
+    def forward(self, images_NCHW):
+        return self.head(self.norm(images_NCHW.mean(dim=(2, 3))))
+
+
+def test_scored_images_that_are_one_more_than_a_batch_are_judged_in_whole_batches(train, digits, recipe):
+    scored = len(tw.open_dataset(digits).split(recipe.data).val)
+
+    run = train({"batch_size": scored - 1, "epochs": 1}, model=NormedHead())
+
+    assert 0 <= run.result["train_errors"]["train_mode"] <= 1
+
+
+def test_a_wrong_name_is_refused_before_anything_is_written(train, tmp_path):
+    with pytest.raises(UsageError, match=r"no such optimizer 'adanw'\. Did you mean 'adamw'"):
+        train({"optimizer.name": "adanw"})
+
+    assert not (tmp_path / "runs").exists()
+
+
+def test_mirrors_may_be_given_as_text(train):
+    with pytest.raises(UsageError, match="no such mirror 'mlfow'"):
+        train(mirrors="mlfow")

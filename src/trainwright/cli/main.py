@@ -107,6 +107,9 @@ def _usage(error: Any, arguments: Sequence[str]) -> int:
 
 
 def _fail(error: TrainwrightError, arguments: Sequence[str]) -> int:
+    reporters = sys.modules.get("trainwright.cli.reporters")
+    if reporters is not None:
+        reporters.end_bars()
     print(f"error: {error}", file=sys.stderr)
     if "--json" in arguments:
         fields = {"kind": error.kind, "message": error.message, "where": error.where, "cure": error.cure}

@@ -19,6 +19,15 @@ def choose_reporter(*, quiet: bool) -> Reporter:
     return Bars() if sys.stderr.isatty() else Lines()
 
 
+_live: list[Bars] = []
+
+
+def end_bars() -> None:
+    """Take down every bar that is up, before an error or a result is printed."""
+    for bars in _live:
+        bars.end()
+
+
 class Lines:
     """A line for every epoch and note, and one now and then for long pieces of work."""
 
@@ -56,7 +65,10 @@ class Bars:
             TimeRemainingColumn(),
             console=self._console,
             transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
         )
+        _live.append(self)
         self._task: Any = None
         self._what = ""
 
@@ -81,6 +93,10 @@ class Bars:
         self._bar.stop()
         self._bar.remove_task(self._task)
         self._task = None
+
+    def end(self) -> None:
+        """Give the terminal back: without it the cursor stays hidden."""
+        self._bar.stop()
 
 
 def epoch_line(record: EpochRecord, epochs: int) -> str:

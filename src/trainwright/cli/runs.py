@@ -114,8 +114,10 @@ def best(
     finished = [run for run in tracked.list_runs(runs) if run.state == "finished" and run.val_score is not None]
     winners: dict[str, tracked.RunSummary] = {}
     for run in finished:
-        if data in (None, run.dataset) and (run.val_score or 0.0) > (_score(winners.get(run.dataset))):
-            winners[run.dataset] = run
+        if data in (None, run.dataset):
+            dataset = tracked.find_run(runs, run.folder).manifest["dataset"]["fingerprint"]  # names are not unique
+            if (run.val_score or 0.0) > _score(winners.get(dataset)):
+                winners[dataset] = run
     found = list(winners.values())
     if as_json:
         print(json.dumps({"schema": "trainwright.runs/1", "runs": [dataclasses.asdict(run) for run in found]}))

@@ -197,8 +197,8 @@ def _carry_out(work: Callable[[Callable[[], bool]], Run], *, as_json: bool, quie
     """Do the work under signal handlers, print what came of it, return the exit code."""
     from trainwright.cli.show import show_run
 
-    with _stoppable(quiet=quiet) as signals:
-        run = work(lambda: bool(signals))
+    with _stoppable(quiet=quiet) as (signals, stop_asked):
+        run = work(stop_asked)
     if run.finished:
         print(json.dumps(run.result) if as_json else show_run(run.result))
         return 0
@@ -211,24 +211,32 @@ def _carry_out(work: Callable[[Callable[[], bool]], Run], *, as_json: bool, quie
 
 
 @contextlib.contextmanager
-def _stoppable(*, quiet: bool) -> Iterator[list[int]]:
-    """SIGINT and SIGTERM ask the run to save and stop; a second one interrupts it. Yields the signals that came."""
+def _stoppable(*, quiet: bool) -> Iterator[tuple[list[int], Callable[[], bool]]]:
+    """SIGINT and SIGTERM ask the run to save and stop; a second one, or one before the training, interrupts it.
+
+    Yields the signals that came, and what the training asks between its steps.
+    """
     came: list[int] = []
+    asked: list[bool] = []  # not empty once the training asks: before that there is nothing to save, nor who would stop
+
+    def stop_asked() -> bool:
+        asked[:] = [True]
+        return bool(came)
 
     def handle(number: int, frame: object) -> None:
-        if came:
-            raise KeyboardInterrupt
+        if came or not asked:
+            raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
         came.append(number)
         if not quiet:  # straight to the descriptor: the signal may have come in the middle of a print
             with contextlib.suppress(OSError):
                 os.write(sys.stderr.fileno(), b"\nstopping: the state is being saved (once more: stop at once)\n")
 
     if threading.current_thread() is not threading.main_thread():
-        yield came  # signal handlers can only be set from the main thread
+        yield came, stop_asked  # signal handlers can only be set from the main thread
         return
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield came
+        yield came, stop_asked
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -73,9 +73,20 @@ def load_newest(folder: Path) -> Checkpoint | None:
 
 def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> str:
     """Write tensors as safetensors, atomically; returns the file's SHA-256 as hex. Equal tensors give an equal file."""
-    data = save({name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())})
+    data = save(_separate(tensors))
     write_atomically(path, data)
     return hashlib.sha256(data).hexdigest()
+
+
+def _separate(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors on the CPU, by name; safetensors takes no two that share memory, as tied weights do."""
+    separate: dict[str, torch.Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in sorted(tensors.items()):
+        plain = tensor.detach().cpu().contiguous()
+        separate[name] = plain.clone() if plain.untyped_storage().data_ptr() in seen else plain
+        seen.add(plain.untyped_storage().data_ptr())
+    return separate
 
 
 def load_tensors(path: Path, sha256: str | None) -> dict[str, torch.Tensor]:

@@ -67,7 +67,8 @@ class ImageNetwork(nn.Module):
         if first is None:
             first = last - int(trainable.removeprefix("last-"))
         for name, parameter in self.network.named_parameters():
-            parameter.requires_grad_(stages[name] >= first)
+            if stages[name] < first:  # what the network's maker has frozen stays frozen
+                parameter.requires_grad_(False)
         self._frozen = [module for module in self.network.modules() if _is_frozen(module)]
         self.train(self.training)  # frozen parts leave train mode at once, not at the next change of mode
 

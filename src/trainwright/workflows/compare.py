@@ -39,7 +39,9 @@ def compare_runs(first: RunFolder, second: RunFolder) -> dict[str, Any]:
 
 
 def _gain(first: RunFolder, second: RunFolder) -> dict[str, Any] | None:
-    """None where the two did not answer the same images."""
+    """None where the two did not answer the same images of the same dataset."""
+    if first.manifest["dataset"]["fingerprint"] != second.manifest["dataset"]["fingerprint"]:
+        return None
     right = [_right(first), _right(second)]
     if right[0].keys() != right[1].keys():
         return None

@@ -71,7 +71,7 @@ def _keep_model(training: Training, epochs: int) -> tuple[int, str]:
     chosen = epochs - 1
     if training.prepared.recipe.keep == "best" and position.best_epoch is not None:
         chosen = position.best_epoch
-        best = checkpoints.load_tensors(folder.checkpoints / "best.safetensors", position.best_sha256)
+        best = checkpoints.load_tensors(training.best_file, position.best_sha256)
         checkpoints.load_model(training.evaluated_model, best)
     if training.average is not None:  # so that a module of the user's own ends up with the weights that were judged
         checkpoints.load_model(training.prepared.model, training.evaluated_model.state_dict())

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from trainwright.data.augment import stored_size
+from trainwright.data.augment import clean, stored_size
 from trainwright.data.cache import open_pixels, pixels_key
 from trainwright.data.dataset import Dataset
 from trainwright.data.pixels import PixelSource
@@ -60,26 +60,27 @@ def prepare(
     workers: int,
     reporter: Reporter,
     custom: nn.Module | None = None,
+    weights_follow: bool = False,
 ) -> Prepared:
     """Fill in what the recipe leaves open, split, decode and build the network on `device`.
 
-    custom: your own module. Raises DataError where the data cannot be trained on, RecipeError or UsageError where the
-    recipe does not fit it.
+    custom: your own module. weights_follow: a checkpoint will replace all weights and the normalization, so those that the
+    recipe starts from are not looked for. Raises DataError where the data cannot be trained on, RecipeError or UsageError
+    where the recipe or your module does not fit it.
     """
     refuse_unusable(dataset)
     recipe = _filled_in(dataset, recipe, custom)
     split = dataset.split(recipe.data)
     pixels = _pixels(dataset, recipe, split, workers=workers, reporter=reporter)
     task = tasks.get(recipe.task or dataset.task)(dataset.classes, build_loss(recipe.loss))
+    start = recipe.network.model_copy(update={"weights": RANDOM}) if weights_follow else recipe.network
     network = build_network(
-        recipe.network,
-        outputs=len(dataset.classes),
-        image_size=_size(recipe),
-        seed=recipe.seed,
-        custom=custom,
+        start, outputs=len(dataset.classes), image_size=_size(recipe), seed=recipe.seed, custom=custom
     )
-    mean, std = _normalization(recipe, pixels, split)
+    mean, std = _normalization(start, pixels, split)
     model = ImageNetwork(network, mean=mean, std=std)
+    if custom is not None:
+        _refuse_other_outputs(model, clean(pixels.take(split.train[:2]), _size(recipe)), len(dataset.classes))
     model.freeze(recipe.network.trainable)
     precision = choose_precision(recipe.precision, model, device)
     channels_last = prefers_channels_last(model) if recipe.channels_last is None else recipe.channels_last
@@ -128,6 +129,8 @@ def _filled_in(dataset: Dataset, recipe: Recipe, custom: nn.Module | None) -> Re
             f"the recipe is for {recipe.task}, the data for {dataset.task}.", where="task", cure="Set task to null."
         )
     changes: dict[str, Any] = {"task": dataset.task}
+    if recipe.network.weights not in (RANDOM, PRETRAINED):
+        changes["network.weights"] = str(Path(recipe.network.weights).expanduser().absolute())
     if custom is not None:
         changes["network.name"] = CUSTOM
     if recipe.data.image_size is None:
@@ -176,9 +179,22 @@ def _pixels(dataset: Dataset, recipe: Recipe, split: Split, *, workers: int, rep
     return pixels
 
 
-def _normalization(recipe: Recipe, pixels: PixelSource, split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _refuse_other_outputs(model: ImageNetwork, images_NHWC: np.ndarray, outputs: int) -> None:
+    """Raise UsageError where the user's own module does not give one logit for each class."""
+    model.eval()
+    with torch.no_grad():
+        shape = tuple(model(torch.from_numpy(images_NHWC).permute(0, 3, 1, 2)).shape)
+    expected = (len(images_NHWC), outputs)
+    if shape != expected:
+        raise UsageError(
+            f"the network gives outputs of shape {shape} for {len(images_NHWC)} images, expected {expected}.",
+            where="model",
+            cure=f"Give it a last layer with {outputs} outputs, one for each class.",
+        )
+
+
+def _normalization(spec: NetworkSpec, pixels: PixelSource, split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and deviation per channel, pixels scaled to 0–1: those the weights were trained with, otherwise those of train."""
-    spec = recipe.network
     saved = saved_normalization(Path(spec.weights)) if spec.weights not in (RANDOM, PRETRAINED) else None
     if saved is not None:
         return saved

@@ -19,10 +19,12 @@ from trainwright.records import Finding, Interval, to_json
 from trainwright.tracking.follow import Follower
 from trainwright.tracking.run_folder import RunFolder
 from trainwright.tracking.runs import find_run
+from trainwright.training.checkpoint import load_newest
 from trainwright.training.device import choose_device
 from trainwright.training.weights import check_weights
+from trainwright.workflows.early import check_names
 from trainwright.workflows.judge import judge_run
-from trainwright.workflows.manifest import command_line, machine, manifest_of, packages
+from trainwright.workflows.manifest import command_line, machine, manifest_of, packages, sources_sha256
 from trainwright.workflows.prepare import prepare
 from trainwright.workflows.reporting import Reporter, Silent
 from trainwright.workflows.training import CHECKPOINT_SECONDS, Training, repeatable
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 MIRRORS = ("mlflow", "tensorboard")
+HASTE_SECONDS = 5.0  # what a run that was stopped or failed waits for them: somebody wants the machine back
 MIRROR_PATIENCE_SECONDS = (
     60.0  # what a finished run waits for its mirrors: a first MLflow store takes about 15 s to make
 )
@@ -158,6 +161,7 @@ def train(
         )
     if seed is not None:
         recipe = recipe.changed({"seed": seed})
+    check_names(recipe)
     device = choose_device(options.device)
     if model is None:
         check_weights(recipe.network, offline=options.offline)
@@ -196,14 +200,21 @@ def resume(
         folder.claim()
         recipe, manifest = recipe_of(folder), folder.manifest
         device = choose_device(manifest["machine"]["device"] if options.device == "auto" else options.device)
-        if model is None:
+        started = load_newest(folder.checkpoints) is not None
+        if model is None and not started:
             check_weights(recipe.network, offline=options.offline)
         data = data or _open_again(folder, options)
         _refuse_other_data(data, folder)
         threads = manifest["machine"]["torch_threads"] if options.threads is None else options.threads
         with repeatable(device, threads):
             prepared = prepare(
-                data, recipe, device=device, workers=options.workers, reporter=options.reporter, custom=model
+                data,
+                recipe,
+                device=device,
+                workers=options.workers,
+                reporter=options.reporter,
+                custom=model,
+                weights_follow=started,
             )
             _note_differences(manifest, machine(device), options.reporter)
             folder.set_status("running")
@@ -253,13 +264,15 @@ def _training(folder: RunFolder, prepared: Any, options: RunOptions) -> Training
 
 def _carry_out(folder: RunFolder, start: Callable[[], Training], options: RunOptions) -> Run:
     """Train and judge under the eyes of the mirrors; whatever happens, the folder says how it ended."""
-    names = installed_mirrors() if options.mirrors is None else tuple(options.mirrors)
+    names = installed_mirrors() if options.mirrors is None else options.mirrors
     follower = Follower.start(folder.path, mirrors=names) if names else None
+    patience = HASTE_SECONDS
     try:
         training = start()
         if training.run():
             judge_run(training, seconds=training.seconds())
             folder.set_status("finished")
+            patience = MIRROR_PATIENCE_SECONDS
         else:
             folder.set_status("interrupted", message="stopped when asked to; its state is saved")
     except BaseException as error:
@@ -267,14 +280,14 @@ def _carry_out(folder: RunFolder, start: Callable[[], Training], options: RunOpt
         raise
     finally:
         if follower is not None:
-            _end_mirrors(follower, folder, options.reporter)
+            _end_mirrors(follower, folder, options.reporter, patience)
     return Run(folder)
 
 
 def _record_failure(folder: RunFolder, error: BaseException) -> None:
     """Say in the folder how the run ended. A full disk takes no word more; the error itself is what has to be seen."""
     with contextlib.suppress(OSError, TrainwrightError):
-        if isinstance(error, KeyboardInterrupt):
+        if isinstance(error, KeyboardInterrupt | SystemExit):
             folder.set_status("interrupted", message="interrupted")
             return
         if isinstance(error, NonFiniteLossError):
@@ -282,9 +295,9 @@ def _record_failure(folder: RunFolder, error: BaseException) -> None:
         folder.set_status("failed", message=f"{type(error).__name__}: {error}")
 
 
-def _end_mirrors(follower: Follower, folder: RunFolder, reporter: Reporter) -> None:
+def _end_mirrors(follower: Follower, folder: RunFolder, reporter: Reporter, patience_seconds: float) -> None:
     reporter.note("waiting for the mirrors")
-    behind = follower.stop(timeout_seconds=MIRROR_PATIENCE_SECONDS)
+    behind = follower.stop(timeout_seconds=patience_seconds)
     if behind:
         reporter.note(
             f"{' and '.join(behind)} could not follow (see {folder.path / 'mirrors.log'}); "
@@ -323,7 +336,9 @@ def _refuse_other_data(data: Dataset, folder: RunFolder) -> None:
 
 def _note_differences(manifest: Mapping[str, Any], now: Mapping[str, Any], reporter: Reporter) -> None:
     """Tell what may keep a resumed run from ending in the very same bits."""
-    then = {**manifest["machine"], **manifest["packages"]}
+    then = {**manifest["machine"], **manifest["packages"], "trainwright": manifest["code"]["version"]}
+    if manifest["code"]["sources_sha256"] != sources_sha256():
+        reporter.note("trainwright's own code has changed since the run began: the last bits may differ")
     for key, value in {**now, **packages()}.items():
         if key != "system" and then.get(key) not in (None, value):
             reporter.note(f"{key} was {then[key]} when the run began and is {value} now: the last bits may differ")
@@ -354,4 +369,8 @@ def _with(options: RunOptions | None, more: Mapping[str, Any]) -> RunOptions:
     if unknown:
         raise TypeError(f"unexpected argument {sorted(unknown)[0]!r}; known options: {', '.join(sorted(known))}")
     changes: dict[str, Any] = {key: Path(value) if key == "runs" else value for key, value in more.items()}
+    if isinstance(changes.get("mirrors"), str):
+        changes["mirrors"] = parse_mirrors(changes["mirrors"])
+    elif changes.get("mirrors"):
+        changes["mirrors"] = parse_mirrors(",".join(changes["mirrors"]))
     return replace(options or RunOptions(), **changes)

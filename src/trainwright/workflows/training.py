@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -94,7 +95,8 @@ class Training:
         half = prepared.precision.autocast is torch.float16
         self.scaler = torch.amp.GradScaler(device.type) if half else None
         self.position = Position(parts=recipe.accumulate)
-        self._restore()
+        self.restored = self._restore()
+        self._best_epoch_saved_before = self.position.best_epoch
         self._counted = time.perf_counter()
 
     @property
@@ -104,24 +106,31 @@ class Training:
         return size
 
     @property
+    def best_file(self) -> Path:
+        """Where the weights of the best epoch so far are."""
+        return self.folder.checkpoints / f"best-{self.position.best_epoch:04d}.safetensors"
+
+    @property
     def evaluated_model(self) -> torch.nn.Module:
         """The model that is judged and kept: the averaged one where weights are averaged."""
         return self.prepared.model if self.average is None else self.average.model
 
     def run(self) -> bool:
         """Train to the end; True when it got there, False when it was asked to stop before (its state is then saved)."""
+        if self.position.step == 0 and not self.restored:
+            self._save()  # the start is part of the record: weights from elsewhere may not be there at a resume
         saved_at = time.monotonic()
         with closing(self.steps_left()) as steps:  # ends the loader's threads, however this ends
             for settled in steps:
                 if not settled:
                     continue
-                at_epoch_end = self.position.images == 0
-                if at_epoch_end or self.stop_asked() or time.monotonic() - saved_at > self.checkpoint_seconds:
+                at_epoch_end, stop = self.position.images == 0, self.stop_asked()
+                if at_epoch_end or stop or time.monotonic() - saved_at > self.checkpoint_seconds:
                     self._save()
                     saved_at = time.monotonic()
                 if self.position.ended:
                     return True
-                if self.stop_asked():
+                if stop:
                     return self.position.step >= self.steps
         return True
 
@@ -134,7 +143,7 @@ class Training:
             self.prepared.pixels,
             self.prepared.dataset.targets,
             rows,
-            batch_size=batch_size or max(16, min(512, EVAL_PIXELS // self.image_size**2)),
+            batch_size=batch_size or max(1, min(512, EVAL_PIXELS // self.image_size**2)),
             image_size=self.image_size,
             augment=recipe.augment if augmented else None,
             seed=recipe.seed,
@@ -150,12 +159,15 @@ class Training:
         the order of their classes would make batches of one class, whose statistics no training ever sees.
         """
         recipe = self.prepared.recipe
+        batch_size = None
         if train_mode:
+            batch_size = math.ceil(recipe.batch_size / self.position.parts)
             rows = stream(recipe.seed, "train-mode").permutation(rows)
+            rows = rows[: max(1, len(rows) // batch_size) * batch_size]  # a last batch of one image has no statistics
         return evaluate(
             self.evaluated_model,
             self.prepared.task,
-            self.evaluation_batches(rows, augmented=augmented, batch_size=recipe.batch_size if train_mode else None),
+            self.evaluation_batches(rows, augmented=augmented, batch_size=batch_size),
             device=self.prepared.device,
             dtype=self.prepared.precision.autocast,
             mode="train" if train_mode else "eval",
@@ -257,9 +269,7 @@ class Training:
         if val.score > position.best_score:
             position.best_score, position.best_epoch = val.score, epoch
             if prepared.recipe.keep == "best":
-                position.best_sha256 = checkpoints.save_tensors(
-                    self.folder.checkpoints / "best.safetensors", self.evaluated_model.state_dict()
-                )
+                position.best_sha256 = checkpoints.save_tensors(self.best_file, self.evaluated_model.state_dict())
         waited = epoch - (position.best_epoch if position.best_epoch is not None else epoch)
         patience = prepared.recipe.early_stop
         position.ended = position.step >= self.steps or (patience is not None and waited >= patience)
@@ -288,13 +298,22 @@ class Training:
         checkpoints.save_checkpoint(
             self.folder.checkpoints, self.position.step, checkpoints.Checkpoint(tensors=tensors, state=state)
         )
+        # What the two checkpoints that are kept call best stays: either may be the one that is gone back to.
+        best_epochs = {self._best_epoch_saved_before, self.position.best_epoch}
+        for file in self.folder.checkpoints.glob("best-*.safetensors"):
+            if int(file.stem.removeprefix("best-")) not in best_epochs:
+                file.unlink(missing_ok=True)
+        self._best_epoch_saved_before = self.position.best_epoch
 
-    def _restore(self) -> None:
-        """Go back to the newest whole checkpoint, or to the start; records written after it are written again."""
+    def _restore(self) -> bool:
+        """Go back to the newest whole checkpoint, or to the start; records written after it are written again.
+
+        Whether there was a checkpoint.
+        """
         found = checkpoints.load_newest(self.folder.checkpoints)
         if found is None:
             self.folder.cut(0)
-            return
+            return False
         checkpoints.restore_training(found, self.prepared.model, self.optimizer, self.average)
         if self.scaler is not None and found.state["scaler"] is not None:
             self.scaler.load_state_dict(found.state["scaler"])
@@ -303,6 +322,7 @@ class Training:
             saved["best_score"] = -math.inf
         self.position = Position(**saved)
         self.folder.cut(self.position.records_bytes)
+        return True
 
 
 def save_arrays(folder: RunFolder, name: str, arrays: dict[str, np.ndarray]) -> None:
@@ -320,6 +340,7 @@ def repeatable(device: torch.device, threads: int | None) -> Iterator[None]:
     """
     before = torch.get_num_threads()
     cudnn, algorithms = torch.backends.cudnn.deterministic, torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     if threads is not None:
         torch.set_num_threads(threads)
     if device.type == "cuda":
@@ -330,4 +351,4 @@ def repeatable(device: torch.device, threads: int | None) -> Iterator[None]:
     finally:
         torch.set_num_threads(before)
         torch.backends.cudnn.deterministic = cudnn
-        torch.use_deterministic_algorithms(algorithms)
+        torch.use_deterministic_algorithms(algorithms, warn_only=warn_only)
