@@ -26,10 +26,12 @@ MAX_PIXELS = 89_478_485  # where Pillow itself begins to warn of decompression b
 MAX_FILE_BYTES = 512_000_000
 FITS = ("crop", "squash", "pad")
 PAD_COLOUR = (124, 116, 104)  # mean of ImageNet's training images, so a padded border is about 0 once normalized
-DECODER_VERSION = 1  # raised when the same file gives other pixels, so that what was remembered of it expires
+DECODER_VERSION = 2  # raised when the same file gives other pixels, so that what was remembered of it expires
 
 # Formats that are looked for. Left out on purpose: those that start other programs (EPS) and those without a signature.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "ICO")
+_GREY_ALPHA, _RGB_ALPHA = 4, 6  # colour types: PNG specification, third edition, §11.2.1
+_ALPHA_16 = ((16, _GREY_ALPHA), (16, _RGB_ALPHA))  # bit depth and colour type, the 25th and 26th byte of a PNG file
 _ORIENTATION = 0x0112  # EXIF 2.32 §4.6.4
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -168,6 +170,12 @@ def _to_rgb(image: Image.Image, data: bytes) -> Image.Image:
         return Image.fromarray(_grey_8bit(image)).convert("RGB")
     if mode == "LAB":
         return _lab_to_rgb(image)
+    if (
+        data.startswith(PNG_SIGNATURE)
+        and (data[24], data[25]) in _ALPHA_16
+        and not getattr(image, "is_animated", False)
+    ):
+        return _alpha_16_over_white(data)
     if "transparency" in image.info and data.startswith(PNG_SIGNATURE):
         _correct_transparency(image, depth=data[24])
     if image.has_transparency_data:
@@ -175,6 +183,24 @@ def _to_rgb(image: Image.Image, data: bytes) -> Image.Image:
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, rgba).convert("RGB")
     return image.convert("RGB")
+
+
+def _alpha_16_over_white(data: bytes) -> Image.Image:
+    """A PNG with 16 bits a channel and alpha, over white, rounded once at the end: Pillow by itself drops the lower 8 bits."""
+
+    def read(raw_mode: str) -> np.ndarray:
+        image = Image.open(io.BytesIO(data))
+        image.tile = [tile._replace(args=raw_mode) for tile in image.tile]  # how the decoder unpacks the file's bytes
+        return np.asarray(image).astype(np.uint32)
+
+    if data[25] == _GREY_ALPHA:  # four bytes a pixel: grey and alpha, the upper one first
+        bytes_HWC = read("RGBA")
+        values_HWC = 256 * bytes_HWC[:, :, [0, 0, 0, 2]] + bytes_HWC[:, :, [1, 1, 1, 3]]
+    else:
+        values_HWC = 256 * read("RGBA;16B") + read("RGBA;16L")
+    alpha_HW1 = values_HWC[:, :, 3:] / 65535
+    over_white_HWC = values_HWC[:, :, :3] * alpha_HW1 + 65535 * (1 - alpha_HW1)
+    return Image.fromarray(np.rint(over_white_HWC / 257).astype(np.uint8))
 
 
 def _grey_8bit(image: Image.Image) -> np.ndarray:
