@@ -40,6 +40,7 @@ from trainwright.data.augment import stored_size
 from trainwright.data.cache import open_pixels, pixels_key
 from trainwright.data.decode import decode
 from trainwright.data.loader import TrainBatches
+from trainwright.data.targets import PlainSource
 from trainwright.recipe import AugmentSpec
 from trainwright.training.model import IMAGENET_MEAN, IMAGENET_STD, ImageNetwork
 
@@ -96,7 +97,8 @@ def our_batches(folder: Path, cache_dir: Path, options: argparse.Namespace) -> t
     resized = options.crop == "resized"
     spec = AugmentSpec(flip=0.5, crop_scale=SCALE) if resized else AugmentSpec(flip=0.5, crop_padding=PADDING)
     files = [Path(path) for path, _ in ImageFolder(folder).samples]
-    stored = stored_size(options.size, spec)
+    size = (options.size, options.size)
+    stored = stored_size(size, spec)
     began = time.perf_counter()
     rows = np.arange(len(files))
     pixels = open_pixels(
@@ -107,7 +109,7 @@ def our_batches(folder: Path, cache_dir: Path, options: argparse.Namespace) -> t
         cache_dir=cache_dir,
     )
     stated = f"{pixels.stated} Built in {time.perf_counter() - began:.1f} s."
-    targets = np.zeros(len(files), np.int64)
+    targets = PlainSource(np.zeros(len(files), np.int64))
     normalize = ImageNetwork(nn.Identity(), mean=IMAGENET_MEAN, std=IMAGENET_STD).eval()
 
     def batches(workers: int) -> Iterator[torch.Tensor]:
@@ -116,7 +118,7 @@ def our_batches(folder: Path, cache_dir: Path, options: argparse.Namespace) -> t
             targets,
             rows,
             batch_size=options.batch_size,
-            image_size=options.size,
+            image_size=size,
             augment=spec,
             seed=0,
             workers=workers,

@@ -1,6 +1,7 @@
 """`Batch`, what one training step sees, and the letters that name tensor axes.
 
-N image in the batch · C channel · H height · W width · K class · S row of the dataset's sample table.
+N image in the batch · C channel · H height · W width · K class · S row of the dataset's sample table · T number column ·
+M box of an image · Q figure of a tally · B set of images whose tallies are summed.
 A tensor's name ends in its axes: `images_NCHW`.
 """
 
@@ -16,7 +17,9 @@ import torch
 class Batch:
     """Images with their targets.
 
-    images_NCHW: uint8 0–255 RGB (channels-last memory) or float. target: first axis N, as the task defines it.
+    images_NCHW: uint8 0–255 RGB (channels-last memory) or float. target, by kind: class int64 [N]; numbers float32 [N, T] in
+    their own unit; mask uint8 [N, H, W], 255 is ignored; boxes float32 [N, M, 5] (class, left, top, right, bottom in pixels
+    of the image; class -1 fills up).
     rows_N: int64, each image's row in the dataset's sample table.
     """
 
@@ -45,3 +48,17 @@ class Batch:
             )
             for start in range(0, len(self), size)
         ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detections:
+    """What a detector says of a batch, the surest first; unused places have label -1 and score 0.
+
+    boxes_NM4: float32 (left, top, right, bottom), pixels of its input. scores_NM: float32, 0–1. labels_NM: int64. loss_N:
+    float32, its own loss of each image; None where no target was given.
+    """
+
+    boxes_NM4: torch.Tensor
+    scores_NM: torch.Tensor
+    labels_NM: torch.Tensor
+    loss_N: torch.Tensor | None = None

@@ -1,6 +1,6 @@
 """Everything that can be plugged in: the Protocols, and the registry of each.
 
-Adding an optimizer, schedule, loss, task or mirror is one new file in its room: the decorator registers it, the contract
+Adding an optimizer, schedule, loss, task, network or mirror is one new file in its room: the decorator registers it, the contract
 tests find it. A package of your own registers through the entry-point group `trainwright.plugins`.
 """
 
@@ -18,31 +18,73 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from trainwright.errors import unknown_name
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
-    from trainwright.recipe import LossSpec, OptimizerSpec, ScheduleSpec
-    from trainwright.records import Answers, Scores
+    from trainwright.recipe import LossSpec, NetworkSpec, OptimizerSpec, ScheduleSpec, Size
+    from trainwright.records import Answers, Chart, OutputForm, Scores, TargetInfo, TargetKind, Tile
 
 
 T = TypeVar("T")
 
 
 class Task(Protocol):
-    """What is learned: how outputs become a loss, answers and a score. One instance serves one training."""
+    """What is learned: how outputs become a loss, answers, a score and pictures. One instance serves one training.
+
+    Every score is a function of tallies summed over images: so it can be followed during an epoch, resampled over images
+    for its interval, and measured on half of the images, whatever the task.
+    """
 
     name: str
     metric: str  # what `score` measures, in the field's term: accuracy
+    target: TargetKind  # what the dataset has to know of each image
+    form: OutputForm  # what the network has to say of each image
+    losses: tuple[str, ...]  # names of the losses that go with it; the first one is taken where the recipe names none
+    counts_right: bool  # score is the share of images that are right: `Scores.per_image` is 0 or 1, and the score its mean
+    info: TargetInfo
+    outputs: int  # how many figures the network gives for each image or pixel
 
-    def loss(self, outputs: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(loss, score), each [N]: per image, so that a faulty image can be named. The training minimizes the mean loss."""
+    def loss(self, outputs: Any, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(loss [N], tally [N, Q]): per image, so that a faulty image can be named. The training minimizes the mean loss."""
         ...
 
-    def answers(self, outputs: torch.Tensor, target: torch.Tensor | None, rows: Any) -> Answers:
+    def answers(self, outputs: Any, target: torch.Tensor | None, rows: Any) -> Answers:
         """What the network says of each image, as numpy columns, with the target beside it where there is one."""
         ...
 
     def scores(self, answers: Answers) -> Scores:
-        """Score, loss, per-image and per-class scores of answers that have their target."""
+        """Score, loss, tallies, per-image and per-class scores of answers that have their target."""
+        ...
+
+    def measures(self, tally_BQ: np.ndarray) -> Mapping[str, np.ndarray]:
+        """Figures [B] of B sets of images from their summed tallies: `score`, `class.NAME` for each class, others by name."""
+        ...
+
+    def say(self, answers: Answers) -> list[dict[str, Any]]:
+        """Each image's answer as a person's program would want it in JSON, boxes and masks in pixels of the input."""
+        ...
+
+    def tiles(self, answers: Answers, images_NHWC: np.ndarray) -> list[Tile]:
+        """Each image with its answer painted in, and its target beside it where it is known. images_NHWC: uint8, the input."""
+        ...
+
+    def charts(self, answers: Answers) -> list[Chart]:
+        """What is to be drawn of answers that have their target, beside the tiles."""
+        ...
+
+
+class Network(Protocol):
+    """A kind of network of ours, by name."""
+
+    form: OutputForm
+    multiple: int  # both sides of its input must be multiples of this many pixels
+
+    def build(self, spec: NetworkSpec, *, outputs: int, size: Size) -> torch.nn.Module:
+        """A network with fresh weights from torch's current random stream: normalized float [N, 3, H, W] to
+
+        vector: [N, outputs]; map: [N, outputs, H, W]; boxes: `Detections`. One whose class attribute `takes_target` is true
+        is called with (images, target), target None where there is none.
+        """
         ...
 
 
@@ -110,9 +152,9 @@ class Registry(Generic[T]):
 
         The room's files are searched for what they register; with packages of others installed, only `get` can tell.
         """
-        written = self._written_names()
-        if name not in written and not entry_points(group="trainwright.plugins"):
-            raise unknown_name(name, written, where=self._where, what=self._what)
+        written = self.written_names()
+        if name not in written and name not in self._known and not entry_points(group="trainwright.plugins"):
+            raise unknown_name(name, {*written, *self._known}, where=self._where, what=self._what)
 
     def names(self) -> list[str]:
         return sorted(self.all())
@@ -121,7 +163,8 @@ class Registry(Generic[T]):
         self._load()
         return self._known
 
-    def _written_names(self) -> set[str]:
+    def written_names(self) -> set[str]:
+        """The names that the room's own files register, read from their text: nothing is imported."""
         room = importlib.util.find_spec(self._room)
         files = [
             file for folder in (room and room.submodule_search_locations) or [] for file in Path(folder).glob("*.py")
@@ -156,4 +199,7 @@ schedules: Registry[BuildSchedule] = Registry(
     name="schedules", what="schedule", where="schedule.name", room="trainwright.optim"
 )
 losses: Registry[BuildLoss] = Registry(name="losses", what="loss", where="loss.name", room="trainwright.optim")
-tasks: Registry[Callable[..., Task]] = Registry(name="tasks", what="task", where="task", room="trainwright.tasks")
+networks: Registry[type[Network]] = Registry(
+    name="networks", what="network", where="network.name", room="trainwright.networks"
+)
+tasks: Registry[type[Task]] = Registry(name="tasks", what="task", where="task", room="trainwright.tasks")

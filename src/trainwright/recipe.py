@@ -24,6 +24,9 @@ from pydantic import (
 
 from trainwright.errors import RecipeError, did_you_mean
 
+Size = tuple[int, int]  # (height, width) in pixels
+
+Side = Annotated[int, Field(ge=4, le=4096)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 MAX_YAML_BYTES = 1_000_000  # a recipe is a page; anything larger is not one
@@ -40,13 +43,19 @@ class Spec(BaseModel):
 class DataSpec(Spec):
     """How images become arrays and which of them are unseen."""
 
-    image_size: Annotated[int, Field(ge=4, le=4096)] | None = (
-        None  # pixels a side; None: from the network or the images
+    image_size: Side | tuple[Side, Side] | None = (
+        None  # pixels a side, or [height, width]; None: from the network or the images
     )
-    fit: Literal["crop", "squash", "pad"] = "crop"  # how an oblong image becomes square
+    fit: Literal["crop", "squash", "pad"] = "crop"  # how an image of another shape is made to fit
     val_fraction: Annotated[float, Field(gt=0, lt=0.9)] = 0.2  # of what is not test; used where no val part is given
     test_fraction: Annotated[float, Field(gt=0, lt=0.9)] = 0.15  # used where no test part and no val part is given
     split_seed: int = 0
+
+    @property
+    def size(self) -> Size:
+        """(height, width) in pixels. To be asked once `image_size` is filled in."""
+        assert self.image_size is not None
+        return (self.image_size, self.image_size) if isinstance(self.image_size, int) else self.image_size
 
 
 class AugmentSpec(Spec):
@@ -76,11 +85,14 @@ class AugmentSpec(Spec):
 class NetworkSpec(Spec):
     """Which network, where its weights come from, and which of its parts learn."""
 
-    name: str = "small-resnet"  # that, any timm name, or custom (your own nn.Module, through Python)
-    weights: str = RANDOM  # random, pretrained (hub cache or download), or a file of weights
-    width: Annotated[int, Field(ge=8, le=256, multiple_of=8)] = 32  # small-resnet: channels of its first stage
-    blocks: Annotated[int, Field(ge=1, le=8)] = 1  # small-resnet: residual blocks a stage
-    norm: Literal["batch", "group"] = "batch"  # small-resnet
+    name: str = (
+        "small-resnet"  # one of ours (small-resnet, small-unet, unet, …), any timm name, or custom (your own nn.Module)
+    )
+    backbone: str = "resnet18"  # any timm name: of unet, fpn, deeplabv3plus, faster-rcnn, retinanet, fcos
+    weights: str = RANDOM  # random, pretrained (of the network or its backbone: hub cache or download), or a file
+    width: Annotated[int, Field(ge=8, le=256, multiple_of=8)] = 32  # small-…: channels of the first stage
+    blocks: Annotated[int, Field(ge=1, le=8)] = 1  # small-…: residual blocks a stage
+    norm: Literal["batch", "group"] = "batch"  # small-…
     dropout: Fraction = 0.0  # before the head
     trainable: Annotated[str, Field(pattern=r"^(all|head|last-[1-9]\d*)$")] = (
         "all"  # last-2: the head and the last 2 stages
@@ -111,8 +123,12 @@ class ScheduleSpec(Spec):
 
 
 class LossSpec(Spec):
-    name: str = "cross-entropy"
-    label_smoothing: Fraction = 0.0
+    """Which loss with which constants. Constants that the named loss does not have are not used."""
+
+    name: str | None = None  # None: the first one that goes with the task
+    label_smoothing: Fraction = 0.0  # cross-entropy, dice+cross-entropy
+    delta: PositiveFloat = 1.0  # huber: where it turns from square to line, in deviations of the target
+    dice_weight: Probability = 0.5  # dice+cross-entropy: share of the Dice loss
 
 
 class Recipe(Spec):

@@ -16,6 +16,9 @@ import numpy as np
 
 Answer = Literal["yes", "no", "cannot-tell"]
 Part = Literal["train", "val", "test"]
+TargetKind = Literal["class", "numbers", "mask", "boxes"]  # what a dataset knows of each image
+OutputForm = Literal["vector", "map", "boxes"]  # what a network says of each image
+IGNORED = 255  # in masks: a pixel that is neither learned from nor scored
 Progress = Callable[[str, int, int], None]  # called with (what is being done, how many are done, how many in all)
 
 
@@ -36,13 +39,13 @@ class Interval:
 class StepRecord:
     """One optimizer step. `loss` is the mean over the batch, as the device left it: `float(loss)` waits for the device.
 
-    score_sum: the task's summed per-image score in train mode, likewise unread. images: how many. parts: how many pieces
-    the batch was worked through in.
+    tally_sum: [Q], the task's tallies of its images in train mode summed, likewise unread. images: how many. parts: how many
+    pieces the batch was worked through in.
     """
 
     step: int
     loss: Any
-    score_sum: Any
+    tally_sum: Any
     images: int
     lr: float
     progress: float
@@ -50,13 +53,32 @@ class StepRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TargetInfo:
+    """What a task has to know of a dataset's targets.
+
+    names: of the scored classes in the order of their index, or of the number columns. mean, std: of each number column
+    over the train images; empty for other kinds. kept in a run's manifest, so that its model can be read again.
+    """
+
+    names: tuple[str, ...]
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Scores:
-    """One evaluation in numbers. per_image: float64 [N], each image's part of the score (1 for right, 0 for wrong)."""
+    """One evaluation in numbers.
+
+    per_image: float64 [N], how good the answer for each image is, 0–1 (1 for right, 0 for wrong). tally: float [N, Q], what each
+    image adds to the score: `Task.measures` of its sum gives the score. metrics: further figures by name.
+    """
 
     score: float
     loss: float
     per_image: np.ndarray = field(repr=False)
+    tally: np.ndarray = field(repr=False)
     per_class: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +87,11 @@ class Answers:
 
     rows: np.ndarray
     columns: Mapping[str, np.ndarray]
+
+
+def part_of(answers: Answers, images: np.ndarray) -> Answers:
+    """The answers for some of the images. images: int64, positions in `answers`, in any order."""
+    return Answers(rows=answers.rows[images], columns={name: column[images] for name, column in answers.columns.items()})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +143,47 @@ class Finding:
     evidence: str
     advice: str
     figures: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tile:
+    """One image of a picture of answers. image_HWC: uint8 RGB, with mask or boxes painted in. good: None where nobody knows."""
+
+    image_HWC: np.ndarray = field(repr=False)
+    title: str
+    good: bool | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfusionChart:
+    """What is taken for what: counts int64 [K, K], row the truth, column the answer. unit: what is counted, `images`."""
+
+    name: str
+    matrix: np.ndarray = field(repr=False)
+    classes: tuple[str, ...]
+    unit: str = "images"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResidualChart:
+    """Truth and answer of every number: float64 [N, T], in their own unit, a column each of `columns`."""
+
+    name: str
+    truth: np.ndarray = field(repr=False)
+    answer: np.ndarray = field(repr=False)
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BarsChart:
+    """A figure for each name, 0–1. label: what it is, as `IoU`."""
+
+    name: str
+    values: Mapping[str, float]
+    label: str
+
+
+Chart = ConfusionChart | ResidualChart | BarsChart
 
 
 def to_json(value: Any) -> Any:

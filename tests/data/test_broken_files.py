@@ -18,7 +18,8 @@ from PIL import Image, ImageCms, features
 
 from trainwright.data.decode import decode
 from trainwright.data.fingerprint import Fingerprint, fingerprint
-from trainwright.data.layout import SampleTable, read_layout
+from trainwright.data.layout import read_layout
+from trainwright.data.table import SampleTable
 
 RANDOM = np.random.default_rng(0)
 HEIGHT, WIDTH = 40, 56
@@ -430,7 +431,7 @@ def test_a_good_file_is_used_with_its_upright_size(name: str, table: SampleTable
 @pytest.mark.parametrize("fit", ["crop", "squash", "pad"])
 @pytest.mark.parametrize("name", GOOD)
 def test_a_good_file_becomes_a_square(name: str, fit: str, table: SampleTable) -> None:
-    assert decode(table.root / "odd" / name, size=12, fit=fit).shape == (12, 12, 3)
+    assert decode(table.root / "odd" / name, size=(12, 12), fit=fit).shape == (12, 12, 3)
 
 
 @pytest.mark.parametrize("name", BAD)

@@ -20,13 +20,16 @@ import pytest
 
 from trainwright import seeding
 from trainwright.data import cache, shelf
-from trainwright.data.cache import cache_bytes, open_pixels, pixels_key
-from trainwright.data.pixels import MemoryPixels, PixelSource, positions, stated_bytes
+from trainwright.data.cache import open_pixels, pixels_key
+from trainwright.data.pixels import DecodedPixels, MemoryPixels, PixelSource, positions, stated_bytes
 from trainwright.errors import DataError, UsageError
+from trainwright.recipe import Size
 
-SIZE = 6
+SIZE = (6, 6)
 ROWS = np.arange(100)
-IMAGES = seeding.stream(0, "test-images").integers(0, 256, (100, SIZE, SIZE, 3), dtype=np.uint8)
+IMAGES = seeding.stream(0, "test-images").integers(0, 256, (100, *SIZE, 3), dtype=np.uint8)
+OBLONG = seeding.stream(1, "test-images").integers(0, 256, (100, 4, 9, 3), dtype=np.uint8)
+MASKS = seeding.stream(0, "test-masks").integers(0, 256, (100, *SIZE), dtype=np.uint8)
 EVERYONE_MAY_WRITE = os.geteuid() == 0  # root is not stopped by the permissions of a folder
 
 # A process that opens the cache of the same images and says what it did. argv: cache folder, log of decoded rows, row to
@@ -48,7 +51,7 @@ def read(row):
     return images[row]
 print("ready", flush=True)
 sys.stdin.readline()
-pixels = open_pixels(read, rows=np.arange(100), size=6, key="k", cache_dir=folder, workers=workers)
+pixels = open_pixels(read, rows=np.arange(100), size=(6, 6), key="k", cache_dir=folder, workers=workers)
 print(np.array_equal(pixels.take(np.arange(100)), images), pixels.reason or "cached", flush=True)
 """
 
@@ -140,6 +143,51 @@ def test_other_content_is_another_cache(tmp_path: Path, change: dict[str, object
     assert second.rows
 
 
+def test_another_shape_or_kind_of_pixels_is_another_cache(tmp_path: Path) -> None:
+    sources = [
+        opened(tmp_path),
+        opened(tmp_path, lambda row: OBLONG[row], size=(4, 9)),
+        opened(tmp_path, lambda row: OBLONG[row].transpose(1, 0, 2), size=(9, 4)),
+        opened(tmp_path, lambda row: MASKS[row], channels=1),
+    ]
+    assert len(list(tmp_path.glob("*/meta.json"))) == 4
+    assert [source.size for source in sources] == [(6, 6), (4, 9), (9, 4), (6, 6)]
+
+
+def test_images_need_not_be_square(tmp_path: Path) -> None:
+    pixels = opened(tmp_path, lambda row: OBLONG[row], size=(4, 9))
+    assert np.array_equal(pixels.take(ROWS[::-1]), OBLONG[::-1])
+    assert pixels.stated == f"100 images at 9 x 4 px, 10.8 kB in {entry_of(tmp_path)}."
+
+
+def test_masks_are_arrays_without_channels(tmp_path: Path) -> None:
+    told: list[str] = []
+    pixels = opened(tmp_path, lambda row: MASKS[row], channels=1, progress=lambda what, *_: told.append(what))
+    assert np.array_equal(pixels.take(np.array([7, 99, 0])), MASKS[[7, 99, 0]])
+    assert np.array_equal(opened(tmp_path, channels=1).take(ROWS), MASKS)
+    assert pixels.stated == f"100 masks at 6 px, 3.6 kB in {entry_of(tmp_path)}."
+    assert set(told) == {"decoding masks"}
+
+
+def test_masks_that_are_not_cached_are_the_same(tmp_path: Path) -> None:
+    pixels = opened(tmp_path, lambda row: MASKS[row], channels=1, max_bytes=0)
+    assert np.array_equal(pixels.take(ROWS[::-1]), MASKS[::-1])
+    assert isinstance(pixels, DecodedPixels)
+    assert pixels.stated == f"Masks are decoded whenever they are needed: {pixels.reason}."
+
+
+def test_a_mask_that_cannot_be_read_or_has_channels_is_named(tmp_path: Path) -> None:
+    def read(row: int) -> np.ndarray:
+        raise OSError("truncated")
+
+    with pytest.raises(DataError, match=r"^row \d+: the mask could not be decoded \(OSError: truncated\)"):
+        opened(tmp_path, read, channels=1)
+    with pytest.raises(
+        DataError, match=r"decoded to uint8 \[6, 6, 3\], expected uint8 \[6, 6\].*return masks of the size"
+    ):
+        opened(tmp_path, channels=1)
+
+
 def test_the_key_follows_content_order_and_fit() -> None:
     keys = {pixels_key(["a", "b"], fit="crop"), pixels_key(["b", "a"], fit="crop"), pixels_key(["a", "b"], fit="pad")}
     assert len(keys) == 3
@@ -147,7 +195,7 @@ def test_the_key_follows_content_order_and_fit() -> None:
 
 def test_its_size_is_stated_before_it_is_built(tmp_path: Path) -> None:
     pixels = opened(tmp_path)
-    assert (entry_of(tmp_path) / "pixels.u8").stat().st_size == cache_bytes(100, SIZE) == 10_800
+    assert (entry_of(tmp_path) / "pixels.u8").stat().st_size == 100 * 6 * 6 * 3 == 10_800
     assert pixels.stated == f"100 images at 6 px, 10.8 kB in {entry_of(tmp_path)}."
     assert pixels.reason == ""
 
@@ -210,9 +258,10 @@ def test_of_a_large_cache_some_chunks_are_checked(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize("images", [1, 63, 64, 65, 1000, 5550])
-@pytest.mark.parametrize("size", [4, 224, 4096])
-def test_chunks_cover_every_byte_once(images: int, size: int) -> None:
-    entry = cache.Entry(folder=Path("x"), images=images, size=size)
+@pytest.mark.parametrize("size", [(4, 4), (224, 320), (4096, 4096)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_chunks_cover_every_byte_once(images: int, size: Size, channels: int) -> None:
+    entry = cache.Entry(folder=Path("x"), images=images, size=size, channels=channels)
     ends = [(entry.chunk_bytes(i).start, entry.chunk_bytes(i).stop) for i in range(entry.chunks)]
     assert ends[0][0] == 0
     assert ends[-1][1] == entry.total_bytes
@@ -445,7 +494,7 @@ def test_the_description_says_what_the_file_holds(tmp_path: Path) -> None:
     opened(tmp_path)
     meta = json.loads((entry_of(tmp_path) / "meta.json").read_text())
     assert meta["images"] == 100
-    assert meta["size"] == SIZE
+    assert (meta["height"], meta["width"], meta["channels"]) == (6, 6, 3)
     assert len(meta["crc32"]) == 50
 
 
@@ -453,6 +502,8 @@ def test_memory_pixels_answer_by_row() -> None:
     pixels = MemoryPixels(IMAGES[:3], rows=np.array([4, 8, 9]))
     assert np.array_equal(pixels.take(np.array([9, 4])), IMAGES[[2, 0]])
     assert pixels.stated == "3 images in memory, 324 bytes."
+    assert MemoryPixels(MASKS[:3]).stated == "3 masks in memory, 108 bytes."
+    assert MemoryPixels(OBLONG).size == (4, 9)
 
 
 def test_a_row_beyond_the_last_is_not_found() -> None:

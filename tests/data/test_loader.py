@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import threading
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -14,16 +15,21 @@ from hypothesis import strategies as st
 
 from trainwright import seeding
 from trainwright.batch import Batch
-from trainwright.data.augment import stored_size
+from trainwright.data.augment import Moves, draws, move_boxes, move_images, move_masks, plan, stored_size
 from trainwright.data.loader import EvalBatches, TrainBatches
 from trainwright.data.pixels import DecodedPixels, MemoryPixels
+from trainwright.data.targets import PlainSource
 from trainwright.errors import DataError
 from trainwright.recipe import AugmentSpec
 
-SIZE = 8
+SIZE = (8, 12)
 FLIP_AND_CROP = AugmentSpec(flip=0.5, crop_padding=0.25)
-IMAGES = seeding.stream(0, "test-images").integers(0, 256, (40, SIZE, SIZE, 3), dtype=np.uint8)
-TARGETS = np.arange(40, dtype=np.int64) * 10
+IMAGES = seeding.stream(0, "test-images").integers(0, 256, (40, *SIZE, 3), dtype=np.uint8)
+MASKS = seeding.stream(0, "test-masks").integers(0, 256, (40, *SIZE), dtype=np.uint8)
+BOXES = np.array([[[0, 1, 2, row % 9 + 3, 7], [1, 0, 0, 5, 3]] for row in range(40)], dtype=np.float32)
+TARGETS = PlainSource(np.arange(40, dtype=np.int64) * 10)
+
+Move = Callable[[np.ndarray, Moves], np.ndarray]
 
 
 def train_batches(
@@ -114,7 +120,7 @@ def test_epochs_differ_in_order_and_in_what_is_drawn() -> None:
 def test_images_are_uint8_in_channels_last_memory_with_their_targets() -> None:
     batch = train_batches().batch(0)
     assert batch.images_NCHW.dtype == torch.uint8
-    assert batch.images_NCHW.shape == (6, 3, SIZE, SIZE)
+    assert batch.images_NCHW.shape == (6, 3, *SIZE)
     assert batch.images_NCHW.is_contiguous(memory_format=torch.channels_last)
     assert batch.rows_N.dtype == np.int64
     assert batch.target.tolist() == (batch.rows_N * 10).tolist()
@@ -124,7 +130,7 @@ def test_targets_may_be_vectors() -> None:
     targets = np.linspace(0, 1, 80, dtype=np.float32).reshape(40, 2)
     batches = TrainBatches(
         MemoryPixels(IMAGES),
-        targets,
+        PlainSource(targets),
         np.arange(40),
         batch_size=4,
         image_size=SIZE,
@@ -148,11 +154,38 @@ def test_training_does_not_write_into_the_stored_images() -> None:
 
 def test_a_resized_crop_comes_from_the_larger_stored_image() -> None:
     spec = AugmentSpec(crop_scale=(0.5, 1.0))
-    stored = np.zeros((4, stored_size(SIZE, spec), stored_size(SIZE, spec), 3), np.uint8)
+    stored = np.zeros((4, *stored_size(SIZE, spec), 3), np.uint8)
     batches = TrainBatches(
         MemoryPixels(stored), TARGETS, np.arange(4), batch_size=4, image_size=SIZE, augment=spec, seed=0, workers=0
     )
-    assert batches.batch(0).images_NCHW.shape == (4, 3, SIZE, SIZE)
+    assert batches.batch(0).images_NCHW.shape == (4, 3, *SIZE)
+
+
+@pytest.mark.parametrize("spec", [AugmentSpec(), FLIP_AND_CROP, AugmentSpec(flip=0.5, crop_scale=(0.5, 1.0))], ids=str)
+@pytest.mark.parametrize(("stored", "move"), [(MASKS, move_masks), (BOXES, move_boxes)], ids=["masks", "boxes"])
+def test_targets_move_as_their_images_do(spec: AugmentSpec, stored: np.ndarray, move: Move) -> None:
+    batches = TrainBatches(
+        MemoryPixels(IMAGES),
+        _MovedSource(stored, move),
+        np.arange(40),
+        batch_size=40,
+        image_size=(7, 10),
+        augment=spec,
+        seed=3,
+        workers=0,
+    )
+    batch = batches.batch(0)
+    moves = plan(SIZE, (7, 10), spec, draws(3, 0, 40)[batch.rows_N], 40)
+    assert np.array_equal(batch.images_NCHW.permute(0, 2, 3, 1).numpy(), move_images(IMAGES[batch.rows_N], moves))
+    assert np.array_equal(batch.target.numpy(), move(stored[batch.rows_N], moves))
+    assert batch.target.numpy().dtype == stored.dtype
+
+
+def test_in_evaluation_targets_take_the_clean_transform() -> None:
+    batches = EvalBatches(
+        MemoryPixels(IMAGES), _MovedSource(MASKS, move_masks), np.arange(5), batch_size=5, image_size=(6, 10), workers=0
+    )
+    assert np.array_equal(next(iter(batches)).target.numpy(), MASKS[:5, 1:7, 1:11])
 
 
 def test_closing_early_leaves_no_threads() -> None:
@@ -187,7 +220,8 @@ def test_an_error_in_a_thread_reaches_the_caller_with_its_row_and_ends_the_threa
     def read(row: int) -> np.ndarray:
         if row == 17:
             raise OSError("truncated")
-        return IMAGES[row]
+        image: np.ndarray = IMAGES[row]
+        return image
 
     pixels = DecodedPixels(read, rows=np.arange(40), size=SIZE, workers=1, reason="a test")
     batches = TrainBatches(
@@ -207,7 +241,8 @@ def test_batches_before_a_faulty_one_still_come() -> None:
     def read(row: int) -> np.ndarray:
         if row == faulty:
             raise OSError("truncated")
-        return IMAGES[row]
+        image: np.ndarray = IMAGES[row]
+        return image
 
     pixels = DecodedPixels(read, rows=np.arange(40), size=SIZE, workers=1, reason="a test")
     batches = TrainBatches(
@@ -248,6 +283,21 @@ def test_augmented_evaluation_draws_from_a_stream_of_its_own() -> None:
     evaluation = next(iter(eval_batches(np.array([4]), augment=FLIP_AND_CROP)))
     assert not torch.equal(evaluation.images_NCHW, torch.from_numpy(IMAGES[[4]]).permute(0, 3, 1, 2))
     assert not torch.equal(evaluation.images_NCHW, training.batch(0).images_NCHW)
+
+
+class _MovedSource:
+    """Targets that are an array beside the stored images, moved by `move`."""
+
+    def __init__(self, stored_S: np.ndarray, move: Move) -> None:
+        self._stored_S, self._move = stored_S, move
+
+    def take(self, rows_N: np.ndarray) -> np.ndarray:
+        taken: np.ndarray = self._stored_S[rows_N]
+        return taken
+
+    def moved(self, taken: np.ndarray, moves: Moves) -> np.ndarray:
+        moved: np.ndarray = self._move(taken, moves)
+        return moved
 
 
 class _CountingPixels(MemoryPixels):

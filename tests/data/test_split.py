@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 
 from trainwright.data.dataset import Dataset, open_dataset
 from trainwright.data.fingerprint import Fingerprint, from_facts
-from trainwright.data.layout import SampleTable
 from trainwright.data.memory import Facts
-from trainwright.data.split import Split, split
+from trainwright.data.number_targets import NumberTargets
+from trainwright.data.split import Split, split, unsplittable
+from trainwright.data.table import SampleTable
+from trainwright.data.targets import ClassTargets
 from trainwright.errors import DataError
 from trainwright.recipe import DataSpec
 
@@ -37,8 +39,9 @@ def planned(
         root=Path("planned"),
         task="classification",
         paths=tuple(f"{row:06d}.png" for row in range(len(labels))),
-        targets=np.array([classes.index(label) for label in labels], dtype=np.int64),
-        classes=classes,
+        targets=ClassTargets(
+            indices=np.array([classes.index(label) for label in labels], dtype=np.int64), names=classes
+        ),
         parts=np.array(parts or [""] * len(labels), dtype="U5"),
         groups=None if groups is None else tuple(groups),
     )
@@ -47,7 +50,8 @@ def planned(
 
 
 def counts(table: SampleTable, rows: np.ndarray) -> Counter[str]:
-    return Counter(table.classes[target] for target in table.targets[rows])
+    strata = table.targets.strata()
+    return Counter(strata[row] for row in rows)
 
 
 def all_rows(done: Split) -> list[int]:
@@ -188,7 +192,7 @@ def test_another_seed_gives_other_parts() -> None:
 
 def test_the_digest_changes_with_a_label() -> None:
     table, seen = planned(["a", "b"] * 3, parts=["train", "train", "val", "val", "test", "test"])
-    swapped = replace(table, targets=1 - table.targets)
+    swapped = replace(table, targets=ClassTargets(indices=np.array([1, 0] * 3), names=table.classes))
     assert split(swapped, seen, SPEC).digest != split(table, seen, SPEC).digest
 
 
@@ -231,6 +235,48 @@ def test_a_class_that_is_never_the_main_one_of_its_groups_is_on_both_sides() -> 
     table, seen = planned(labels, groups=[f"g{row // 3}" for row in range(36)])
     done = split(table, seen, DataSpec(val_fraction=0.1))
     assert {*counts(table, done.train)} == {*counts(table, done.val)} == {"a", "b"}
+
+
+# ---- numbers ----
+
+
+def with_numbers(values: list[float], *, groups: list[str] | None = None) -> tuple[SampleTable, Fingerprint]:
+    """A table of one number column and its fingerprint."""
+    table, _ = planned(["a"] * len(values), groups=groups)
+    targets = NumberTargets(values=np.array(values, dtype=np.float64)[:, None], names=("y",))
+    table = replace(table, targets=targets)
+    facts = [Facts(stamp=(1, 0, 0), pixel_hash=f"{n:032x}", width=9, height=9) for n in range(len(values))]
+    return table, from_facts(table, facts)
+
+
+@given(seed=st.integers(0, 1000))
+def test_numbers_are_spread_evenly_over_the_parts(seed: int) -> None:
+    table, seen = with_numbers([float(number) for number in range(100)])
+    done = split(table, seen, DataSpec(val_fraction=0.2, test_fraction=0.15, split_seed=seed))
+    assert Counter(row // 20 for row in done.test.tolist()) == {0: 3, 1: 3, 2: 3, 3: 3, 4: 3}
+    assert Counter(row // 20 for row in done.val.tolist()) == {0: 3, 1: 3, 2: 3, 3: 3, 4: 3}
+
+
+def test_a_dozen_numbers_give_no_more_than_the_fraction() -> None:
+    table, seen = with_numbers([float(number) for number in range(12)])
+    done = split(table, seen, SPEC)
+    assert (len(done.train), len(done.val), len(done.test)) == (8, 2, 2)
+
+
+def test_groups_that_each_hold_one_bin_still_give_a_val_part() -> None:
+    table, seen = with_numbers([float(row // 20) for row in range(100)], groups=[f"g{row // 20}" for row in range(100)])
+    done = split(table, seen, SPEC)
+    assert (len(done.train), len(done.val), len(done.test)) == (60, 20, 20)
+
+
+def test_numbers_of_a_single_group_cannot_be_split() -> None:
+    table, seen = with_numbers([float(number) for number in range(20)], groups=["p1"] * 20)
+    (problem,) = unsplittable(table, seen)
+    assert (problem.kind, problem.severity) == ("class-too-small", "error")
+    with pytest.raises(
+        DataError, match="no val part can be taken from this dataset: all usable images of such a dataset"
+    ):
+        split(table, seen, SPEC)
 
 
 # ---- real images ----

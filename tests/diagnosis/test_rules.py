@@ -44,6 +44,7 @@ def healthy(**changes: Any) -> Evidence:
         val_count=10_000,
         train_count=40_000,
         chance_score=0.5,
+        guess_loss=math.log(2),
     )
     return dataclasses.replace(evidence, **changes)
 
@@ -134,10 +135,22 @@ def test_gap_parts_says_when_augmentation_is_what_differs() -> None:
     assert finding.evidence.endswith("The largest part is augmentation.")
 
 
-def test_gap_parts_without_one_of_the_errors_cannot_tell() -> None:
-    errors = TrainErrors(running=math.nan, train_mode=0.2, augmented=0.19, clean=0.03, val=0.031)
+def test_gap_parts_without_an_error_in_train_mode_cannot_tell() -> None:
+    errors = TrainErrors(running=0.2, train_mode=math.nan, augmented=0.19, clean=0.03, val=0.031)
 
     assert gap_parts(healthy(errors=errors)).verdict == "cannot-tell"
+
+
+def test_a_task_without_a_running_error_begins_at_the_error_in_train_mode() -> None:
+    errors = TrainErrors(running=math.nan, train_mode=0.2, augmented=0.19, clean=0.03, val=0.031)
+
+    finding = gap_parts(healthy(errors=errors, metric="mAP"))
+
+    assert finding.verdict == "no"
+    assert finding.evidence.startswith(
+        "From the train error (1 − mAP) in train mode, 20.0 %, to the unseen error, 3.1 %: dropout and batch norm -1.0, "
+        "augmentation -16.0, generalization"
+    )
 
 
 def test_a_loss_that_is_not_finite_diverged_and_the_step_is_named() -> None:

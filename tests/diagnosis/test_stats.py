@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,11 +10,13 @@ from hypothesis import strategies as st
 
 from trainwright.diagnosis.stats import (
     bootstrap_mean,
+    bootstrap_measures,
     difference,
     effective_count,
     images_for_half_width,
     mcnemar_exact,
     newcombe_difference,
+    paired_bootstrap,
     paired_difference,
     wilson,
 )
@@ -213,3 +216,147 @@ def test_twins_with_the_same_answer_count_once() -> None:
 
 def test_where_no_answer_varies_each_group_counts_once() -> None:
     assert effective_count(np.ones(12), np.repeat(np.arange(4), 3)) == 4
+
+
+def mean_of(tally_BQ: np.ndarray) -> np.ndarray:
+    """Tallies (sum, number)."""
+    found: np.ndarray = tally_BQ[:, 0] / tally_BQ[:, 1]
+    return found
+
+
+def as_tally(values: np.ndarray) -> np.ndarray:
+    return np.stack([values, np.ones_like(values)], axis=-1)
+
+
+def mean_iou(tally_BQ: np.ndarray) -> np.ndarray:
+    """Tallies (intersection of each class, union of each class); classes without a pixel do not count."""
+    intersection, union = np.split(tally_BQ, 2, axis=1)
+    found: np.ndarray = np.nanmean(intersection / union, axis=1)
+    return found
+
+
+def r_squared(tally_BQ: np.ndarray) -> np.ndarray:
+    """Tallies (1, truth, truth squared, error squared)."""
+    n, truth, square, error = tally_BQ.T
+    found: np.ndarray = 1 - error / (square - truth**2 / n)
+    return found
+
+
+def masks(rng: np.random.Generator, n: int) -> np.ndarray:
+    """Tallies of n images with four classes, some of them rare, of uneven sizes."""
+    union = (rng.random((n, 4)) < [1, 0.9, 0.5, 0.3]) * rng.gamma(2, 500, (n, 4))
+    return np.concatenate([union * rng.beta(3.6, 2.4, (n, 4)), union], axis=1)
+
+
+def numbers(rng: np.random.Generator, n: int) -> np.ndarray:
+    truth = rng.normal(10, 2, n)
+    return np.stack([np.ones(n), truth, truth**2, rng.normal(0, 1.2, n) ** 2], axis=1)
+
+
+def test_measures_of_a_mean_take_the_interval_of_the_mean() -> None:
+    values, groups = np.random.default_rng(0).random(80), np.arange(80) // 3
+
+    found = bootstrap_measures(as_tally(values), lambda tally: {"score": mean_of(tally)}, groups=groups)["score"]
+
+    same = bootstrap_mean(values, groups)
+    assert (found.value, found.low, found.high) == pytest.approx((same.value, same.low, same.high))
+
+
+@pytest.mark.parametrize(("tallies", "score"), [(masks, mean_iou), (numbers, r_squared)])
+def test_intervals_of_ratios_hold_the_truth_in_about_nineteen_of_twenty_cases(tallies: Any, score: Any) -> None:
+    rng = np.random.default_rng(0)
+    truth = float(score(tallies(rng, 300_000).sum(axis=0)[None])[0])
+
+    found = [
+        bootstrap_measures(tallies(rng, 150), lambda tally: {"score": score(tally)}, draws=500)["score"]
+        for _ in range(300)
+    ]
+
+    assert 0.90 <= np.mean([interval.low <= truth <= interval.high for interval in found]) <= 0.99
+
+
+def test_measures_are_drawn_alike_whatever_is_held_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    tally = masks(np.random.default_rng(1), 40)
+    whole = bootstrap_measures(tally, lambda sums: {"score": mean_iou(sums)}, draws=300)
+
+    monkeypatch.setattr("trainwright.diagnosis.stats.CHUNK", 100)
+    pieces = bootstrap_measures(tally, lambda sums: {"score": mean_iou(sums)}, draws=300)
+
+    assert pieces["score"].low == pytest.approx(whole["score"].low)
+    assert pieces["score"].high == pytest.approx(whole["score"].high)
+
+
+def test_draws_in_which_a_measure_is_undefined_are_left_out() -> None:
+    # the class occurs in three of 30 images: every 23rd resample has none of them
+    tally = np.zeros((30, 2))
+    tally[:3] = [[1, 10], [5, 10], [9, 10]]
+
+    interval = bootstrap_measures(tally, lambda sums: {"class.owl": mean_of(sums)})["class.owl"]
+
+    assert interval.value == 0.5
+    assert 0.1 <= interval.low < 0.5 < interval.high <= 0.9
+
+
+def test_a_measure_that_is_undefined_or_hangs_on_one_image_has_no_interval() -> None:
+    tally = np.zeros((30, 4))
+    tally[0, :2] = [4, 10]
+
+    found = bootstrap_measures(tally, lambda sums: {"once": mean_of(sums[:, :2]), "never": mean_of(sums[:, 2:])})
+
+    assert found == {}
+
+
+def test_no_mistakes_on_eight_images_are_as_sure_as_eight_right_answers() -> None:
+    tally = np.zeros((30, 2))
+    tally[:8] = 1
+
+    assert bootstrap_measures(tally, lambda sums: {"class.owl": mean_of(sums)})["class.owl"] == wilson(8, 8)
+
+
+def test_a_measure_that_every_resample_raises_keeps_a_width_to_both_sides() -> None:
+    # the largest share of fifty values: a resample holds some value several times, so all of them lie above
+    tally = np.eye(50)
+
+    interval = bootstrap_measures(tally, lambda sums: {"largest": sums.max(axis=1) / sums.sum(axis=1)})["largest"]
+
+    assert interval.low < 0.02 - 0.01
+    assert interval.high > 0.02 + 0.01
+
+
+def test_the_difference_of_two_models_is_surer_on_the_same_images() -> None:
+    rng = np.random.default_rng(2)
+    hard = rng.random(200) * 0.5
+    a, b = as_tally(hard + 0.1 + 0.02 * rng.random(200)), as_tally(hard + 0.02 * rng.random(200))
+
+    interval = paired_bootstrap(a, b, mean_of)
+
+    assert interval.value == pytest.approx(0.1, abs=0.005)
+    assert interval.high - interval.low < 0.01
+
+
+def test_the_paired_difference_of_means_is_the_mean_of_the_differences() -> None:
+    rng = np.random.default_rng(3)
+    a, b = rng.random(50), rng.random(50)
+
+    found, same = paired_bootstrap(as_tally(a), as_tally(b), mean_of), bootstrap_mean(a - b)
+
+    assert (found.value, found.low, found.high) == pytest.approx((same.value, same.low, same.high))
+
+
+def test_two_models_that_never_differ_have_no_difference() -> None:
+    tally = masks(np.random.default_rng(4), 20)
+
+    assert paired_bootstrap(tally, tally, mean_iou) == Interval(value=0.0, low=0.0, high=0.0)
+
+
+def test_models_that_differ_on_one_group_only_cannot_be_told_apart() -> None:
+    a, b = as_tally(np.ones(6)), as_tally(np.array([0.5, 1, 1, 1, 1, 1]))
+
+    interval = paired_bootstrap(a, b, lambda sums: sums[:, 0] / 6, groups=np.zeros(6))
+
+    assert (interval.low, interval.high) == (-math.inf, math.inf)
+
+
+def test_tallies_of_different_images_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"^paired_bootstrap: expected tallies of two models on the same images"):
+        paired_bootstrap(np.ones((3, 2)), np.ones((4, 2)), mean_of)

@@ -26,6 +26,7 @@ from trainwright.optim.optimizers import build_optimizer
 from trainwright.optim.schedules import build_schedule
 from trainwright.plugins import tasks
 from trainwright.recipe import NetworkSpec, OptimizerSpec, ScheduleSpec
+from trainwright.records import TargetInfo
 from trainwright.training.ema import WeightAverage
 from trainwright.training.loop import FitSettings, fit
 from trainwright.training.model import ImageNetwork, build_network
@@ -59,7 +60,7 @@ def double_cross_entropy(outputs: torch.Tensor, target: torch.Tensor) -> torch.T
 def exact_network(trainable: str) -> ImageNetwork:
     """small-resnet in double precision, its weights multiples of 1/256 from a generator that is the same everywhere."""
     draws = np.random.Generator(np.random.Philox(0))
-    network = build_network(NetworkSpec(width=8), outputs=3, image_size=8, seed=0)
+    network = build_network(NetworkSpec(width=8), form="vector", outputs=3, size=(8, 8), seed=0)
     model = ImageNetwork(network, mean=(0.5, 0.25, 0.5), std=(0.25, 0.25, 0.5)).double()
     with torch.no_grad():
         for parameter in model.parameters():
@@ -97,7 +98,7 @@ def curve(
     average = WeightAverage(model, 0.5)
     records = fit(
         model,
-        tasks.get("classification")(("ant", "bee", "cat"), double_cross_entropy),
+        tasks.get("classification")(TargetInfo(names=("ant", "bee", "cat")), double_cross_entropy),
         exact_batches(),
         build_optimizer(model.learning_rates(stage_lr_decay), optimizer, CPU),
         build_schedule(schedule or ScheduleSpec()),

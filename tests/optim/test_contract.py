@@ -10,14 +10,16 @@ import torch
 from torch import nn
 
 from trainwright import plugins
-from trainwright.errors import UnknownNameError
+from trainwright.errors import RecipeError, UnknownNameError
 from trainwright.optim.losses import build_loss
 from trainwright.optim.optimizers import build_optimizer
 from trainwright.optim.schedules import build_schedule
 from trainwright.recipe import LossSpec, OptimizerSpec, ScheduleSpec
+from trainwright.tasks.classification import Classification
 
 CPU = torch.device("cpu")
-OPTIMIZERS, SCHEDULES, LOSSES = plugins.optimizers.names(), plugins.schedules.names(), plugins.losses.names()
+OPTIMIZERS, SCHEDULES = plugins.optimizers.names(), plugins.schedules.names()
+OF_CLASSES = Classification.losses
 STEPS = 40
 CHECK = """
 import sys
@@ -48,11 +50,14 @@ def network() -> nn.Module:
     return layer
 
 
-@pytest.mark.parametrize(("optimizer", "schedule", "loss"), list(itertools.product(OPTIMIZERS, SCHEDULES, LOSSES)))
+@pytest.mark.parametrize(("optimizer", "schedule", "loss"), list(itertools.product(OPTIMIZERS, SCHEDULES, OF_CLASSES)))
 def test_a_separable_problem_is_trained_down(optimizer, schedule, loss):
     model, (points, classes) = network(), separable()
     moving = build_optimizer([(p, 1.0) for p in model.parameters()], OptimizerSpec(name=optimizer, lr=0.1), CPU)
-    factor, loss_of = build_schedule(ScheduleSpec(name=schedule, warmup=0.1)), build_loss(LossSpec(name=loss))
+    factor, loss_of = (
+        build_schedule(ScheduleSpec(name=schedule, warmup=0.1)),
+        build_loss(LossSpec(name=loss), OF_CLASSES),
+    )
     start = loss_of(model(points), classes).mean().item()
 
     for step in range(STEPS):
@@ -169,8 +174,6 @@ def test_betas_and_eps_reach_adam():
 
 
 def test_nesterov_without_momentum_is_refused():
-    from trainwright.errors import RecipeError
-
     with pytest.raises(RecipeError) as caught:
         build_optimizer([(nn.Parameter(torch.ones(1)), 1.0)], OptimizerSpec(name="sgd", nesterov=True, momentum=0), CPU)
 
@@ -227,11 +230,11 @@ def test_cosine_without_an_end_goes_to_0_and_stays_there():
 # Losses
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", OF_CLASSES)
 def test_a_loss_is_one_finite_number_an_image_that_a_gradient_flows_through(name):
     logits_NK = torch.randn(6, 4, generator=torch.Generator().manual_seed(0), requires_grad=True)
 
-    loss_N = build_loss(LossSpec(name=name))(logits_NK, torch.tensor([0, 1, 2, 3, 0, 1]))
+    loss_N = build_loss(LossSpec(name=name), OF_CLASSES)(logits_NK, torch.tensor([0, 1, 2, 3, 0, 1]))
     loss_N.sum().backward()
 
     assert loss_N.shape == (6,)
@@ -239,10 +242,10 @@ def test_a_loss_is_one_finite_number_an_image_that_a_gradient_flows_through(name
     assert logits_NK.grad.abs().sum(dim=1).min() > 0
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", OF_CLASSES)
 def test_a_loss_of_an_image_does_not_depend_on_the_others(name):
     logits_NK = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
-    target_N, loss = torch.tensor([0, 1, 2, 3, 0, 1]), build_loss(LossSpec(name=name))
+    target_N, loss = torch.tensor([0, 1, 2, 3, 0, 1]), build_loss(LossSpec(name=name), OF_CLASSES)
 
     torch.testing.assert_close(loss(logits_NK[:2], target_N[:2]), loss(logits_NK, target_N)[:2])
 
@@ -252,13 +255,13 @@ def test_cross_entropy_is_torchs(smoothing):
     logits_NK = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
     target_N = torch.tensor([0, 1, 2, 3, 0, 1])
 
-    loss_N = build_loss(LossSpec(label_smoothing=smoothing))(logits_NK, target_N)
+    loss_N = build_loss(LossSpec(label_smoothing=smoothing), OF_CLASSES)(logits_NK, target_N)
 
     torch.testing.assert_close(loss_N.mean(), nn.CrossEntropyLoss(label_smoothing=smoothing)(logits_NK, target_N))
 
 
 def test_cross_entropy_of_even_odds_is_the_logarithm_of_their_number():
-    loss_N = build_loss(LossSpec())(torch.zeros(1, 8), torch.tensor([3]))
+    loss_N = build_loss(LossSpec(), OF_CLASSES)(torch.zeros(1, 8), torch.tensor([3]))
 
     assert loss_N.item() == pytest.approx(math.log(8))
 
@@ -267,7 +270,7 @@ def test_label_smoothing_spreads_a_part_of_the_target_over_all_classes():
     """Probabilities ¾ and ¼, smoothing 0.2: the target is 0.9 and 0.1 (Szegedy et al., arXiv:1512.00567 §7)."""
     logits_NK = torch.tensor([[math.log(3.0), 0.0]])
 
-    loss_N = build_loss(LossSpec(label_smoothing=0.2))(logits_NK, torch.tensor([0]))
+    loss_N = build_loss(LossSpec(label_smoothing=0.2), OF_CLASSES)(logits_NK, torch.tensor([0]))
 
     assert loss_N.item() == pytest.approx(-0.9 * math.log(0.75) - 0.1 * math.log(0.25), rel=1e-6)
 
@@ -275,10 +278,29 @@ def test_label_smoothing_spreads_a_part_of_the_target_over_all_classes():
 def test_cross_entropy_of_half_precision_outputs_is_taken_in_full_precision():
     logits_NK = torch.tensor([[80.0, 0.0]], dtype=torch.float16)
 
-    loss_N = build_loss(LossSpec())(logits_NK, torch.tensor([1]))
+    loss_N = build_loss(LossSpec(), OF_CLASSES)(logits_NK, torch.tensor([1]))
 
     assert loss_N.dtype == torch.float32
     assert loss_N.item() == pytest.approx(80.0)
+
+
+# Which loss goes with the task
+
+
+def test_without_a_name_the_first_loss_of_the_task_is_taken():
+    logits_NKHW, target_NHW = torch.zeros(1, 2, 3, 3), torch.zeros(1, 3, 3, dtype=torch.uint8)
+
+    given, other = (build_loss(LossSpec(name=name), ["dice", "cross-entropy"]) for name in (None, "cross-entropy"))
+
+    assert given(logits_NKHW, target_NHW).item() == pytest.approx(1 - 2 * 9 / 2 / (9 / 4 + 9))
+    assert other(logits_NKHW, target_NHW).item() == pytest.approx(math.log(2))
+
+
+def test_a_loss_of_another_task_is_refused_with_those_that_go_with_it():
+    with pytest.raises(RecipeError) as caught:
+        build_loss(LossSpec(name="dice"), ["cross-entropy"])
+
+    assert str(caught.value) == "loss.name: 'dice' does not go with this task. It takes: cross-entropy."
 
 
 # Names
@@ -300,7 +322,7 @@ def test_cross_entropy_of_half_precision_outputs_is_taken_in_full_precision():
             + ".",
         ),
         (
-            lambda: build_loss(LossSpec(name="crossentropy")),
+            lambda: build_loss(LossSpec(name="crossentropy"), OF_CLASSES),
             "loss.name: no such loss 'crossentropy'. Did you mean 'cross-entropy'? Known ",
         ),
     ],

@@ -10,7 +10,7 @@ from sklearn.metrics import accuracy_score, log_loss
 from trainwright.optim.losses import build_loss
 from trainwright.plugins import tasks
 from trainwright.recipe import LossSpec
-from trainwright.records import Answers
+from trainwright.records import Answers, TargetInfo
 from trainwright.tasks.classification import Classification
 
 CLASSES = ("ant", "bee", "cat", "dog")
@@ -21,7 +21,9 @@ ROWS_N = np.arange(100, 150)
 
 @pytest.fixture
 def task():
-    return tasks.get("classification")(CLASSES, build_loss(LossSpec(label_smoothing=0.1)))
+    return tasks.get("classification")(
+        TargetInfo(names=CLASSES), build_loss(LossSpec(label_smoothing=0.1), Classification.losses)
+    )
 
 
 def answers_of(probabilities, target):
@@ -41,19 +43,21 @@ def test_loss_and_score_are_those_of_each_image(task):
     outputs = torch.tensor([[9.0, 0, 0, 0], [0, 9.0, 0, 0], [0, 0, 0, 9.0]])
     target = torch.tensor([0, 0, 3])
 
-    loss_N, right_N = task.loss(outputs, target)
+    loss_N, tally_NQ = task.loss(outputs, target)
 
-    torch.testing.assert_close(loss_N, build_loss(LossSpec(label_smoothing=0.1))(outputs, target))
-    assert right_N.tolist() == [1.0, 0.0, 1.0]
+    torch.testing.assert_close(
+        loss_N, build_loss(LossSpec(label_smoothing=0.1), Classification.losses)(outputs, target)
+    )
+    assert tally_NQ.tolist() == [[1.0, 1.0], [0.0, 1.0], [1.0, 1.0]]
 
 
 def test_the_score_passes_no_gradient_on(task):
     outputs = torch.zeros(2, 4, requires_grad=True)
 
-    loss_N, right_N = task.loss(outputs, torch.tensor([0, 1]))
+    loss_N, tally_NQ = task.loss(outputs, torch.tensor([0, 1]))
 
     assert loss_N.requires_grad
-    assert not right_N.requires_grad
+    assert not tally_NQ.requires_grad
 
 
 def test_answers_are_probabilities_with_target_and_rows(task):
@@ -101,7 +105,7 @@ def test_per_image_scores_average_to_the_score(task):
 
 
 def test_each_class_has_its_share_of_its_own_images():
-    task = Classification(CLASSES, build_loss(LossSpec()))
+    task = Classification(TargetInfo(names=CLASSES), build_loss(LossSpec(), Classification.losses))
     one_hot = np.eye(4)[[0, 1, 0, 1, 1, 1, 2]]
 
     scores = task.scores(answers_of(one_hot, [0, 0, 0, 1, 1, 2, 2]))
@@ -115,3 +119,57 @@ def test_certainty_of_the_wrong_class_costs_much_and_not_infinity(task):
 
     assert math.isfinite(scores.loss)
     assert scores.loss > 80
+
+
+# Tallies
+
+
+def test_the_score_of_any_set_of_images_follows_from_its_summed_tallies(task):
+    """Of the tallies of training, right and counted, and of those of an evaluation, which know the classes."""
+    scores = task.scores(task.answers(LOGITS_NK, TARGET_N, ROWS_N))
+    _, tally_NQ = task.loss(LOGITS_NK, TARGET_N)
+    sums_BQ = np.stack([scores.tally.sum(axis=0), scores.tally[:9].sum(axis=0)])
+
+    found = task.measures(sums_BQ)
+
+    np.testing.assert_allclose(found["score"], [scores.score, scores.per_image[:9].mean()])
+    assert {name: found[f"class.{name}"][0] for name in CLASSES} == pytest.approx(scores.per_class)
+    assert task.measures(tally_NQ.sum(dim=0, keepdim=True).numpy())["score"] == pytest.approx(scores.score)
+
+
+def test_a_class_without_an_image_has_no_accuracy(task):
+    scores = task.scores(answers_of([[1.0, 0, 0, 0]], [0]))
+
+    found = task.measures(scores.tally)
+
+    assert found["class.ant"] == 1.0
+    assert np.isnan(found["class.bee"])
+
+
+# What is said and shown
+
+
+def test_it_says_the_label_and_the_probability_of_each_class(task):
+    (said,) = task.say(answers_of([[0.25, 0.75, 0, 0]], [1]))
+
+    assert said == {
+        "label": "bee",
+        "probability": 0.75,
+        "probabilities": {"ant": 0.25, "bee": 0.75, "cat": 0.0, "dog": 0.0},
+    }
+
+
+def test_a_tile_says_what_was_taken_for_what(task):
+    images_NHWC = np.zeros((2, 4, 4, 3), dtype=np.uint8)
+
+    right, wrong = task.tiles(answers_of([[0.25, 0.75, 0, 0], [1.0, 0, 0, 0]], [1, 3]), images_NHWC)
+
+    assert (right.title, right.good) == ("bee 75 %", True)
+    assert (wrong.title, wrong.good) == ("ant 100 %\nis dog", False)
+
+
+def test_the_chart_is_the_confusion_matrix(task):
+    (chart,) = task.charts(answers_of(np.eye(4)[[0, 1, 1, 3]], [0, 0, 1, 3]))
+
+    assert chart.classes == CLASSES
+    np.testing.assert_array_equal(chart.matrix, [[1, 1, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 1]])

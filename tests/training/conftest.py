@@ -13,6 +13,7 @@ from trainwright.batch import Batch
 from trainwright.optim.losses import build_loss
 from trainwright.optim.optimizers import build_optimizer
 from trainwright.recipe import LossSpec, OptimizerSpec
+from trainwright.records import TargetInfo
 from trainwright.tasks.classification import Classification
 from trainwright.training.model import ImageNetwork
 
@@ -23,7 +24,7 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def task() -> Classification:
     """Three classes, plain cross-entropy."""
-    return Classification(CLASSES, build_loss(LossSpec()))
+    return Classification(TargetInfo(names=CLASSES), build_loss(LossSpec(), Classification.losses))
 
 
 @pytest.fixture

@@ -1,15 +1,19 @@
 """Which parts of a network learn, how fast, and what a network of ours or of the user's is made of."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
 
-from trainwright.errors import UnknownNameError, UsageError
+from trainwright.errors import RecipeError, UnknownNameError, UsageError
+from trainwright.plugins import networks
 from trainwright.recipe import NetworkSpec
 from trainwright.seeding import derive
 from trainwright.training.loop import fit
 from trainwright.training.model import ImageNetwork, build_network, parameter_stages
-from trainwright.training.small_resnet import SmallResNet
+from trainwright.training.names import check_network, check_network_name
 
 CPU = torch.device("cpu")
 SMALL_STAGES = ["stem", "stage1", "stage2", "stage3", "head"]
@@ -32,7 +36,7 @@ class Own(nn.Module):
 
 
 def small() -> ImageNetwork:
-    network = build_network(NetworkSpec(width=8), outputs=3, image_size=8, seed=0)
+    network = build_network(NetworkSpec(width=8), form="vector", outputs=3, size=(8, 8), seed=0)
     return ImageNetwork(network, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
 
 
@@ -192,10 +196,10 @@ def test_the_random_weights_depend_on_the_seed_alone(tensors_of, assert_same):
     before = torch.get_rng_state()
     spec = NetworkSpec(width=8)
 
-    first = build_network(spec, outputs=3, image_size=8, seed=5)
+    first = build_network(spec, form="vector", outputs=3, size=(8, 8), seed=5)
     torch.rand(3)
-    second = build_network(spec, outputs=3, image_size=8, seed=5)
-    other = build_network(spec, outputs=3, image_size=8, seed=6)
+    second = build_network(spec, form="vector", outputs=3, size=(8, 8), seed=5)
+    other = build_network(spec, form="vector", outputs=3, size=(8, 8), seed=6)
     torch.set_rng_state(before)
 
     assert_same(tensors_of(first), tensors_of(second))
@@ -205,59 +209,20 @@ def test_the_random_weights_depend_on_the_seed_alone(tensors_of, assert_same):
 def test_building_does_not_move_the_callers_random_state():
     before = torch.get_rng_state()
 
-    build_network(NetworkSpec(width=8), outputs=3, image_size=8, seed=derive(0, "any"))
+    build_network(NetworkSpec(width=8), form="vector", outputs=3, size=(8, 8), seed=derive(0, "any"))
 
     assert torch.equal(torch.get_rng_state(), before)
-
-
-@pytest.mark.parametrize(
-    ("width", "blocks", "millions"), [(32, 1, 0.3), (64, 2, 2.8)], ids=["the default", "the largest that is told"]
-)
-def test_small_resnet_has_as_many_parameters_as_its_description_says(width, blocks, millions):
-    network = SmallResNet(10, width=width, blocks=blocks)
-
-    assert round(sum(p.numel() for p in network.parameters()) / 1e6, 1) == millions
-
-
-@pytest.mark.parametrize("norm", ["batch", "group"])
-@pytest.mark.parametrize("blocks", [1, 3])
-@pytest.mark.parametrize("side", [4, 9, 32])
-def test_small_resnet_takes_any_size(norm, blocks, side):
-    network = SmallResNet(7, width=8, blocks=blocks, norm=norm, dropout=0.1)
-
-    assert network(torch.zeros(2, 3, side, side)).shape == (2, 7)
-
-
-def test_weights_are_drawn_with_the_deviation_that_keeps_the_gradients_size():
-    """sqrt(2 / (outputs · 3 · 3)), for 64 outputs 0.0589: He et al., arXiv:1502.01852 §2.2. Of 36,864 draws, 2 % is plenty."""
-    network = build_network(NetworkSpec(width=64, blocks=2), outputs=3, image_size=8, seed=0)
-
-    assert network.stage1[0].conv1.weight.std().item() == pytest.approx(0.0589, rel=0.02)
-    assert torch.equal(network.stage1[0].norm2.weight, torch.ones(64))
-
-
-def test_group_norm_leaves_no_statistics_of_the_batch():
-    names = [type(module).__name__ for module in SmallResNet(3, width=16, norm="group").modules()]
-
-    assert "GroupNorm" in names
-    assert "BatchNorm2d" not in names
-
-
-def test_dropout_stands_before_the_head():
-    network = build_network(NetworkSpec(width=8, dropout=0.3), outputs=3, image_size=8, seed=0)
-
-    assert network.dropout.p == 0.3
 
 
 def test_a_users_module_is_taken_as_it_is():
     network = Own()
 
-    assert build_network(NetworkSpec(), outputs=99, image_size=8, seed=0, custom=network) is network
+    assert build_network(NetworkSpec(), form="vector", outputs=99, size=(8, 8), seed=0, custom=network) is network
 
 
 def test_a_recipe_of_a_users_network_needs_the_network():
     with pytest.raises(UsageError) as caught:
-        build_network(NetworkSpec(name="custom"), outputs=3, image_size=8, seed=0)
+        build_network(NetworkSpec(name="custom"), form="vector", outputs=3, size=(8, 8), seed=0)
 
     assert str(caught.value) == (
         "network.name: this recipe trains a network of your own, which only Python code can give. "
@@ -267,16 +232,131 @@ def test_a_recipe_of_a_users_network_needs_the_network():
 
 def test_small_resnet_has_no_published_weights():
     with pytest.raises(UsageError, match=r"^network\.weights: 'small-resnet' has no published weights\."):
-        build_network(NetworkSpec(weights="pretrained"), outputs=3, image_size=8, seed=0)
+        build_network(NetworkSpec(weights="pretrained"), form="vector", outputs=3, size=(8, 8), seed=0)
 
 
 def test_an_unknown_network_is_answered_without_importing_timm():
-    from trainwright.training.names import check_network_name
-
     with pytest.raises(UnknownNameError) as caught:
         check_network_name("small-resnt")
 
+    ours = ", ".join(sorted(networks.names()))
     assert str(caught.value).startswith(
-        "network.name: no such network 'small-resnt'. Did you mean 'small-resnet'? Known: small-resnet, and "
+        f"network.name: no such network 'small-resnt'. Did you mean 'small-resnet'? Known: {ours}, and "
     )
     assert str(caught.value).endswith(" networks of timm.")
+
+
+def test_an_unknown_backbone_is_answered_with_the_nearest():
+    with pytest.raises(UnknownNameError) as caught:
+        check_network(NetworkSpec(name="unet", backbone="resnet_18"))
+
+    assert str(caught.value).startswith("network.backbone: no such backbone 'resnet_18'. Did you mean 'resnet")
+
+
+def test_a_backbone_that_nobody_asks_for_may_have_any_name():
+    check_network(NetworkSpec(name="small-unet", backbone="resnet_18"))
+
+
+def test_names_are_checked_without_importing_torch():
+    check = (
+        "import sys; from trainwright.training.names import check_network; from trainwright.recipe import NetworkSpec;"
+        "[check_network(NetworkSpec(name=name)) for name in ('small-unet', 'unet', 'resnet18.a1_in1k', 'custom')];"
+        "print([name for name in ('torch', 'timm', 'segmentation_models_pytorch') if name in sys.modules])"
+    )
+
+    answer = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+
+    assert answer.stdout == "[]\n"
+
+
+# What goes with the task
+
+
+def test_a_network_that_says_one_thing_of_each_image_is_refused_where_each_pixel_is_asked_about():
+    with pytest.raises(RecipeError) as caught:
+        build_network(NetworkSpec(name="resnet18"), form="map", outputs=3, size=(32, 32), seed=0)
+
+    assert str(caught.value) == (
+        "network.name: 'resnet18' gives figures for each image, and the task needs figures for each pixel. "
+        "Networks that give it: deeplabv3plus, fpn, small-unet, unet."
+    )
+
+
+def test_a_network_of_maps_is_refused_where_each_image_is_asked_about():
+    with pytest.raises(RecipeError) as caught:
+        build_network(NetworkSpec(name="small-unet"), form="vector", outputs=3, size=(32, 32), seed=0)
+
+    assert str(caught.value) == (
+        "network.name: 'small-unet' gives figures for each pixel, and the task needs figures for each image. "
+        "Networks that give it: small-resnet and every network of timm."
+    )
+
+
+@pytest.mark.parametrize(
+    ("size", "cure"),
+    [
+        ((180, 240), "[160, 224] or [192, 256]"),
+        ((192, 200), "[192, 192] or [192, 224]"),
+        ((20, 20), "[32, 32]"),
+    ],
+)
+def test_a_size_that_a_network_does_not_take_is_answered_with_the_nearest_that_it_does(size, cure):
+    with pytest.raises(RecipeError) as caught:
+        build_network(NetworkSpec(name="unet"), form="map", outputs=3, size=size, seed=0)
+
+    assert str(caught.value) == (
+        f"data.image_size: 'unet' takes images whose sides are multiples of 32 pixels, got [{size[0]}, {size[1]}]. "
+        f"Set it to {cure}."
+    )
+
+
+# Networks that want the target
+
+
+class Takes(nn.Module):
+    """Remembers what it was called with."""
+
+    takes_target = True
+
+    def forward(self, images_NCHW: torch.Tensor, target: torch.Tensor | None) -> torch.Tensor | None:
+        return target
+
+
+def test_a_network_that_takes_the_target_is_given_it():
+    model = ImageNetwork(Takes(), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    images_NCHW, target = torch.zeros(1, 3, 4, 4), torch.ones(1)
+
+    assert model.takes_target
+    assert model(images_NCHW, target) is target
+    assert model(images_NCHW) is None
+
+
+def test_a_network_that_does_not_take_the_target_never_sees_it():
+    model = own()
+
+    assert not model.takes_target
+    assert model(torch.zeros(1, 3, 8, 8), torch.ones(1)).shape == (1, 3)
+
+
+# Networks with an encoder
+
+
+class Encoded(nn.Module):
+    """A head before its encoder, in the order of its parts, and two parts after it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Conv2d(4, 2, 1)
+        self.encoder = nn.ModuleList([nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)])
+        self.decoder = nn.Conv2d(4, 4, 3)
+
+
+def test_what_follows_the_encoder_is_the_head_of_a_network():
+    stages = parameter_stages(Encoded())
+
+    assert {name.rpartition(".")[0]: stage for name, stage in stages.items()} == {
+        "encoder.0": 0,
+        "encoder.1": 1,
+        "head": 2,
+        "decoder": 2,
+    }

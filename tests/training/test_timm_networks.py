@@ -5,7 +5,7 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import save_file
 
-from trainwright.errors import UnknownNameError, WeightsError
+from trainwright.errors import RecipeError, UnknownNameError, WeightsError
 from trainwright.optim.optimizers import build_optimizer
 from trainwright.recipe import NetworkSpec, OptimizerSpec
 from trainwright.training.loop import fit
@@ -22,7 +22,9 @@ def build():
     """(name, …) → that timm network behind its normalization, with three outputs, for images of 32 pixels."""
 
     def make(name="resnet18", *, outputs=3, seed=0, **spec):
-        network = build_network(NetworkSpec(name=name, **spec), outputs=outputs, image_size=32, seed=seed)
+        network = build_network(
+            NetworkSpec(name=name, **spec), form="vector", outputs=outputs, size=(32, 32), seed=seed
+        )
         return ImageNetwork(network, mean=MEAN, std=STD)
 
     return make
@@ -46,7 +48,7 @@ def test_a_name_with_the_tag_of_its_weights_is_known():
 
 def test_a_misspelt_name_is_answered_with_the_nearest():
     with pytest.raises(UnknownNameError) as caught:
-        build_network(NetworkSpec(name="resnet81"), outputs=3, image_size=32, seed=0)
+        build_network(NetworkSpec(name="resnet81"), form="vector", outputs=3, size=(32, 32), seed=0)
 
     assert str(caught.value).startswith("network.name: no such network 'resnet81'. Did you mean 'resnet")
 
@@ -146,7 +148,7 @@ def test_resnet18_learns_eight_images_by_heart(build, make_batches, task):
     records = list(fit(model, task, [batch] * 15, optimizer, lambda p: 1.0, steps=15, device=CPU))
 
     assert float(records[-1].loss) < 0.1 * float(records[0].loss)
-    assert float(records[-1].score_sum) == 8
+    assert float(records[-1].tally_sum[0]) == 8
 
 
 def test_what_a_network_was_made_for_is_told_by_timm():
@@ -157,6 +159,31 @@ def test_what_a_network_was_made_for_is_told_by_timm():
         "fixed": True,
     }
     assert published_input(NetworkSpec(name="resnet18"))["fixed"] is False
+
+
+def test_a_network_on_a_backbone_was_made_for_what_its_backbone_was():
+    """It takes other sizes all the same: it is built for them."""
+    told = published_input(NetworkSpec(name="unet", backbone="vit_tiny_patch16_224"))
+
+    assert told == {"size": 224, "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "fixed": False}
+
+
+def test_a_network_of_a_fixed_size_takes_square_images_only():
+    spec = NetworkSpec(name="vit_tiny_patch16_224")
+
+    with pytest.raises(RecipeError) as caught:
+        build_network(spec, form="vector", outputs=3, size=(224, 192), seed=0)
+
+    assert str(caught.value) == (
+        "data.image_size: 'vit_tiny_patch16_224' takes square images, got [224, 192]. "
+        "Set it to 224, or take a network that is made of convolutions."
+    )
+
+
+def test_a_network_of_convolutions_takes_oblong_images():
+    network = build_network(NetworkSpec(name="test_resnet"), form="vector", outputs=3, size=(32, 48), seed=0)
+
+    assert network(torch.zeros(2, 3, 32, 48)).shape == (2, 3)
 
 
 def test_a_network_of_a_fixed_size_is_built_for_the_images_size(build):

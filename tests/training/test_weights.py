@@ -141,6 +141,27 @@ def test_a_hub_client_that_is_imported_already_is_told_to_be_offline(hub):
     assert os.environ["HF_HUB_OFFLINE"] == "1"
 
 
+def test_the_weights_of_a_network_on_a_backbone_are_its_backbones(hub):
+    spec = NetworkSpec(name="unet", backbone="resnet34", weights="pretrained")
+    cache(hub, "resnet34.a1_in1k")
+
+    check_weights(spec, offline=True)
+
+    with pytest.raises(WeightsError, match=r"the pre-trained weights of 'resnet18' \(hub repository timm/resnet18\)"):
+        check_weights(spec.model_copy(update={"backbone": "resnet18"}), offline=True)
+
+
+@pytest.mark.parametrize("name", ["small-resnet", "small-unet"])
+def test_a_network_that_is_ours_from_end_to_end_has_no_published_weights(hub, name):
+    with pytest.raises(UsageError) as caught:
+        check_weights(NetworkSpec(name=name, weights="pretrained"), offline=True)
+
+    assert str(caught.value) == (
+        f"network.weights: {name!r} has no published weights. Use --set network.weights=random, "
+        "or a network that has some: resnet18, or one on a backbone such as unet."
+    )
+
+
 # What is in the cache
 
 
@@ -196,7 +217,7 @@ def test_a_file_too_large_for_weights_is_refused(tmp_path, monkeypatch):
 
 
 def small(outputs: int = 3, *, seed: int = 0) -> nn.Module:
-    return build_network(NetworkSpec(width=8), outputs=outputs, image_size=8, seed=seed)
+    return build_network(NetworkSpec(width=8), form="vector", outputs=outputs, size=(8, 8), seed=seed)
 
 
 def write(path: Path, tensors: dict[str, torch.Tensor]) -> Path:
@@ -220,7 +241,7 @@ def test_a_head_for_other_classes_is_left_out(tmp_path, ending):
     given = small(outputs=1000, seed=1)
     path = write(tmp_path / f"weights{ending}", given.state_dict())
 
-    network = build_network(NetworkSpec(width=8, weights=str(path)), outputs=3, image_size=8, seed=2)
+    network = build_network(NetworkSpec(width=8, weights=str(path)), form="vector", outputs=3, size=(8, 8), seed=2)
 
     assert torch.equal(network.stem[0].weight, given.stem[0].weight)
     assert torch.equal(network.head.weight, small(seed=2).head.weight)
@@ -268,7 +289,7 @@ def test_weights_of_another_network_are_refused(tmp_path, tensors_of, assert_sam
 
 
 def test_weights_of_another_width_are_refused(tmp_path):
-    other = build_network(NetworkSpec(width=16), outputs=3, image_size=8, seed=0)
+    other = build_network(NetworkSpec(width=16), form="vector", outputs=3, size=(8, 8), seed=0)
     path = write(tmp_path / "weights.safetensors", other.state_dict())
 
     with pytest.raises(WeightsError, match="these are weights of another network"):
@@ -321,16 +342,16 @@ def test_a_file_of_a_single_tensor_is_refused(tmp_path):
 
 
 def test_weights_of_a_larger_network_of_the_same_family_are_refused(tmp_path):
-    larger = build_network(NetworkSpec(width=8, blocks=3), outputs=2, image_size=16, seed=0)
+    larger = build_network(NetworkSpec(width=8, blocks=3), form="vector", outputs=2, size=(16, 16), seed=0)
     save_file(larger.state_dict(), tmp_path / "larger.safetensors")
-    smaller = build_network(NetworkSpec(width=8, blocks=1), outputs=2, image_size=16, seed=0)
+    smaller = build_network(NetworkSpec(width=8, blocks=1), form="vector", outputs=2, size=(16, 16), seed=0)
 
     with pytest.raises(WeightsError, match=r"that the network has no place for \(for example .*larger network"):
         load_weight_file(smaller, tmp_path / "larger.safetensors")
 
 
 def test_a_model_of_an_earlier_run_brings_its_normalization_along(tmp_path):
-    network = build_network(NetworkSpec(width=8), outputs=2, image_size=16, seed=0)
+    network = build_network(NetworkSpec(width=8), form="vector", outputs=2, size=(16, 16), seed=0)
     mean, std = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
     save_file(ImageNetwork(network, mean=mean, std=std).state_dict(), tmp_path / "model.safetensors")
 
@@ -349,11 +370,20 @@ def test_a_network_of_ones_own_starts_from_a_file_of_weights(tmp_path):
     given, own = nn.Linear(3, 2), nn.Linear(3, 2)
     save_file(given.state_dict(), tmp_path / "own.safetensors")
 
-    build_network(NetworkSpec(weights=str(tmp_path / "own.safetensors")), outputs=2, image_size=8, seed=0, custom=own)
+    build_network(
+        NetworkSpec(weights=str(tmp_path / "own.safetensors")),
+        form="vector",
+        outputs=2,
+        size=(8, 8),
+        seed=0,
+        custom=own,
+    )
 
     assert torch.equal(own.weight, given.weight)
 
 
 def test_a_network_of_ones_own_has_no_published_weights():
     with pytest.raises(UsageError, match="no published weights for a network of your own"):
-        build_network(NetworkSpec(weights="pretrained"), outputs=2, image_size=8, seed=0, custom=nn.Linear(3, 2))
+        build_network(
+            NetworkSpec(weights="pretrained"), form="vector", outputs=2, size=(8, 8), seed=0, custom=nn.Linear(3, 2)
+        )

@@ -15,6 +15,7 @@ from trainwright.errors import DataError, RunError, UsageError
 from trainwright.optim.losses import build_loss
 from trainwright.optim.schedules import build_schedule
 from trainwright.recipe import LossSpec, ScheduleSpec
+from trainwright.records import TargetInfo
 from trainwright.tasks.classification import Classification
 from trainwright.training.model import ImageNetwork
 from trainwright.workflows.run import installed_mirrors, parse_mirrors
@@ -86,16 +87,16 @@ def test_the_training_leaves_torchs_own_random_stream_alone(train):
 def test_fit_is_a_loop_of_ones_own(red_and_blue):
     class Everything:
         def take(self, rows):
-            return np.stack([red_and_blue.read(int(row), 12, "crop") for row in rows])
+            return np.stack([red_and_blue.read(int(row), (12, 12), "crop") for row in rows])
 
-    task = Classification(("red", "blue"), build_loss(LossSpec()))
+    task = Classification(TargetInfo(names=("red", "blue")), build_loss(LossSpec(), Classification.losses))
     model = ImageNetwork(Brightness(), mean=(0.5,) * 3, std=(0.25,) * 3)
     batches = TrainBatches(
         Everything(),
-        red_and_blue.targets,
+        red_and_blue.stored_targets(np.arange(80), (12, 12), "crop"),
         np.arange(80),
         batch_size=16,
-        image_size=12,
+        image_size=(12, 12),
         augment=tw.Recipe().augment,
         seed=0,
         workers=0,

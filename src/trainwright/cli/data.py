@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from trainwright.cli import options
-from trainwright.data.problems import counted
+from trainwright.data.problems import counted, few
 from trainwright.errors import DataError
 
+if TYPE_CHECKING:
+    from trainwright.records import TargetKind
+
 SHOWN_FILES = 10
+SHOWN_CLASSES = 12
+SAID_APART = frozenset(
+    {
+        "schema", "task", "target", "classes", "images", "counts", "numbers", "problems", "fingerprint", "targets_fingerprint"
+    }
+)  # fmt: skip
 
 
 def add_to(app: typer.Typer) -> None:
@@ -45,13 +54,13 @@ def inspect(
 
 
 def _show(content: Mapping[str, Any]) -> None:
-    print(f"task         {content['task']}, {len(content['classes'])} classes")
+    print(f"task         {_headline(content)}")
     for part, counts in content["counts"].items():
-        total = sum(counts.values())
-        shown = ", ".join(f"{name} {count:,}" for name, count in list(counts.items())[:12])
-        print(f"{part:<12} {total:,} images: {shown}{', …' if len(counts) > 12 else ''}")
+        print(f"{part:<12} {counted(content['images'][part], 'image')}{_amounts(content['target'], counts)}")
+    for name, spread in content.get("numbers", {}).items():
+        print(f"{name:<12} {spread['min']:g} to {spread['max']:g}, median {spread['median']:g}")
     for key, value in content.items():
-        if key not in ("schema", "task", "classes", "counts", "problems", "fingerprint"):
+        if key not in SAID_APART:
             print(f"{key.replace('_', ' '):<12} {_plain(value)}")
     print(f"fingerprint  {content['fingerprint'][:16]}")
     if not content["problems"]:
@@ -69,6 +78,27 @@ def _show(content: Mapping[str, Any]) -> None:
             _show_problem(first, first["message"], first["files"])
     for problem in several:
         _show_problem(problem, problem["message"], problem["files"])
+
+
+def _headline(content: Mapping[str, Any]) -> str:
+    """'detection, 3 classes', 'regression, 1 number column: red_cells'."""
+    names = content["classes"]
+    if content["target"] == "numbers":
+        return f"{content['task']}, {counted(len(names), 'number column')}: {few(names, limit=SHOWN_CLASSES)}"
+    return f"{content['task']}, {len(names)} classes"
+
+
+def _amounts(target: TargetKind, counts: Mapping[str, int]) -> str:
+    """How much of each class there is: of images and boxes their number, of pixels their share."""
+    if target == "numbers":
+        return ""
+    total = sum(counts.values())
+    if target == "mask":
+        shown = [f"{name} {100 * count / max(total, 1):.2g} %" for name, count in counts.items()]
+    else:
+        shown = [f"{name} {count:,}" for name, count in counts.items()]
+    unit = {"mask": ", pixels", "boxes": f", {total:,} boxes"}.get(target, "")
+    return f"{unit}: {', '.join(shown[:SHOWN_CLASSES])}{', …' if len(shown) > SHOWN_CLASSES else ''}"
 
 
 def _show_problem(problem: Mapping[str, Any], message: str, files: Sequence[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,8 +23,13 @@ def add_to(app: typer.Typer) -> None:
     app.add_typer(sub, name="recipes")
 
 
-def recipe_from(name: str | None, changes: list[str] | None, *, epochs: int | None, seed: int | None) -> Recipe:
-    """The recipe that --recipe, --set, --epochs and --seed describe. Raises RecipeError or UnknownNameError."""
+def recipe_from(
+    name: str | None, changes: list[str] | None, *, epochs: int | None, seed: int | None
+) -> tuple[Recipe | None, dict[str, Any]]:
+    """(the recipe that --recipe names, None for the default of the task; what --set, --epochs and --seed change in it).
+
+    Raises RecipeError or UnknownNameError.
+    """
     from trainwright.recipe import Recipe, load_recipe, parse_assignments
     from trainwright.recipes import published
     from trainwright.workflows.early import check_names
@@ -32,11 +37,11 @@ def recipe_from(name: str | None, changes: list[str] | None, *, epochs: int | No
     wanted = parse_assignments(changes or [])
     wanted |= {key: value for key, value in (("epochs", epochs), ("seed", seed)) if value is not None}
     check_names(Recipe().changed(wanted))  # a slip of the keyboard is answered before any YAML is read
-    if name is not None and _is_file(name, published.names()):
-        recipe = load_recipe(Path(name))
-    else:
-        recipe = published.get(name or published.DEFAULT)
-    return recipe.changed(wanted) if wanted else recipe
+    if name is None:
+        return None, wanted
+    recipe = load_recipe(Path(name)) if _is_file(name, published.names()) else published.get(name)
+    recipe.changed(wanted)
+    return recipe, wanted
 
 
 def _is_file(name: str, known: list[str]) -> bool:
@@ -55,8 +60,10 @@ def list_recipes(as_json: options.Json = False) -> None:
         print(json.dumps({"schema": "trainwright.recipes/1", "recipes": found}))
         return
     for recipe in found:
-        default = "  (default)" if recipe["name"] == published.DEFAULT else ""
-        print(f"{recipe['name']:<20} {recipe['title']}{default}")
+        tasks = [task for task, name in published.OF_TASK.items() if name == recipe["name"]]
+        tasks += ["classification"] if recipe["name"] == published.DEFAULT else []
+        default = f"  (default for {', '.join(tasks)})" if tasks else ""
+        print(f"{recipe['name']:<22} {recipe['title']}{default}")
 
 
 @sub.command(

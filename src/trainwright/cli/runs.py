@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
 import os
@@ -14,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from trainwright.cli import options
+from trainwright.cli.predictions import said_in_words, write_csv
 from trainwright.errors import UsageError
 
 EXAMPLES = "Examples:\n\n  trainwright runs list\n\n  trainwright runs compare 20261122-0117 last"
@@ -132,34 +132,34 @@ def predict(
     device: options.Device = "auto",
     csv_file: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write them to a CSV file.")] = None,
     pictures: Annotated[
-        Path | None, typer.Option("--pictures", metavar="DIR", help="Write sheets of the images with their labels.")
+        Path | None,
+        typer.Option("--pictures", metavar="DIR", help="Write sheets of the images with what was said, and masks."),
     ] = None,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> int:
-    """Say what the model of RUN sees in images: labels and probabilities."""
+    """Say what the model of RUN sees in images: labels with probabilities, values, masks or boxes."""
     from trainwright.tracking.runs import find_run
 
     if csv_file is not None and not csv_file.absolute().parent.is_dir():
         raise UsageError("its folder does not exist.", where=f"--csv {csv_file}", cure="Make it, or name another file.")
     folder = find_run(runs, run)
     from trainwright.cli.reporters import choose_reporter
-    from trainwright.workflows.predict import draw_predictions
     from trainwright.workflows.predict import predict as predict_images
 
     progress = choose_reporter(quiet=quiet).progress
-    predictions = predict_images(folder, images, device=device, progress=progress)
+    predictions = predict_images(folder, images, device=device, pictures=pictures, progress=progress)
+    for item in predictions:
+        item.pop("mask", None)  # pixels are no text: --pictures writes them
     if csv_file is not None:
-        _write_csv(csv_file, predictions)
-    sheets = draw_predictions(predictions, pictures) if pictures is not None else []
-    if sheets and not quiet:
-        typer.echo(f"{len(sheets)} sheet(s) of pictures in {pictures}", err=True)
+        write_csv(csv_file, predictions)
+    if pictures is not None and not quiet:
+        typer.echo(f"pictures in {pictures}", err=True)
     if as_json:
         print(json.dumps({"schema": "trainwright.predictions/1", "run": folder.run_id, "predictions": predictions}))
     elif csv_file is None:
         for item in predictions:
-            said = item.get("error") or f"{item['label']}  {item['probability']:.3f}"
-            print(f"{item['image']}  {said}")
+            print(f"{item['image']}  {said_in_words(item)}")
     bad = [item for item in predictions if "error" in item]
     if bad and not quiet:
         typer.echo(f"{len(bad)} of {len(predictions)} files could not be read", err=True)
@@ -209,17 +209,6 @@ def ui(
         process.terminate()
         process.wait()
         return 130
-
-
-def _write_csv(path: Path, predictions: list[dict[str, Any]]) -> None:
-    classes = next((list(item["probabilities"]) for item in predictions if "probabilities" in item), [])
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["image", "label", "probability", *classes, "error"])
-        for item in predictions:
-            by_class = item.get("probabilities", {})
-            row = [item["image"], item.get("label", ""), item.get("probability", "")]
-            writer.writerow([*row, *(by_class.get(name, "") for name in classes), item.get("error", "")])
 
 
 def _score(run: Any) -> float:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from trainwright.tracking.runs import RunSummary
 
 WIDTH = 110
 SYMBOLS = {"yes": "●", "cannot-tell": "?", "no": "·"}
+MOST_CLASSES = 12  # a line each; of more only the lowest are named
+LOWEST = 5
 
 
 def show_run(result: Mapping[str, Any]) -> str:
@@ -18,6 +20,8 @@ def show_run(result: Mapping[str, Any]) -> str:
     lines = [
         f"run        {result['run']}",
         f"{result['metric']:<10} train {_number(score['train'])}   unseen {_number(score['val'])}   (eval mode, clean images)",
+        *_metrics(result),
+        *_classes(result),
         f"gap        {_number(gap['value'])}   ({_number(gap['low'])} to {_number(gap['high'])}), "
         f"margin {result['gap_margin']:.3f}",
         f"verdict    {result['verdict']}",
@@ -66,6 +70,45 @@ def show_comparison(content: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _metrics(result: Mapping[str, Any]) -> list[str]:
+    """A line for each further figure of the task; results of old have none."""
+    metrics = result.get("metrics") or {}
+    train, val = metrics.get("train") or {}, metrics.get("val") or {}
+    names = [name for name in {**val, **train} if name != "score" and not name.startswith("class.")]
+    return [f"{name:<10} train {_amount(train.get(name))}   unseen {_within(val.get(name))}" for name in names]
+
+
+def _classes(result: Mapping[str, Any]) -> list[str]:
+    """A line for each class, in the task's order; of many classes one line with the lowest."""
+    per_class = result.get("per_class") or {}
+    intervals = (result.get("intervals") or {}).get("per_class") or {}
+    if not per_class:
+        return []
+    if len(per_class) > MOST_CLASSES:
+        known = {name: value for name, value in per_class.items() if value is not None}
+        lowest = sorted(known, key=lambda name: known[name])[:LOWEST]
+        return _wrapped("lowest     ", ", ".join(f"{name} {_number(known[name])}" for name in lowest))
+    width = max(len(name) for name in per_class)
+    rows = [
+        f"{name:<{width}}  {_number(value)}{_doubt(intervals.get(name), _number)}" for name, value in per_class.items()
+    ]
+    heads = ["classes    ", *[" " * 11] * len(rows)]
+    return [head + row for head, row in zip(heads, rows, strict=False)]
+
+
+def _within(figure: Mapping[str, Any] | float | None) -> str:
+    """'1.12 (0.93 to 1.34)', without the interval where there is none."""
+    if not isinstance(figure, Mapping):
+        return _amount(figure)
+    return f"{_amount(figure['value'])}{_doubt(figure, _amount)}"
+
+
+def _doubt(interval: Mapping[str, Any] | None, say: Callable[[float | None], str]) -> str:
+    if interval is None or interval.get("low") is None or interval.get("high") is None:
+        return ""
+    return f" ({say(interval['low'])} to {say(interval['high'])})"
+
+
 def _finding(finding: Mapping[str, Any]) -> list[str]:
     head = f"{SYMBOLS[finding['verdict']]} {finding['rule']}: {finding['verdict'].replace('-', ' ')}. "
     lines = _wrapped(head, finding["evidence"])
@@ -78,6 +121,13 @@ def _wrapped(head: str, text: str) -> list[str]:
 
 def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
+
+
+def _amount(value: float | None) -> str:
+    """A figure in any unit: three digits that count, and never fewer than stand before the point."""
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def _plain(value: Any) -> str:

@@ -66,10 +66,9 @@ def train(
     as_json: options.Json = False,
 ) -> int:
     """One run on DATA: train, evaluate, judge, record."""
-    wanted = recipe_from(recipe, changes, epochs=epochs, seed=seed)
-    if task is not None:
-        wanted = wanted.changed({"task": task})
-    _check_early(wanted, data, offline=offline)
+    named, wanted = recipe_from(recipe, changes, epochs=epochs, seed=seed)
+    wanted |= {} if task is None else {"task": task}
+    _check_early(named, wanted, data, offline=offline)
     from trainwright.cli.runs import close_dead_runs
     from trainwright.workflows import run as workflow
 
@@ -85,9 +84,9 @@ def train(
         reporter=_reporter(quiet),
     )
     if dry_run:
-        return _dry_run(data, wanted, target, chosen, as_json)
+        return _dry_run(data, named, wanted, target, chosen, as_json)
     return _carry_out(
-        lambda stop: workflow.train(data, wanted, target=target, options=chosen, stop_asked=stop),
+        lambda stop: workflow.train(data, named, changes=wanted, target=target, options=chosen, stop_asked=stop),
         as_json=as_json,
         quiet=quiet,
     )
@@ -151,12 +150,13 @@ def demo(
     return code
 
 
-def _check_early(recipe: Recipe, data: Path, *, offline: bool) -> None:
+def _check_early(recipe: Recipe | None, changes: dict[str, Any], data: Path, *, offline: bool) -> None:
     """What can be refused before torch is imported."""
     from trainwright.errors import DataError
+    from trainwright.recipe import Recipe
     from trainwright.workflows.early import check_early
 
-    check_early(recipe, offline=offline)
+    check_early((recipe or Recipe()).changed(changes), offline=offline)
     if not data.exists():
         raise DataError("no such file or folder.", where=str(data), cure="Check the path.")
 
@@ -173,12 +173,16 @@ def _reporter(quiet: bool) -> Any:
     return choose_reporter(quiet=quiet)
 
 
-def _dry_run(data: Path, recipe: Recipe, target: str | None, chosen: RunOptions, as_json: bool) -> int:
+def _dry_run(
+    data: Path, named: Recipe | None, changes: dict[str, Any], target: str | None, chosen: RunOptions, as_json: bool
+) -> int:
     from trainwright.data.dataset import open_dataset
+    from trainwright.recipes import published
     from trainwright.training.device import choose_device
     from trainwright.workflows.prepare import prepare
 
-    dataset = open_dataset(data, target=target, task=recipe.task, progress=chosen.reporter.progress)
+    dataset = open_dataset(data, target=target, task=changes.get("task"), progress=chosen.reporter.progress)
+    recipe = (named or published.get(published.default_for(dataset.task))).changed(changes)
     device = choose_device(chosen.device)
     prepared = prepare(dataset, recipe, device=device, workers=chosen.workers, reporter=chosen.reporter)
     counts = {part: len(getattr(prepared.split, part)) for part in ("train", "val", "test")}

@@ -1,4 +1,4 @@
-"""Decoded images on disk: uint8 [S, size, size, 3] in one file that is mapped into memory, built once, checked when opened.
+"""Decoded images or masks on disk: uint8 in one file that is mapped into memory, built once, checked when opened.
 
 Decoding costs a hundred times what reading the decoded pixels does, so every image is decoded once. The entry's name is a
 hash of everything that decides its content; `shelf.py` keeps the entries.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import math
 import mmap
 import os
 import shutil
@@ -30,18 +31,22 @@ from trainwright import seeding
 from trainwright.data import shelf
 from trainwright.data.decode import DECODER_VERSION
 from trainwright.data.pixels import (
+    RGB,
     DecodedPixels,
     MemoryPixels,
     PixelSource,
     Read,
+    image_shape,
+    plural,
     read_checked,
     stated_bytes,
     usable_cores,
 )
 from trainwright.errors import DataError, UsageError
+from trainwright.recipe import Size
 from trainwright.records import Progress
 
-FORMAT = 1  # of the files of an entry; another number is another entry
+FORMAT = 2  # of the files of an entry; another number is another entry
 LIMIT_VARIABLE = "TRAINWRIGHT_CACHE_GB"  # largest cache to build; all together are kept to it too
 DISK_SHARE = 0.8  # of the free disk that one cache may take
 KEPT_BYTES = 64 * 10**9  # of all caches together; beyond it those that nobody uses go, least recently used first
@@ -58,15 +63,25 @@ class Entry:
 
     folder: Path
     images: int
-    size: int
+    size: Size
+    channels: int = RGB
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the array of one image."""
+        return image_shape(self.size, self.channels)
+
+    @property
+    def image_bytes(self) -> int:
+        return math.prod(self.shape)
 
     @property
     def total_bytes(self) -> int:
-        return cache_bytes(self.images, self.size)
+        return self.images * self.image_bytes
 
     @property
     def chunk_images(self) -> int:
-        return max(1, min(-(-self.images // CHUNKS), CHUNK_BYTES // cache_bytes(1, self.size)))
+        return max(1, min(-(-self.images // CHUNKS), CHUNK_BYTES // self.image_bytes))
 
     @property
     def chunks(self) -> int:
@@ -78,8 +93,8 @@ class Entry:
 
     def chunk_bytes(self, index: int) -> slice:
         """The bytes of chunk `index`."""
-        images, each = self.chunk(index), cache_bytes(1, self.size)
-        return slice(images.start * each, images.stop * each)
+        images = self.chunk(index)
+        return slice(images.start * self.image_bytes, images.stop * self.image_bytes)
 
 
 class _DamagedError(Exception):
@@ -88,11 +103,6 @@ class _DamagedError(Exception):
 
 class _RefusedError(Exception):
     """A cache that is not built; the message says why."""
-
-
-def cache_bytes(images: int, size: int) -> int:
-    """What a cache of so many images of `size` pixels a side takes on disk, before it is built."""
-    return images * size * size * 3
 
 
 def pixels_key(content: Iterable[str], *, fit: str) -> str:
@@ -109,8 +119,9 @@ def open_pixels(
     read: Read,
     *,
     rows: np.ndarray,
-    size: int,
+    size: Size,
     key: str,
+    channels: int = RGB,
     cache_dir: Path | None = None,
     workers: int = 0,
     progress: Progress | None = None,
@@ -118,9 +129,10 @@ def open_pixels(
 ) -> PixelSource:
     """Decoded pixels of `rows`: from the cache, which is built where it is missing, or decoded whenever they are asked for.
 
-    read: decodes one dataset row to uint8 [size, size, 3]; called from several threads at once. rows: the dataset rows
-    that can be asked for. key: what decides the pixels beside rows and size, see `pixels_key`. workers: threads, 0: one a
-    core. max_bytes: largest cache to build; None: TRAINWRIGHT_CACHE_GB, or else 80 % of the free disk.
+    read: decodes one dataset row to uint8 [height, width, 3], or [height, width] where `channels` is 1 (masks); called from
+    several threads at once. rows: the dataset rows that can be asked for. key: what decides the pixels beside rows, size and
+    channels, see `pixels_key`. workers: threads, 0: one a core. max_bytes: largest cache to build; None:
+    TRAINWRIGHT_CACHE_GB, or else 80 % of the free disk.
 
     Raises DataError for an image that cannot be decoded. A cache that does not fit or cannot be written is no error: the
     source's `reason` says so.
@@ -129,21 +141,24 @@ def open_pixels(
     if not len(rows_S):
         raise DataError("there are no usable images.", where="rows", cure="'trainwright inspect' says why.")
     workers = workers or usable_cores()
-    name = blake2b(f"{FORMAT}|{key}|{size}|".encode() + rows_S.tobytes(), digest_size=16).hexdigest()
-    entry = Entry(folder=(cache_dir or default_cache_dir()) / name, images=len(rows_S), size=size)
+    named = f"{FORMAT}|{key}|{size[0]}x{size[1]}x{channels}|".encode() + rows_S.tobytes()
+    name = blake2b(named, digest_size=16).hexdigest()
+    entry = Entry(folder=(cache_dir or default_cache_dir()) / name, images=len(rows_S), size=size, channels=channels)
     limit = _limit_from_environment() if max_bytes is None else max_bytes
     try:
-        images_SHWC = _load_or_warn(entry, workers)
-        if images_SHWC is None:
-            images_SHWC = _build(entry, read, rows_S, workers=workers, limit=limit, progress=progress)
+        images = _load_or_warn(entry, workers)
+        if images is None:
+            images = _build(entry, read, rows_S, workers=workers, limit=limit, progress=progress)
     except BrokenPipeError:
         raise  # progress could not be told; that says nothing of the cache
     except (_RefusedError, OSError) as error:
         reason = str(error) if isinstance(error, _RefusedError) else _explain(error, entry)
-        logger.warning("Images are decoded whenever they are needed: %s.", reason)
-        return DecodedPixels(read, rows=rows_S, size=size, workers=workers, reason=reason)
-    stated = f"{len(rows_S):,} images at {size} px, {stated_bytes(entry.total_bytes)} in {entry.folder}."
-    return MemoryPixels(images_SHWC, rows=rows_S, stated=stated)
+        decoded = DecodedPixels(read, rows=rows_S, size=size, channels=channels, workers=workers, reason=reason)
+        logger.warning("%s", decoded.stated)
+        return decoded
+    sides = f"{size[0]}" if size[0] == size[1] else f"{size[1]} x {size[0]}"
+    stated = f"{len(rows_S):,} {plural(channels)} at {sides} px, {stated_bytes(entry.total_bytes)} in {entry.folder}."
+    return MemoryPixels(images, rows=rows_S, stated=stated)
 
 
 def _load_or_warn(entry: Entry, workers: int) -> np.ndarray | None:
@@ -159,14 +174,14 @@ def _load(entry: Entry, workers: int) -> np.ndarray | None:
     """The entry's images, mapped and checked; None where there is none. Raises _DamagedError."""
     if not entry.folder.is_dir():
         return None
-    images_SHWC = _checked(entry, workers)
+    images = _checked(entry, workers)
     with suppress(OSError):  # a cache that is shared read-only
         os.utime(entry.folder / shelf.META)
-    return images_SHWC
+    return images
 
 
 def _checked(entry: Entry, workers: int) -> np.ndarray:
-    """The entry's images: uint8 [S, size, size, 3], mapped. Raises _DamagedError."""
+    """The entry's images: uint8 [S, height, width, 3], or masks [S, height, width], mapped. Raises _DamagedError."""
     try:
         meta = json.loads((entry.folder / shelf.META).read_bytes())
         sums = meta.pop("crc32")
@@ -183,7 +198,7 @@ def _checked(entry: Entry, workers: int) -> np.ndarray:
     with ThreadPoolExecutor(workers, thread_name_prefix="trainwright-check") as threads:
         if not all(threads.map(fits, _chunks_to_check(entry))):
             raise _DamagedError("a checksum does not fit")
-    return np.frombuffer(mapped, np.uint8).reshape(entry.images, entry.size, entry.size, 3)
+    return np.frombuffer(mapped, np.uint8).reshape(entry.images, *entry.shape)
 
 
 def _map(path: Path, expected_bytes: int) -> mmap.mmap:
@@ -217,9 +232,9 @@ def _build(
 
     with shelf.building(entry.folder, waiting=waiting):
         with suppress(_DamagedError):
-            images_SHWC = _load(entry, workers)  # another process may have been faster
-            if images_SHWC is not None:
-                return images_SHWC
+            images = _load(entry, workers)  # another process may have been faster
+            if images is not None:
+                return images
         if entry.folder.is_dir():
             shelf.remove(entry.folder)
         _make_room(entry, DISK_SHARE if limit is None else 1.0)
@@ -229,12 +244,12 @@ def _build(
             (part / shelf.META).write_text(json.dumps({**_meta(entry), "crc32": sums}), encoding="utf-8")
             shelf.publish(part, entry.folder)
         try:
-            images_SHWC = _checked(entry, workers)
+            images = _checked(entry, workers)
         except _DamagedError as error:
             raise _RefusedError(f"the cache could not be read back from {entry.folder} ({error})") from error
     kept = _limit_from_environment() or KEPT_BYTES
     shelf.free_bytes(entry.folder.parent, shelf.total_bytes(entry.folder.parent) - kept)
-    return images_SHWC
+    return images
 
 
 def _decode(
@@ -246,15 +261,15 @@ def _decode(
 
     def decode(index: int) -> int:
         rows = rows_S[entry.chunk(index)]
-        pixels_NHWC = np.empty((len(rows), entry.size, entry.size, 3), np.uint8)
-        for row, pixels in zip(rows.tolist(), pixels_NHWC, strict=True):
+        images = np.empty((len(rows), *entry.shape), np.uint8)
+        for row, pixels in zip(rows.tolist(), images, strict=True):
             if ended.is_set():
                 break
-            pixels[:] = read_checked(read, row, entry.size)
+            pixels[:] = read_checked(read, row, entry.shape)
         with writing:
             file.seek(entry.chunk_bytes(index).start)
-            file.write(pixels_NHWC.data)
-        return zlib.crc32(pixels_NHWC.data)
+            file.write(images.data)
+        return zlib.crc32(images.data)
 
     with ThreadPoolExecutor(workers, thread_name_prefix="trainwright-decode") as threads:
         futures = {threads.submit(decode, index): index for index in range(entry.chunks)}
@@ -262,10 +277,10 @@ def _decode(
         try:
             for future in as_completed(futures):
                 future.result()
-                images = entry.chunk(futures[future])
-                done += images.stop - images.start
+                chunk = entry.chunk(futures[future])
+                done += chunk.stop - chunk.start
                 if progress is not None:
-                    progress("decoding images", done, entry.images)
+                    progress(f"decoding {plural(entry.channels)}", done, entry.images)
         except BaseException:
             ended.set()
             threads.shutdown(wait=False, cancel_futures=True)
@@ -285,7 +300,15 @@ def _reserve(file: BinaryIO, count: int) -> None:
 
 
 def _meta(entry: Entry) -> dict[str, int]:
-    return {"format": FORMAT, "images": entry.images, "size": entry.size, "chunk_images": entry.chunk_images}
+    height, width = entry.size
+    return {
+        "format": FORMAT,
+        "images": entry.images,
+        "height": height,
+        "width": width,
+        "channels": entry.channels,
+        "chunk_images": entry.chunk_images,
+    }
 
 
 def _refuse_over(limit: int | None, entry: Entry) -> None:

@@ -1,19 +1,27 @@
-"""A CSV file as a sample table: a path and a label column, and a part and a group column where there are such."""
+"""A CSV file as a sample table: a path and a label or number column, a part and a group column where there are such."""
 
 from __future__ import annotations
 
 import csv
 import io
+import math
 import os
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from trainwright.data.layout import PARTS, Row, SampleTable, make_table
+import numpy as np
+
+from trainwright.data.listing import PARTS
+from trainwright.data.number_targets import NumberTargets
 from trainwright.data.problems import Problem, all_messages, counted, few
-from trainwright.errors import DataError, did_you_mean
+from trainwright.data.table import Row, SampleTable, make_table
+from trainwright.data.targets import USUAL_TASKS, kind_for
+from trainwright.errors import DataError, UsageError, did_you_mean
+from trainwright.records import TargetKind
 
 MAX_CSV_BYTES = 1_000_000_000
 # Column names that are looked for, in order of preference, without regard to case.
@@ -27,6 +35,8 @@ PART_COLUMNS = ("split", "part", "subset", "set")
 GROUP_COLUMNS = ("group", "group_id", "groups", "patient", "patient_id", "subject_id")
 MAX_CLASS_NUMBERS = 20  # so many different whole numbers, with …
 MIN_IMAGES_A_NUMBER = 5  # … at least this many images each, are taken for class numbers, not for measurements
+MOSTLY_NUMBERS = 0.9  # of the filled cells: the others are then slips in a column of numbers, not names of classes
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")  # float() takes 1_2, nan and infinity as well
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,33 +44,143 @@ class _Columns:
     """Names of the columns that are used."""
 
     path: str
-    label: str
+    targets: tuple[str, ...]
     part: str | None
     group: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Csv:
+    """A file that was read: the cells of each row by column name, and the line numbers. folder: of its part, or ""."""
+
+    file: Path
+    header: tuple[str, ...]
+    records: tuple[dict[str, str], ...]
+    lines: tuple[int, ...]
+    folder: str = ""
 
 
 def read_csv(file: Path, *, target: str | None, task: str | None) -> SampleTable:
     """The sample table of a CSV file with a header line; paths are relative to its folder.
 
-    Comma, semicolon and tab are told apart by the header; the text is UTF-8 or UTF-16 with a mark. Raises DataError.
+    target: a column, or several with commas between them; None looks for one with a usual name. task: what the numbers or
+    labels are for; None tells it from them. Comma, semicolon and tab are told apart by the header; the text is UTF-8 or
+    UTF-16 with a mark. Raises DataError, UsageError where the task cannot be learned from a table.
     """
-    header, lines = _parsed(file)
-    columns = _columns(file, header, target)
-    records = [dict(zip(header, cells, strict=True)) for _, cells in lines]
-    labels = [record[columns.label].strip() for record in records]
-    if task is None:
-        _refuse_measurements(file, columns.label, [label for label in labels if label])
+    table = _parsed(file)
+    return _sample_table(file.parent, [table], _columns(file, table.header, target), where=file, task=task)
+
+
+def read_parts_csv(root: Path, *, target: str | None, task: str | None) -> SampleTable | None:
+    """The sample table of a folder whose part folders (train, val …) each hold a CSV of the same name, with paths that are
+    relative to their own folder; None where they do not. target, task: as for `read_csv`.
+
+    Of several such CSVs it is the one with the target columns. Raises DataError where that is none, or more than one.
+    """
+    folders = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and entry.name.lower() in PARTS)
+    named = [{file.name for file in (root / folder).iterdir() if _is_csv(file)} for folder in folders]
+    shared = sorted(set.intersection(*named)) if named else []
+    if not shared:
+        return None
+    name = shared[0] if len(shared) == 1 else _with_target(root, folders, shared, target)
+    tables = [replace(_parsed(root / folder / name), folder=folder) for folder in folders]
+    columns = [_columns(table.file, table.header, target) for table in tables]
+    if len(set(columns)) > 1:
+        found = [f"{table.folder}/{name}: {', '.join(table.header)}." for table in tables]
+        cure = "Give the tables of all parts the same columns."
+        raise DataError(f"the columns differ between parts: {all_messages(found)}", where=str(root), cure=cure)
+    return _sample_table(root, tables, replace(columns[0], part=None), where=root, task=task)
+
+
+def _is_csv(file: Path) -> bool:
+    return file.suffix.lower() in (".csv", ".tsv") and not file.name.startswith(".") and file.is_file()
+
+
+def _with_target(root: Path, folders: Sequence[str], names: Sequence[str], target: str | None) -> str:
+    """The one name whose files have the target columns in every part. Raises DataError."""
+    headers = {name: [_parsed(root / folder / name).header for folder in folders] for name in names}
+    fitting = [
+        name for name in names if target is None or all(_named(header, target) is not None for header in headers[name])
+    ]
+    if len(fitting) == 1:
+        return fitting[0]
+    there = all_messages([f"{name}: {', '.join(found[0])}." for name, found in headers.items()])
+    if fitting:
+        message = f"more than one table that every part has could be meant: {few(fitting)}."
+        cure = f"Their columns are {there} Name a column that only one of them has (--target), or move the others away."
+    else:
+        message = f"no table that every part has holds column {target!r}."
+        columns = sorted({name for found in headers.values() for header in found for name in header})
+        cure = f"{did_you_mean(target or '', columns)}There are {there}"
+    raise DataError(message, where=str(root), cure=cure)
+
+
+def _sample_table(
+    root: Path, tables: Sequence[_Csv], columns: _Columns, *, where: Path, task: str | None
+) -> SampleTable:
+    """One table of the rows of all files. Raises DataError with everything that is wrong in them, UsageError."""
+    kind = _kind(tables, columns, task)
+    task = USUAL_TASKS[kind] if task is None else task
     found: list[str] = []
-    rows = _rows(file, records, columns, [number for number, _ in lines], found)
-    _check_files(file.parent, rows, found)
-    rows, problems = _without_repeats(rows, found)
+    rows: list[Row] = []
+    for table in tables:
+        wrong: list[str] = []
+        rows += _rows(table, columns, kind, wrong)
+        found += [f"{table.folder}/{table.file.name}: {text}" for text in wrong] if table.folder else wrong
+    _check_files(root, rows, found)
+    rows, problems = _without_repeats(sorted(rows, key=lambda row: row.path), found)
     if found:
-        raise DataError(all_messages(found), where=str(file), cure=f"Paths are relative to {file.parent}.")
-    return make_table(file.parent, rows, where=str(file), grouped=columns.group is not None, problems=problems)
+        beside = "the folder of their table" if tables[0].folder else str(root)
+        raise DataError(all_messages(found), where=str(where), cure=f"Paths are relative to {beside}.")
+    grouped = columns.group is not None
+    if kind == "class":
+        return make_table(root, rows, where=str(where), grouped=grouped, problems=problems, task=task)
+    if not {"", "train"} & {row.part for row in rows}:
+        there = few(sorted({row.part for row in rows}))
+        cure = "Add one, or drop the parts."
+        raise DataError(f"there is no train part, only {there}.", where=str(where), cure=cure)
+    values = [[float(text) for text in row.label.split(" ")] for row in rows]
+    return SampleTable(
+        root=root,
+        task=task,
+        paths=tuple(row.path for row in rows),
+        targets=NumberTargets(values=np.array(values, dtype=np.float64), names=columns.targets),
+        parts=np.array([row.part for row in rows], dtype="U5"),
+        groups=tuple(row.group for row in rows) if grouped else None,
+        problems=tuple(problems),
+    )
 
 
-def _parsed(file: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """(column names, (line number, cells) of each row that is not blank). Raises DataError."""
+def _kind(tables: Sequence[_Csv], columns: _Columns, task: str | None) -> TargetKind:
+    """What the target columns hold. Raises UsageError where a task is given that learns from neither class nor numbers."""
+    if task is None:
+        texts = [record[columns.targets[0]].strip() for table in tables for record in table.records]
+        measured = len(columns.targets) > 1 or _are_measurements(columns.targets[0], [text for text in texts if text])
+        return "numbers" if measured else "class"
+    kind = kind_for(task)
+    if kind not in ("class", "numbers"):
+        cure = "Give a folder with images/ beside masks/ or annotations/, or leave the task out."
+        raise UsageError(f"{task} learns from {kind}, which a table does not hold.", where="task", cure=cure)
+    if kind == "class" and len(columns.targets) > 1:
+        cure = "Name one of them, or another task."
+        raise UsageError(f"{task} learns from one column, got {few(columns.targets)}.", where="target", cure=cure)
+    return kind
+
+
+def _are_measurements(column: str, texts: Sequence[str]) -> bool:
+    """Whether the cells of a column are numbers that measure something rather than names of classes."""
+    numbers = [float(text) for text in texts if NUMBER.fullmatch(text)]
+    if not numbers or len(numbers) < MOSTLY_NUMBERS * len(texts):
+        return False
+    counts = Counter(numbers)
+    if column.lower() in CLASS_COLUMNS and all(number.is_integer() for number in numbers):
+        return False
+    few_numbers = len(counts) <= MAX_CLASS_NUMBERS and min(counts.values()) >= MIN_IMAGES_A_NUMBER
+    return not (few_numbers and all(number.is_integer() for number in numbers))
+
+
+def _parsed(file: Path) -> _Csv:
+    """The file without its blank lines. Raises DataError."""
     text = _text(file)
     try:
         first = next(line for line in text.splitlines() if line.strip())
@@ -80,7 +200,12 @@ def _parsed(file: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
         raise DataError(message, where=str(file), cure="Quote cells that hold a delimiter.")
     if len(lines) == 1:
         raise DataError("there is a header line and no row.", where=str(file), cure="Add a row for each image.")
-    return header, lines[1:]
+    return _Csv(
+        file=file,
+        header=tuple(header),
+        records=tuple(dict(zip(header, cells, strict=True)) for _, cells in lines[1:]),
+        lines=tuple(number for number, _ in lines[1:]),
+    )
 
 
 def _text(file: Path) -> str:
@@ -108,60 +233,69 @@ def _columns(file: Path, header: Sequence[str], target: str | None) -> _Columns:
         near = "".join(did_you_mean(name, PATH_COLUMNS) for name in header[:1])
         message = f"no path column (named {', '.join(PATH_COLUMNS[:7])} …)."
         raise DataError(message, where=str(file), cure=f"{near}{there} Rename the one that holds the image paths.")
-    rest = [name for name in header if name not in (path, part, group)]
-    label = by_lower.get(target.lower()) if target is not None else first(LABEL_COLUMNS)
-    if label is None and target is None and len(rest) == 1:
-        label = rest[0]
-    if label is None:
-        given = f"no column {target!r}." if target is not None else "no label column."
-        near = did_you_mean(target, header) if target is not None else ""
-        raise DataError(given, where=str(file), cure=f"{near}{there} Name the one that holds the labels (--target).")
-    part, group = (None if name == label else name for name in (part, group))
-    if label == path:
+    targets: tuple[str, ...]
+    if target is not None:
+        targets = _named(header, target) or ()
+        missing = [name for name in _apart(target) if name.lower() not in by_lower]
+    else:
+        rest = [name for name in header if name not in (path, part, group)]
+        label = first(LABEL_COLUMNS) or (rest[0] if len(rest) == 1 else None)
+        targets, missing = (label,) if label else (), []
+    if not targets:
+        given = (
+            f"no column {', '.join(map(repr, missing)) or repr(target)}." if target is not None else "no label column."
+        )
+        near = "".join(did_you_mean(name, header) for name in missing)
+        cure = f"{near}{there} Name the one that holds the labels or numbers (--target)."
+        raise DataError(given, where=str(file), cure=cure)
+    part, group = (None if name in targets else name for name in (part, group))
+    if path in targets:
         raise DataError(f"column {path!r} holds the paths.", where=str(file), cure=f"{there} Choose another target.")
-    return _Columns(path=path, label=label, part=part, group=group)
+    return _Columns(path=path, targets=targets, part=part, group=group)
 
 
-def _refuse_measurements(file: Path, column: str, labels: Sequence[str]) -> None:
-    """Raise DataError where the labels are numbers that measure something rather than name classes."""
-    try:
-        numbers = [float(label) for label in labels]
-    except ValueError:
-        return
-    if not numbers:
-        return
-    counts = Counter(numbers)
-    whole = all(number.is_integer() for number in numbers)
-    named = column.lower() in CLASS_COLUMNS
-    if whole and (named or (len(counts) <= MAX_CLASS_NUMBERS and min(counts.values()) >= MIN_IMAGES_A_NUMBER)):
-        return
-    raise DataError(
-        f"column {column!r} holds {len(counts):,} different numbers, which look like measurements (task regression); "
-        "regression cannot be trained yet.",
-        where=str(file),
-        cure="If each number is the name of a class, say so with --task classification.",
+def _named(header: Sequence[str], target: str) -> tuple[str, ...] | None:
+    """The columns that `target` names: one, or several with commas between them; None where one of them is not there."""
+    by_lower = {name.lower(): name for name in header}
+    if target.lower() in by_lower:  # first: a column's own name may hold a comma
+        return (by_lower[target.lower()],)
+    names = _apart(target)
+    return (
+        tuple(dict.fromkeys(by_lower[n.lower()] for n in names)) if all(n.lower() in by_lower for n in names) else None
     )
 
 
-def _rows(
-    file: Path, records: Sequence[dict[str, str]], columns: _Columns, numbers: Sequence[int], found: list[str]
-) -> list[Row]:
-    """A Row for each record. What is wrong is added to `found`."""
-    rows, unlabelled, outside, unknown = [], [], [], Counter[str]()
-    for number, record in zip(numbers, records, strict=True):
+def _apart(target: str) -> list[str]:
+    return [name.strip() for name in target.split(",")]
+
+
+def _rows(table: _Csv, columns: _Columns, kind: TargetKind, found: list[str]) -> list[Row]:
+    """A Row for each record; the label of numbers is their text, one after the other. What is wrong is added to `found`."""
+    rows, unlabelled, outside, unknown, strange = [], [], [], Counter[str](), []
+    for number, record in zip(table.lines, table.records, strict=True):
         given = record[columns.path].strip()
-        path, label = _relative(given, file.parent), unicodedata.normalize("NFC", record[columns.label].strip())
-        part = record[columns.part].strip() if columns.part else ""
+        path = _relative(given, table.file.parent)
+        cells = [unicodedata.normalize("NFC", record[name].strip()) for name in columns.targets]
+        part = table.folder or (record[columns.part].strip() if columns.part else "")
         group = record[columns.group].strip() if columns.group else ""
-        if not label:
+        if kind == "class" and not cells[0]:
             unlabelled.append(str(number))
+        if kind == "numbers" and (wrong := [cell for cell in cells if cell and not _is_finite(cell)]):
+            strange += [f"line {number} has {cell!r}" for cell in wrong]
+            cells = ["" for _ in cells]
         if path is None:
             outside.append(given or f"(line {number})")
         if part and part.lower() not in PARTS:
             unknown[part] += 1
-        rows.append(Row(path=path or given, label=label, part=PARTS.get(part.lower(), ""), group=group))
+        label = cells[0] if kind == "class" else " ".join(repr(float(cell or "nan") + 0.0) for cell in cells)
+        place = f"{table.folder}/" if table.folder else ""
+        rows.append(Row(path=place + (path or given), label=label, part=PARTS.get(part.lower(), ""), group=group))
     if unlabelled:
         found.append(f"{counted(len(unlabelled), 'row')} without a label: line {few(unlabelled)}.")
+    if strange:
+        meant = " If they are classes, say so with --task classification." if len(columns.targets) == 1 else ""
+        message = f"{counted(len(strange), 'cell')} without a number in {few(columns.targets)}: {few(strange)}."
+        found.append(f"{message} A number is written as 1234.5; leave a cell empty where nothing is known.{meant}")
     if outside:
         found.append(f"{counted(len(outside), 'path')} outside of the CSV's folder: {few(outside)}.")
     if unknown:
@@ -170,6 +304,10 @@ def _rows(
     if not unknown and 0 < without < len(rows):
         found.append(f"{counted(without, 'row')} without a part in column {columns.part!r}, where others have one.")
     return rows
+
+
+def _is_finite(text: str) -> bool:
+    return NUMBER.fullmatch(text) is not None and math.isfinite(float(text))
 
 
 def _relative(given: str, root: Path) -> str | None:

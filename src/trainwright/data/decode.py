@@ -19,12 +19,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from trainwright.data.placement import place
 from trainwright.data.verdict import PNG_SIGNATURE, hidden_damage, verdict
-from trainwright.errors import unknown_name
+from trainwright.recipe import Size
+from trainwright.records import IGNORED
 
 MAX_PIXELS = 89_478_485  # where Pillow itself begins to warn of decompression bombs: 256 MB as RGB
 MAX_FILE_BYTES = 512_000_000
-FITS = ("crop", "squash", "pad")
 PAD_COLOUR = (124, 116, 104)  # mean of ImageNet's training images, so a padded border is about 0 once normalized
 DECODER_VERSION = 2  # raised when the same file gives other pixels, so that what was remembered of it expires
 
@@ -53,35 +54,62 @@ class DecodeError(Exception):
         self.message = message
 
 
-def decode(source: Path | bytes, *, size: int | None = None, fit: str = "crop") -> np.ndarray:
-    """The pixels of an image file, upright, uint8 RGB [H, W, 3]; with `size` (pixels) a square [size, size, 3].
+def decode(source: Path | bytes, *, size: Size | int | None = None, fit: str = "crop") -> np.ndarray:
+    """The pixels of an image file, upright, uint8 RGB [H, W, 3]; with `size` (height, width, or a side) made to fit it.
 
-    fit: how an oblong image becomes square, as in `fit_square`. Raises DecodeError for a file that cannot be used.
+    fit: how an image of another shape is made to fit, as in `fit_to`. Raises DecodeError for a file that cannot be used.
     """
     data = read_bytes(source) if isinstance(source, Path) else source
+    size = (size, size) if isinstance(size, int) else size
     image, _ = normalized(data, size=size, fit=fit)
-    return np.array(image if size is None else fit_square(image, size, fit))
+    return np.array(image if size is None else fit_to(image, size, fit))
 
 
-def fit_square(image: Image.Image, size: int, fit: str = "crop") -> Image.Image:
-    """An RGB image as a square of `size` pixels a side, resized with antialiased bilinear interpolation.
+def fit_to(image: Image.Image, size: Size, fit: str = "crop") -> Image.Image:
+    """An RGB image made to fit `size` (height, width), resized with antialiased bilinear interpolation.
 
     fit: `crop` keeps the centre, `squash` changes the proportions, `pad` adds borders. Raises UnknownNameError.
     """
-    if fit not in FITS:
-        raise unknown_name(fit, FITS, where="data.fit", what="fit")
-    width, height = image.size
-    if width == height or fit == "squash":
-        return _resized(image, size, size)
+    placed, (height, width) = place(*image.size, size, fit), size
     if fit == "crop":
-        side = min(width, height)
-        left, top = (width - side) / 2, (height - side) / 2
-        return _resized(image, size, size, box=(left, top, left + side, top + side))
-    scale = size / max(width, height)
-    inner = _resized(image, max(1, round(width * scale)), max(1, round(height * scale)))
-    square = Image.new("RGB", (size, size), PAD_COLOUR)
-    square.paste(inner, ((size - inner.width) // 2, (size - inner.height) // 2))
-    return square
+        kept_width = min(image.width, image.height * width / height)
+        kept_height = min(image.height, image.width * height / width)
+        left, top = (image.width - kept_width) / 2, (image.height - kept_height) / 2
+        whole = (kept_width, kept_height) == image.size
+        return _resized(image, width, height, box=None if whole else (left, top, left + kept_width, top + kept_height))
+    inner_width, inner_height = round(image.width * placed.scale_x), round(image.height * placed.scale_y)
+    inner = _resized(image, inner_width, inner_height)
+    if inner.size == (width, height):
+        return inner
+    padded = Image.new("RGB", (width, height), PAD_COLOUR)
+    padded.paste(inner, (int(placed.left), int(placed.top)))
+    return padded
+
+
+def fit_mask(mask_HW: np.ndarray, size: Size, fit: str = "crop") -> np.ndarray:
+    """A mask made to fit as `fit_to` does the image of the same shape: uint8 [height, width], every value one that was there.
+
+    mask_HW: uint8. A pixel takes the value of the one under its centre; padding is IGNORED. Raises UnknownNameError.
+    """
+    (height, width), placed = mask_HW.shape, place(mask_HW.shape[1], mask_HW.shape[0], size, fit)
+    rows = np.floor((np.arange(size[0]) + 0.5 - placed.top) / placed.scale_y).astype(np.int64)
+    columns = np.floor((np.arange(size[1]) + 0.5 - placed.left) / placed.scale_x).astype(np.int64)
+    inside_H, inside_W = (rows >= 0) & (rows < height), (columns >= 0) & (columns < width)
+    fitted_HW = np.full(size, IGNORED, np.uint8)
+    fitted_HW[np.ix_(inside_H, inside_W)] = mask_HW[rows[inside_H]][:, columns[inside_W]]
+    return fitted_HW
+
+
+def upright_size(path: Path) -> tuple[int, int]:
+    """(width, height) in pixels of an image file, upright, from its header. Raises DecodeError."""
+    data = read_bytes(path)
+    with _pillow_muted():
+        try:
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            turned = image.format != "TIFF" and _orientation(image) >= 5  # a quarter turn: EXIF 2.32 §4.6.4
+            return image.size[::-1] if turned else image.size
+        except Exception as error:  # Pillow's readers raise anything at all on damaged files
+            raise DecodeError(*verdict(data, error)) from error
 
 
 def read_bytes(path: Path) -> bytes:
@@ -99,10 +127,10 @@ def read_bytes(path: Path) -> bytes:
         raise DecodeError("unreadable", _why_unreadable(path, error)) from None
 
 
-def normalized(data: bytes, *, size: int | None = None, fit: str = "crop") -> tuple[Image.Image, str]:
+def normalized(data: bytes, *, size: Size | None = None, fit: str = "crop") -> tuple[Image.Image, str]:
     """(upright RGB image, name of its file format) from a file's bytes.
 
-    With `size`, a JPEG at least four times larger than a square of that side needs is decoded at half, a quarter or an
+    With `size` (height, width), a JPEG at least four times larger than that needs is decoded at half, a quarter or an
     eighth of its size, at least twice what is needed. Raises DecodeError.
     """
     if not data:
@@ -140,13 +168,13 @@ def _check_size(width: int, height: int) -> None:
         )
 
 
-def _draft(image: Image.Image, size: int, fit: str) -> None:
-    """Let the JPEG decoder shrink by a power of two where at least 2 × `size` remains, which the resize then filters."""
-    width, height = image.size
-    kept = max(width, height) if fit == "pad" else min(width, height)
-    factor = max((k for k in (1, 2, 4, 8) if kept // k >= 2 * size), default=1)
-    if factor > 1 and image.format in ("JPEG", "MPO") and min(width, height) >= factor:
-        image.draft(None, (width // factor, height // factor))
+def _draft(image: Image.Image, size: Size, fit: str) -> None:
+    """Let the JPEG decoder shrink by a power of two where at least twice what is needed remains, which the resize filters."""
+    choose = min if fit == "pad" else max  # the image may still be turned by a quarter: whichever way needs more
+    needed = max(choose(size[0] / height, size[1] / width) for width, height in (image.size, image.size[::-1]))
+    factor = max((k for k in (1, 2, 4, 8) if 2 * k * needed <= 1), default=1)
+    if factor > 1 and image.format in ("JPEG", "MPO") and min(image.size) >= factor:
+        image.draft(None, (image.width // factor, image.height // factor))
 
 
 def _orientation(image: Image.Image) -> int:

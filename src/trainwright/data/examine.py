@@ -1,4 +1,4 @@
-"""What is wrong with a dataset, judged from what its files hold: bad files, twins, classes with too few images."""
+"""What is wrong with a dataset's images, judged from what their files hold: bad files, twins, groups torn apart."""
 
 from __future__ import annotations
 
@@ -6,21 +6,20 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 
-from trainwright.data.layout import ENDINGS, SampleTable
+from trainwright.data.listing import ENDINGS
 from trainwright.data.memory import Facts
-from trainwright.data.problems import Problem, counted, few, printable
+from trainwright.data.problems import Problem, counted, few
+from trainwright.data.table import SampleTable
 
 MIN_SIDE = 8  # pixels; handwritten digits of 8 × 8 are the smallest images in common use
-MIN_IMAGES = 5  # of a class: fewer cannot be both learned from and judged on
 
 
 def examine(table: SampleTable, facts: Sequence[Facts]) -> Iterator[Problem]:
-    """Every problem that `facts` (one a row) show: bad files first, then odd ones, twins and classes."""
+    """Every problem that `facts` (one a row) show: bad files first, then odd ones, twins and groups."""
     for path, found in zip(table.paths, facts, strict=True):
         yield from _of_file(path, found)
     yield from _of_twins(table, facts)
     yield from _of_groups(table)
-    yield from _of_classes(table, facts)
 
 
 def _of_file(path: str, found: Facts) -> Iterator[Problem]:
@@ -38,30 +37,31 @@ def _of_file(path: str, found: Facts) -> Iterator[Problem]:
 
 def _of_twins(table: SampleTable, facts: Sequence[Facts]) -> Iterator[Problem]:
     """A problem for each set of images with the very same pixels and each thing that is odd about it."""
+    usable = table.targets.usable()
     twins: dict[str, list[int]] = {}
     for row, found in enumerate(facts):
         if found.pixel_hash:
             twins.setdefault(found.pixel_hash, []).append(row)
     for rows in twins.values():
         if len(rows) > 1:
-            yield from _of_twin_set(table, rows)
+            yield from _of_twin_set(table, rows, {table.targets.text(row) for row in rows if usable[row]})
 
 
-def _of_twin_set(table: SampleTable, rows: Sequence[int]) -> Iterator[Problem]:
+def _of_twin_set(table: SampleTable, rows: Sequence[int], texts: set[str]) -> Iterator[Problem]:
+    """texts: the targets of those rows that have one."""
     files = tuple(table.paths[row] for row in rows)
     parts = dict.fromkeys(("train", "val", "test", ""), 0) | Counter(str(table.parts[row]) for row in rows)
     present = [part for part, count in parts.items() if count]
-    labels = sorted({table.classes[table.targets[row]] for row in rows})
+    labels = sorted(texts)
     same = f"{counted(len(rows), 'image')} with the very same pixels"
     if len(labels) > 1:
-        message = (
-            f"{same} have different labels: {few(labels)}. At most one can be right: correct or remove the others."
-        )
+        shown = f": {few(labels)}" if table.targets.kind in ("class", "numbers") else ""
+        message = f"{same} have different labels{shown}. At most one can be right: correct or remove the others."
         yield Problem(kind="twins-with-different-labels", severity="warning", files=files, message=message)
     if len(present) > 1:
         message = f"{same} in {' and '.join(present)}: what is seen in training is judged on. Remove it from one part."
         yield Problem(kind="twins-across-parts", severity="warning", files=files, message=message)
-    elif len(labels) == 1:
+    elif len(labels) <= 1:
         where = f"in {present[0]}" if present[0] else "will stay in one part"
         message = f"{same} {where}: they count as often as they are there. Remove all but one."
         yield Problem(kind="duplicate-in-part", severity="warning", files=files, message=message)
@@ -78,27 +78,3 @@ def _of_groups(table: SampleTable) -> Iterator[Problem]:
             f"groups in more than one part: {few(torn)}: what is judged on is not new. Keep each group in one part."
         )
         yield Problem(kind="groups-across-parts", severity="warning", files=(), message=message)
-
-
-def _of_classes(table: SampleTable, facts: Sequence[Facts]) -> Iterator[Problem]:
-    """Classes without a usable image in some part, with too few of them, and too few classes altogether."""
-    counts = Counter(
-        (str(table.parts[row]), int(table.targets[row])) for row, found in enumerate(facts) if found.pixel_hash
-    )
-    usable = {name: sum(counts[part, index] for part in _parts(table)) for index, name in enumerate(table.classes)}
-    for part in _parts(table):
-        missing = [name for index, name in enumerate(table.classes) if not counts[part, index]]
-        if missing:
-            message = f"no usable image {f'in {part} ' if part else ''}of {few(missing, limit=20)}. Add images of it."
-            yield Problem(kind="class-missing", severity="error", files=(), message=message)
-    for name, count in usable.items():
-        if 0 < count < MIN_IMAGES:
-            message = f"class {printable(name)!r} has only {counted(count, 'usable image')}. Add images of it."
-            yield Problem(kind="few-images", severity="warning", files=(), message=message)
-    if sum(count > 0 for count in usable.values()) < 2:
-        message = "fewer than two classes have usable images. Add images of another class."
-        yield Problem(kind="too-few-classes", severity="error", files=(), message=message)
-
-
-def _parts(table: SampleTable) -> list[str]:
-    return sorted(set(table.parts.tolist()))

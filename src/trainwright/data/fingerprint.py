@@ -14,9 +14,9 @@ import numpy as np
 
 from trainwright.data.decode import DecodeError, normalized, read_bytes
 from trainwright.data.examine import examine
-from trainwright.data.layout import SampleTable
 from trainwright.data.memory import Facts, is_settled, recall, remember, stamp_of
 from trainwright.data.problems import Problem
+from trainwright.data.table import SampleTable
 from trainwright.records import Progress
 
 CHUNK = 64  # files a thread takes at once: large enough to make the bookkeeping vanish, small enough for progress
@@ -29,7 +29,8 @@ class Fingerprint:
 
     file_hashes: SHA-256 of the file in hex, "" where unreadable. pixel_hashes: BLAKE2b-128 of shape and normalized pixels
     in hex, "" where unusable. widths, heights: int32 [S] pixels, upright, 0 where unusable. usable: bool [S]. digest: of
-    everything that training can see and of the order of rows; the same wherever the dataset lies. bytes: of all files.
+    everything that training can see and of the order of rows; the same wherever the dataset lies. targets_digest: of which
+    pixels have which target, whatever the files are called and however the targets are written. bytes: of all images.
     """
 
     file_hashes: tuple[str, ...]
@@ -39,13 +40,21 @@ class Fingerprint:
     usable: np.ndarray
     problems: tuple[Problem, ...]
     digest: str
+    targets_digest: str
     bytes: int = 0
 
 
 def fingerprint(
     table: SampleTable, *, workers: int = 0, progress: Progress | None = None, cache_dir: Path | None = None
 ) -> Fingerprint:
-    """Read every file once, in parallel, and remember what was found for the next time.
+    """The fingerprint of a table whose targets have been looked at; reads every image."""
+    return from_facts(table, read_facts(table, workers=workers, progress=progress, cache_dir=cache_dir))
+
+
+def read_facts(
+    table: SampleTable, *, workers: int = 0, progress: Progress | None = None, cache_dir: Path | None = None
+) -> list[Facts]:
+    """What each row's image holds: every file is read once, in parallel, and remembered for the next time.
 
     workers: threads; 0 is one for each CPU. progress: called with files done and in all. cache_dir: where it is
     remembered, by default in the user's cache folder.
@@ -61,20 +70,23 @@ def fingerprint(
         fresh = {path: f for path, f in facts.items() if f != remembered.get(path) and _may_be_remembered(f)}
         if fresh:
             remember(table.root, fresh, cache_dir)
-    return from_facts(table, [facts[path] for path in table.paths])
+    return [facts[path] for path in table.paths]
 
 
 def from_facts(table: SampleTable, facts: Sequence[Facts]) -> Fingerprint:
     """The fingerprint of a table whose rows hold `facts`."""
     pixel_hashes = tuple(entry.pixel_hash for entry in facts)
+    usable = np.array([bool(entry.pixel_hash) for entry in facts], dtype=bool) & table.targets.usable()
+    problems = (*table.problems, *examine(table, facts), *table.targets.problems(table, usable))
     return Fingerprint(
         file_hashes=tuple(entry.file_hash for entry in facts),
         pixel_hashes=pixel_hashes,
         widths=np.array([entry.width for entry in facts], dtype=np.int32),
         heights=np.array([entry.height for entry in facts], dtype=np.int32),
-        usable=np.array([bool(entry.pixel_hash) for entry in facts], dtype=bool),
-        problems=(*table.problems, *examine(table, facts)),
+        usable=usable,
+        problems=problems,
         digest=_digest(table, pixel_hashes),
+        targets_digest=_targets_digest(table, pixel_hashes),
         bytes=sum(entry.stamp[0] for entry in facts),
     )
 
@@ -152,9 +164,15 @@ def _may_be_remembered(facts: Facts) -> bool:
 def _digest(table: SampleTable, pixel_hashes: Sequence[str]) -> str:
     """SHA-256 of task, classes and every row. Rows without usable pixels count too: they move the numbers of others."""
     groups = table.groups or ("",) * len(table)
-    names = [table.classes[target] for target in table.targets]
+    names = [table.targets.text(row) for row in range(len(table))]
     rows = zip(table.paths, names, table.parts.tolist(), groups, pixel_hashes, strict=True)
     content = [table.task, list(table.classes), [list(row) for row in rows]]
+    return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()
+
+
+def _targets_digest(table: SampleTable, pixel_hashes: Sequence[str]) -> str:
+    images = sorted([pixels, table.targets.text(row)] for row, pixels in enumerate(pixel_hashes))
+    content = [table.targets.kind, list(table.classes), images]
     return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()
 
 

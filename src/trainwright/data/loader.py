@@ -16,10 +16,11 @@ import torch
 
 from trainwright import seeding
 from trainwright.batch import Batch
-from trainwright.data.augment import augment, clean, draws
+from trainwright.data.augment import draws, move_images, plan
 from trainwright.data.pixels import PixelSource
+from trainwright.data.targets import TargetSource
 from trainwright.errors import DataError
-from trainwright.recipe import AugmentSpec
+from trainwright.recipe import AugmentSpec, Size
 
 AHEAD = 2  # batches for each worker that are made or being made before they are asked for
 
@@ -34,17 +35,17 @@ class TrainBatches:
     def __init__(
         self,
         pixels: PixelSource,
-        targets: np.ndarray,
+        targets: TargetSource,
         rows: np.ndarray,
         *,
         batch_size: int,
-        image_size: int,
+        image_size: Size,
         augment: AugmentSpec,
         seed: int,
         workers: int = 2,
         pin: bool = False,
     ) -> None:
-        """pixels: stores images with side `stored_size(image_size, augment)`. targets: first axis S, by dataset row.
+        """pixels: stores images of `stored_size(image_size, augment)`. targets: laid beside those images.
 
         rows: the dataset rows to train on; their order numbers the samples. workers: threads, 0: the caller's own. pin:
         page-locked memory, for CUDA. Raises DataError without rows.
@@ -80,11 +81,11 @@ class EvalBatches:
     def __init__(
         self,
         pixels: PixelSource,
-        targets: np.ndarray,
+        targets: TargetSource,
         rows: np.ndarray,
         *,
         batch_size: int,
-        image_size: int,
+        image_size: Size,
         augment: AugmentSpec | None = None,
         seed: int = 0,
         workers: int = 2,
@@ -113,10 +114,10 @@ class _Maker:
     def __init__(
         self,
         pixels: PixelSource,
-        targets: np.ndarray,
+        targets: TargetSource,
         rows: np.ndarray,
         *,
-        image_size: int,
+        image_size: Size,
         augment: AugmentSpec | None,
         pin: bool,
     ) -> None:
@@ -131,14 +132,13 @@ class _Maker:
 
     def batch(self, samples_N: np.ndarray, draws_SD: np.ndarray | None) -> Batch:
         rows_N = self.rows_S[samples_N]
-        images_NHWC = self._pixels.take(rows_N)
-        if self._augment is None or draws_SD is None:
-            images_NHWC = clean(images_NHWC, self._image_size)
-        else:
-            images_NHWC = augment(images_NHWC, self._image_size, self._augment, draws_SD[samples_N])
+        stored_NHWC = self._pixels.take(rows_N)
+        draws_ND = None if draws_SD is None else draws_SD[samples_N]
+        moves = plan(stored_NHWC.shape[1:3], self._image_size, self._augment, draws_ND, len(rows_N))
+        images_NHWC = move_images(stored_NHWC, moves)
         return Batch(
             images_NCHW=self._tensor(images_NHWC).permute(0, 3, 1, 2),  # channels-last memory, no copy
-            target=self._tensor(self._targets[rows_N]),
+            target=self._tensor(self._targets.moved(self._targets.take(rows_N), moves)),
             rows_N=rows_N,
         )
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from trainwright.data.fingerprint import Fingerprint
-from trainwright.data.layout import SampleTable
 from trainwright.data.problems import Problem, all_messages, few
+from trainwright.data.table import SampleTable
 from trainwright.errors import DataError
 from trainwright.recipe import DataSpec
 from trainwright.seeding import derive
@@ -33,7 +33,7 @@ class Split:
 
 @dataclass(frozen=True, kw_only=True)
 class _Unit:
-    """Rows that stay together, being twins or of one group. label: the class that most of them have."""
+    """Rows that stay together, being twins or of one group. label: the stratum (class) that most of them have."""
 
     rows: tuple[int, ...]
     label: str
@@ -52,11 +52,12 @@ def split(table: SampleTable, fingerprint: Fingerprint, spec: DataSpec) -> Split
     given = set(table.parts.tolist()) - {""}
     parts = {part: _rows(table, fingerprint, part) for part in ("val", "test")}
     units = _units(table, fingerprint, split_seed=spec.split_seed)
+    pooled = not table.targets.every_stratum_in_every_part
     if not given & {"val", "test"}:
-        taken = _choose(units, spec.test_fraction, spare=2)
+        taken = _choose(units, spec.test_fraction, spare=2, pooled=pooled)
         units, parts["test"] = _without(units, taken)
     if "val" not in given:
-        taken = _choose(units[::-1], spec.val_fraction, spare=1)
+        taken = _choose(units[::-1], spec.val_fraction, spare=1, pooled=pooled)
         units, parts["val"] = _without(units, taken)
         _refuse_one_sided(table, taken, units)
     train = sorted(row for unit in units for row in unit.rows)
@@ -69,18 +70,26 @@ def split(table: SampleTable, fingerprint: Fingerprint, spec: DataSpec) -> Split
 
 
 def unsplittable(table: SampleTable, fingerprint: Fingerprint) -> tuple[Problem, ...]:
-    """The problem of classes that val cannot be taken from, because their usable images are all twins or of one group."""
+    """The problem of classes that val cannot be taken from, because their usable images are all twins or of one group.
+
+    Where classes need not be in every part, of a whole dataset that it cannot be taken from.
+    """
     if "val" in table.parts:
         return ()
-    counts = Counter(label for unit in _units(table, fingerprint, split_seed=0) for label in unit.labels)
+    units = _units(table, fingerprint, split_seed=0)
+    if not table.targets.every_stratum_in_every_part:
+        return () if len(units) != 1 else (_unsplittable("this dataset", "a dataset"),)
+    counts = Counter(label for unit in units for label in unit.labels)
     single = [name for name in table.classes if counts[name] == 1]
-    if not single:
-        return ()
+    return (_unsplittable(few(single, limit=20), "a class"),) if single else ()
+
+
+def _unsplittable(what: str, kind: str) -> Problem:
     message = (
-        f"no val part can be taken from {few(single, limit=20)}: all usable images of such a class are one image, its "
-        "twins or one group. Add different images of it, or give a val part."
+        f"no val part can be taken from {what}: all usable images of such {kind} are one image, its twins or one group. "
+        "Add different images of it, or give a val part."
     )
-    return (Problem(kind="class-too-small", severity="error", files=(), message=message),)
+    return Problem(kind="class-too-small", severity="error", files=(), message=message)
 
 
 def _rows(table: SampleTable, fingerprint: Fingerprint, *parts: str) -> list[int]:
@@ -91,9 +100,9 @@ def _rows(table: SampleTable, fingerprint: Fingerprint, *parts: str) -> list[int
 
 def _units(table: SampleTable, fingerprint: Fingerprint, *, split_seed: int) -> list[_Unit]:
     """What train (or the whole, without parts) consists of, ranked."""
-    units = []
+    units, strata = [], table.targets.strata()
     for rows in _joined(table, fingerprint, _rows(table, fingerprint, "train", "")):
-        labels = Counter(table.classes[table.targets[row]] for row in rows)
+        labels = Counter(strata[row] for row in rows)
         label = min(labels, key=lambda name: (-labels[name], name))
         content = min(fingerprint.pixel_hashes[row] for row in rows)
         rank = derive(split_seed, "split", content)
@@ -128,12 +137,17 @@ def _bonds(table: SampleTable, fingerprint: Fingerprint, row: int) -> Iterator[t
         yield "group", table.groups[row]
 
 
-def _choose(ranked: Sequence[_Unit], fraction: float, *, spare: int) -> set[_Unit]:
-    """The first of each class by rank, about `fraction` of its images, at least one unit, so that `spare` are left."""
+def _choose(ranked: Sequence[_Unit], fraction: float, *, spare: int, pooled: bool) -> set[_Unit]:
+    """The first of each class by rank, about `fraction` of its images, at least one unit, so that `spare` are left.
+
+    pooled: classes too small to give `fraction` of themselves are taken together, where none needs to be in every part.
+    """
     chosen: set[_Unit] = set()
     by_label: dict[str, list[_Unit]] = {}
+    counts = Counter(unit.label for unit in ranked)
     for unit in ranked:
-        by_label.setdefault(unit.label, []).append(unit)
+        small = pooled and counts[unit.label] * fraction < 1
+        by_label.setdefault("" if small else unit.label, []).append(unit)
     for units in by_label.values():
         chosen.update(units[: _cut([len(unit.rows) for unit in units], fraction, spare=spare)])
     _mend(ranked, chosen, spare=spare)
@@ -173,7 +187,8 @@ def _without(units: Sequence[_Unit], taken: set[_Unit]) -> tuple[list[_Unit], li
 def _refuse_one_sided(table: SampleTable, val: Iterable[_Unit], train: Iterable[_Unit]) -> None:
     """Raise DataError where a class is in one of val and train only."""
     sides = [{label for unit in units for label in unit.labels} for units in (val, train)]
-    if one_sided := sorted(sides[0] ^ sides[1]):
+    one_sided = sorted(sides[0] ^ sides[1])
+    if one_sided and table.targets.every_stratum_in_every_part:
         raise DataError(
             f"train and val cannot both have images of {few(one_sided, limit=20)} while groups and twins stay together.",
             where=str(table.root),
@@ -183,8 +198,6 @@ def _refuse_one_sided(table: SampleTable, val: Iterable[_Unit], train: Iterable[
 
 def _digest(table: SampleTable, fingerprint: Fingerprint, parts: dict[str, list[int]]) -> str:
     images = sorted(
-        [part, table.classes[table.targets[row]], fingerprint.pixel_hashes[row]]
-        for part, rows in parts.items()
-        for row in rows
+        [part, table.targets.text(row), fingerprint.pixel_hashes[row]] for part, rows in parts.items() for row in rows
     )
     return hashlib.sha256(json.dumps(images, separators=(",", ":")).encode()).hexdigest()

@@ -14,12 +14,16 @@ from trainwright.records import TrainErrors
 class Evidence:
     """What one run showed.
 
-    gap, errors: at the checkpoint that was kept; None where the run ended before anything was evaluated. train_loss,
-    val_loss, train_score, val_score: one an epoch, in eval mode on the clean transform; may hold nan. classes: their names;
-    empty where the task has none. val_per_class: score of each. val_count, train_count: images of each part.
-    chance_score: score of always answering the most frequent class. diverged: training was stopped because of a loss
-    that was not finite; nonfinite_step: at which step.
+    metric: what the score measures; errors are 1 − score. gap, errors: at the checkpoint that was kept; None where the run
+    ended before anything was evaluated; single errors may be nan. train_loss, val_loss, train_score, val_score: one an
+    epoch, in eval mode on the clean transform; may hold nan. classes: their names; empty where the task has none.
+    val_per_class: score of each. val_count, train_count: images of each part. chance_score: score of the best answer that
+    does not look at the image: always the most frequent class; 0 for R² and mAP. guess_loss: loss of such an answer, as
+    log(K) for K classes; infinite where it is not known. probabilistic: answers are probabilities and the loss is their
+    cross-entropy. diverged: training was stopped because of a loss that was not finite; nonfinite_step: at which step.
     """
+
+    metric: str = "accuracy"
 
     gap: Gap | None = None
     errors: TrainErrors | None = None
@@ -32,15 +36,22 @@ class Evidence:
     val_count: int
     train_count: int
     chance_score: float
+    guess_loss: float = math.inf
+    probabilistic: bool = True
     diverged: bool = False
     nonfinite_step: int | None = None
+
+    @property
+    def score_name(self) -> str:
+        """How findings call the score; that of plain accuracy goes without saying."""
+        return "score" if self.metric == "accuracy" else self.metric
+
+    @property
+    def error_note(self) -> str:
+        """What findings put behind the first "error" that they name: ' (1 − mean IoU)'; nothing for accuracy."""
+        return "" if self.metric == "accuracy" else f" (1 − {self.metric})"
 
     @property
     def scored_train_count(self) -> int:
         """Train images that were scored: about as many as there are validation images (statistics.md, "The gap")."""
         return min(self.train_count, max(self.val_count, 1))
-
-    @property
-    def guess_loss(self) -> float:
-        """Cross-entropy of giving every class the same probability; infinite where there are no classes."""
-        return math.log(len(self.classes)) if len(self.classes) > 1 else math.inf

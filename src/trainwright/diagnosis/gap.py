@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from trainwright.diagnosis.stats import Z_95, bootstrap_mean, difference, effective_count, wilson
+from trainwright.diagnosis.stats import (
+    Z_95,
+    Score,
+    bootstrap_mean,
+    bootstrap_measures,
+    difference,
+    effective_count,
+    wilson,
+)
 from trainwright.records import Answer, Interval
 from trainwright.seeding import stream
 
@@ -39,36 +48,46 @@ class Gap:
 
 
 def gap(
-    train_per_image: np.ndarray,
-    val_per_image: np.ndarray,
+    train: np.ndarray,
+    val: np.ndarray,
     *,
+    score: Score | None = None,
     groups_val: np.ndarray | None = None,
     train_total: int | None = None,
 ) -> Gap:
     """The gap at a checkpoint that was not chosen on these validation images.
 
-    train_per_image, val_per_image: [N], 1 for right and 0 for wrong, or any 0–1 score. groups_val: [N], images that are
-    not independent of each other share a value. train_total: how many train images there are, where only a sample of
-    them was scored; without it they count as a sample of endlessly many, which is on the safe side.
+    train, val: without `score` per-image scores [N], 1 for right and 0 for wrong, or any 0–1 score whose mean counts. With it
+    tallies [N, Q], and `score` gives the score [B] of summed tallies [B, Q]: error is 1 − score, never below 0, above 1 for a
+    score below 0 (R²: the share of the variance left unexplained). groups_val: [N], images that are not independent of each
+    other share a value. train_total: how many train images there are, where only a sample of them was scored; without it
+    they count as a sample of endlessly many, which is on the safe side.
     Right-or-wrong scores take score intervals (Newcombe's method 10), others the bootstrap.
-    Raises ValueError on scores that are missing or outside 0–1.
+    Raises ValueError on scores that are missing or outside 0–1, and on tallies that are not finite.
     """
-    train, val = _scores(train_per_image, "train_per_image"), _scores(val_per_image, "val_per_image")
-    return _judge(_train_error(train, train_total), _error(val, groups_val), (len(train), len(val)), cross_fitted=False)
+    if score is not None:
+        train_NQ, val_NQ = _tallies(train, "train"), _tallies(val, "val")
+        train_error = _of_all(_tally_error(train_NQ, score), len(train_NQ), train_total)
+        return _judge(train_error, _tally_error(val_NQ, score, groups_val), (len(train_NQ), len(val_NQ)), shares=False)
+    train_N, val_N = _scores(train, "train_per_image"), _scores(val, "val_per_image")
+    train_error = _of_all(_error(train_N), len(train_N), train_total)
+    return _judge(train_error, _error(val_N, groups_val), (len(train_N), len(val_N)))
 
 
 def cross_fitted_gap(
-    train_EN: np.ndarray,
-    val_EN: np.ndarray,
+    train_E: np.ndarray | Sequence[np.ndarray],
+    val_E: np.ndarray | Sequence[np.ndarray],
     *,
+    score: Score | None = None,
     strata_N: np.ndarray | None = None,
     groups_N: np.ndarray | None = None,
     train_total: int | None = None,
 ) -> Gap:
     """The gap at the checkpoint that was kept for its val score, out of E epochs, on these very validation images.
 
-    train_EN, val_EN: per-image 0–1 scores of every epoch; the kept epoch is the first of the best mean. strata_N, groups_N:
-    of the validation images: halves get equal shares of each stratum, and a group is never divided.
+    train_E, val_E: of every epoch what `gap` takes of one: scores [E, N], or with `score` tallies [E, N, Q]. The kept epoch
+    is the first of the best score. strata_N, groups_N: of the validation images: halves get equal shares of each stratum,
+    and a group is never divided.
 
     Choose the epoch on half A, measure it on half B, swap, average (statistics.md, "The gap"); repeated over random halvings.
     Why repeated: with one halving each image is measured once, but the two halves are not independent, because each
@@ -78,17 +97,24 @@ def cross_fitted_gap(
     one epoch measured on all images, with the spread of the chosen epochs added in squares. The train side is the kept
     epoch's, which train images had no part in choosing. Coverage: tests/diagnosis/test_gap_coverage.py.
     """
-    val, train = _scores(val_EN, "val_EN", axes=2), _scores(train_EN, "train_EN", axes=2)
-    if len(val) != len(train):
-        raise ValueError(f"cross_fitted_gap: expected the same epochs on both sides, got {len(train)} and {len(val)}")
-    halves_SN = np.stack([_halves(val.shape[1], split, strata_N, groups_N) for split in range(SPLITS)])
-    chosen_first, chosen_second = _best_epochs(val, halves_SN), _best_epochs(val, ~halves_SN)
-    unseen_N = np.where(halves_SN, val[chosen_second], val[chosen_first]).mean(axis=0)
-    kept = int(val.mean(axis=1).argmax())
-    spread = float(val.mean(axis=1)[np.concatenate([chosen_first, chosen_second])].std())
-    val_error = _widened(_recentred(val[kept], 1 - float(unseen_N.mean()), groups_N), Z_95 * spread)
-    counts = train.shape[1], val.shape[1]
-    return _judge(_train_error(train[kept], train_total), val_error, counts, cross_fitted=True)
+    if len(val_E) != len(train_E):
+        raise ValueError(
+            f"cross_fitted_gap: expected the same epochs on both sides, got {len(train_E)} and {len(val_E)}"
+        )
+    if score is not None:
+        halves_SN = _all_halves(len(val_E[0]), strata_N, groups_N)
+        kept, unseen, spread = _cross_fitted_tallies(val_E, score, halves_SN)
+        own = _tally_error(_tallies(val_E[kept], "val"), score, groups_N)
+        val_error = _widened(_moved(own, 1 - unseen), Z_95 * spread, most=math.inf)
+        train_error = _tally_error(_tallies(train_E[kept], "train"), score)
+    else:
+        val, train = _scores(val_E, "val_EN", axes=2), _scores(train_E, "train_EN", axes=2)
+        kept, unseen, spread = _cross_fitted_scores(val, _all_halves(val.shape[1], strata_N, groups_N))
+        val_error = _widened(_recentred(val[kept], 1 - unseen, groups_N), Z_95 * spread, most=1.0)
+        train_error = _error(train[kept])
+    counts = len(train_E[kept]), len(val_E[kept])
+    train_error = _of_all(train_error, counts[0], train_total)
+    return _judge(train_error, val_error, counts, cross_fitted=True, shares=score is None)
 
 
 def margin_of(val_error: float) -> float:
@@ -96,11 +122,20 @@ def margin_of(val_error: float) -> float:
     return max(LEAST_MARGIN, RELATIVE_MARGIN * val_error)
 
 
-def _judge(train_error: Interval, val_error: Interval, counts: tuple[int, int], *, cross_fitted: bool) -> Gap:
-    """counts: images scored on the train and on the validation side."""
+def _judge(
+    train_error: Interval,
+    val_error: Interval,
+    counts: tuple[int, int],
+    *,
+    cross_fitted: bool = False,
+    shares: bool = True,
+) -> Gap:
+    """counts: images scored on the train and on the validation side. shares: errors are means over images, 0–1."""
     interval, margin = difference(val_error, train_error), margin_of(val_error.value)
     overfits = _answer(interval, margin)
-    would_tell = _images_that_would_tell(train_error, val_error, counts) if overfits == "cannot-tell" else None
+    would_tell = None
+    if overfits == "cannot-tell":
+        would_tell = _images_that_would_tell(train_error, val_error, counts, _with_more if shares else _narrowed)
     return Gap(
         interval=interval,
         margin=margin,
@@ -117,13 +152,18 @@ def _answer(interval: Interval, margin: float) -> Answer:
     return "yes" if interval.low > margin else "no" if interval.high < margin else "cannot-tell"
 
 
-def _images_that_would_tell(train_error: Interval, val_error: Interval, counts: tuple[int, int]) -> int | None:
+def _images_that_would_tell(
+    train_error: Interval,
+    val_error: Interval,
+    counts: tuple[int, int],
+    with_more: Callable[[Interval, int, float], Interval],
+) -> int | None:
     """The least number of validation images with which the same rates would settle it, by bisection."""
     margin = margin_of(val_error.value)
 
     def settles(images: int) -> bool:
         times = images / counts[1]
-        sides = _with_more(val_error, counts[1], times), _with_more(train_error, counts[0], times)
+        sides = with_more(val_error, counts[1], times), with_more(train_error, counts[0], times)
         return _answer(difference(*sides), margin) != "cannot-tell"
 
     too_few, enough = counts[1], MOST_TIMES_MORE * counts[1]
@@ -148,6 +188,19 @@ def _with_more(error: Interval, count: int, times: float) -> Interval:
     )
 
 
+def _narrowed(error: Interval, count: int, times: float) -> Interval:
+    """The interval of any other score with `times` as many images: its arms shrink with the root of their number."""
+    return _scaled(error, 1 / math.sqrt(times))
+
+
+def _scaled(error: Interval, factor: float) -> Interval:
+    return Interval(
+        value=error.value,
+        low=error.value - factor * (error.value - error.low),
+        high=error.value + factor * (error.high - error.value),
+    )
+
+
 def _error(scores: np.ndarray, groups: np.ndarray | None = None) -> Interval:
     return _recentred(scores, 1 - float(scores.mean()), groups)
 
@@ -163,33 +216,107 @@ def _recentred(scores: np.ndarray, error: float, groups: np.ndarray | None) -> I
     return Interval(value=error, low=min(error, max(0.0, low)), high=max(error, min(1.0, high)))
 
 
-def _train_error(scores: np.ndarray, total: int | None) -> Interval:
-    """The error on all train images from those that were scored: without doubt where all were.
+def _tally_error(tally_NQ: np.ndarray, score: Score, groups: np.ndarray | None = None) -> Interval:
+    """1 − score with its bootstrap interval, not below 0; nan from 0 to 1 where the score is undefined.
+
+    Where resampling knows no doubt (nothing varies, or all hangs on one image) it is that of as many right-or-wrong answers.
+    """
+    found = bootstrap_measures(tally_NQ, lambda tally_BQ: {"score": score(tally_BQ)}, groups=groups).get("score")
+    if found is not None and math.isfinite(found.low) and math.isfinite(found.high):
+        error = 1 - found.value
+        return Interval(value=error, low=min(error, max(0.0, 1 - found.high)), high=max(error, 1 - found.low))
+    units = len(tally_NQ) if groups is None else len(np.unique(groups))
+    error = 1 - _score_of(tally_NQ, score)
+    if not math.isfinite(error):
+        return Interval(value=math.nan, low=0.0, high=1.0)
+    rough = wilson(min(1.0, max(0.0, error)) * units, units)
+    return Interval(value=error, low=min(error, rough.low), high=max(error, rough.high))
+
+
+def _of_all(error: Interval, scored: int, total: int | None) -> Interval:
+    """The error on all train images from that on those that were scored: without doubt where all were.
 
     Source of the finite-population factor: Cochran 1977, "Sampling Techniques", §2.6.
     """
-    error = _error(scores)
-    if total is None:
+    return error if total is None else _scaled(error, math.sqrt(max(0.0, 1 - scored / max(total, 1))))
+
+
+def _moved(error: Interval, value: float) -> Interval:
+    """The same arms around another value, which is not below 0; as it was where that value is not known."""
+    if not (math.isfinite(value) and math.isfinite(error.value)):
         return error
-    factor = math.sqrt(max(0.0, 1 - len(scores) / max(total, 1)))
-    return Interval(
-        value=error.value,
-        low=error.value - factor * (error.value - error.low),
-        high=error.value + factor * (error.high - error.value),
-    )
+    centre = max(0.0, value)
+    low, high = centre - (error.value - error.low), centre + (error.high - error.value)
+    return Interval(value=centre, low=max(0.0, low), high=high)
 
 
-def _widened(error: Interval, by: float) -> Interval:
-    """Both arms lengthened by an independent doubt, in squares; 0–1."""
+def _widened(error: Interval, by: float, *, most: float) -> Interval:
+    """Both arms lengthened by an independent doubt, in squares; from 0 to `most`."""
     low = error.value - math.hypot(error.value - error.low, by)
     high = error.value + math.hypot(error.high - error.value, by)
-    return Interval(value=error.value, low=min(error.value, max(0.0, low)), high=max(error.value, min(1.0, high)))
+    return Interval(value=error.value, low=min(error.value, max(0.0, low)), high=max(error.value, min(most, high)))
+
+
+def _cross_fitted_scores(val_EN: np.ndarray, halves_SN: np.ndarray) -> tuple[int, float, float]:
+    """(kept epoch, its cross-fitted score, spread of the scores of the chosen epochs) where the score is a mean."""
+    chosen_first, chosen_second = _best_epochs(val_EN, halves_SN), _best_epochs(val_EN, ~halves_SN)
+    unseen_N = np.where(halves_SN, val_EN[chosen_second], val_EN[chosen_first]).mean(axis=0)
+    kept = int(val_EN.mean(axis=1).argmax())
+    spread = float(val_EN.mean(axis=1)[np.concatenate([chosen_first, chosen_second])].std())
+    return kept, float(unseen_N.mean()), spread
+
+
+def _cross_fitted_tallies(
+    val_E: np.ndarray | Sequence[np.ndarray], score: Score, halves_SN: np.ndarray
+) -> tuple[int, float, float]:
+    """The same for any score of summed tallies.
+
+    Mean IoU, mAP and R² of half of the images are not on average that of all images, because they are no means. The kept
+    epoch's own difference between all images and its halves is added; for a mean it is zero.
+    """
+    splits, weights_S2 = (
+        np.arange(len(halves_SN)),
+        np.stack([halves_SN.mean(axis=1), 1 - halves_SN.mean(axis=1)], axis=1),
+    )
+    parts = np.concatenate([halves_SN, ~halves_SN]).astype(np.float64)
+    scores_E, scores_ES2 = [], []
+    for epoch in range(len(val_E)):
+        tally_NQ = _tallies(val_E[epoch], "val")
+        scores_E.append(_score_of(tally_NQ, score))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            scores_ES2.append(score(parts @ tally_NQ).reshape(2, -1).T)
+    all_E, half_ES2 = np.array(scores_E), np.stack(scores_ES2)
+    ranked_ES2 = np.round(np.where(np.isnan(half_ES2), -np.inf, half_ES2), 9)
+    chosen_S2 = ranked_ES2.argmax(axis=0)
+    kept = int(np.where(np.isnan(all_E), -np.inf, all_E).argmax())
+    measured_S2 = np.stack([half_ES2[chosen_S2[:, 1], splits, 0], half_ES2[chosen_S2[:, 0], splits, 1]], axis=1)
+    unseen = _mean_of_known(measured_S2, weights_S2)
+    correction = all_E[kept] - _mean_of_known(half_ES2[kept], weights_S2)
+    of_chosen = all_E[chosen_S2.ravel()]
+    known = of_chosen[np.isfinite(of_chosen)]
+    return kept, float(unseen + correction), float(known.std()) if len(known) else 0.0
+
+
+def _mean_of_known(values_S2: np.ndarray, weights_S2: np.ndarray) -> float:
+    """The mean over halvings, each half weighted by its share of the images; nan where no half has a score."""
+    known = np.isfinite(values_S2) & (weights_S2 > 0)
+    return float((values_S2[known] * weights_S2[known]).sum() / weights_S2[known].sum()) if known.any() else math.nan
+
+
+def _score_of(tally_NQ: np.ndarray, score: Score) -> float:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(score(tally_NQ.sum(axis=0)[None])[0])
 
 
 def _best_epochs(val_EN: np.ndarray, halves_SN: np.ndarray) -> np.ndarray:
     """[S]: the first epoch with the best score on the images that are true in each halving."""
     best: np.ndarray = np.round(halves_SN.astype(np.float64) @ val_EN.T, 9).argmax(axis=1)
     return best
+
+
+def _all_halves(count: int, strata: np.ndarray | None, groups: np.ndarray | None) -> np.ndarray:
+    """[SPLITS, count] booleans: which images are the first half of each halving."""
+    return np.stack([_halves(count, split, strata, groups) for split in range(SPLITS)])
 
 
 def _halves(count: int, split: int, strata: np.ndarray | None, groups: np.ndarray | None) -> np.ndarray:
@@ -205,7 +332,16 @@ def _halves(count: int, split: int, strata: np.ndarray | None, groups: np.ndarra
     return picked
 
 
-def _scores(values: np.ndarray, name: str, axes: int = 1) -> np.ndarray:
+def _tallies(values: np.ndarray, name: str) -> np.ndarray:
+    tally = np.asarray(values, dtype=np.float64)
+    if tally.ndim != 2 or not tally.size or not np.isfinite(tally).all():
+        raise ValueError(
+            f"{name}: expected finite tallies, [images, figures], of at least one image, got shape {tally.shape}"
+        )
+    return tally
+
+
+def _scores(values: np.ndarray | Sequence[np.ndarray], name: str, axes: int = 1) -> np.ndarray:
     scores = np.asarray(values, dtype=np.float64)
     if scores.ndim != axes or not scores.size or not np.all((scores >= 0) & (scores <= 1)):
         raise ValueError(

@@ -12,7 +12,15 @@ from trainwright.diagnosis.curves import LEAST_EPOCHS, change, last_third
 from trainwright.diagnosis.evidence import Evidence
 from trainwright.diagnosis.gap import MOST_TIMES_MORE, margin_of
 from trainwright.diagnosis.stats import images_for_half_width, newcombe_difference, wilson
-from trainwright.diagnosis.wording import amount_within, images, percent, percent_within, points, points_within
+from trainwright.diagnosis.wording import (
+    amount_within,
+    images,
+    percent,
+    percent_within,
+    points,
+    points_within,
+    signed_points,
+)
 from trainwright.records import Answer, Finding, Interval
 
 Rule = Callable[[Evidence], Finding]
@@ -35,8 +43,10 @@ def diverged(evidence: Evidence) -> Finding:
     if not evidence.train_score or not math.isfinite(evidence.train_score[-1]):
         return _finding("diverged", "cannot-tell", "No epoch was evaluated.", "Train for at least one epoch.")
     n = evidence.scored_train_count
-    score = wilson(min(1.0, max(0.0, evidence.train_score[-1])) * n, n)
-    text = f"Final train score {percent_within(score)}; chance {percent(evidence.chance_score)}"
+    score = wilson(_share(evidence.train_score[-1]) * n, n)
+    # A score below 0 (R²) is said as it is, and judged like 0.
+    said = percent_within(score) if evidence.train_score[-1] >= 0 else percent(evidence.train_score[-1])
+    text = f"Final train {evidence.score_name} {said}; chance {percent(evidence.chance_score)}"
     loss = f"train loss from {evidence.train_loss[0]:.3f} to {evidence.train_loss[-1]:.3f}"
     figures = {"train_score": score.value, "chance_score": evidence.chance_score}
     if score.low > evidence.chance_score:
@@ -62,7 +72,7 @@ def overfits(evidence: Evidence) -> Finding:
         return _finding("overfits", "cannot-tell", NOTHING_EVALUATED, "Train for at least one epoch.")
     chosen = " (the checkpoint was chosen on the same images, which is allowed for)" if gap.cross_fitted else ""
     text = (
-        f"Unseen error {percent(gap.val_error.value)}, train error {percent(gap.train_error.value)}: "
+        f"Unseen error{evidence.error_note} {percent(gap.val_error.value)}, train error {percent(gap.train_error.value)}: "
         f"gap {points_within(gap.interval)}, margin {100 * gap.margin:.1f}{chosen}."
     )
     advice = {
@@ -77,7 +87,8 @@ def overfits(evidence: Evidence) -> Finding:
 def gap_parts(evidence: Evidence) -> Finding:
     """Generalization is the largest part of the way from the train error shown during training to the unseen error.
     The way is A→B averaging lag, B→C dropout and batch-norm statistics, C→D augmentation, D→val generalization. Yes where the
-    interval of the last lies above every other part, no where below. Source: statistics.md, "Where the gap comes from"."""
+    interval of the last lies above every other part, no where below. A task whose error cannot be followed while it trains
+    has no A, and the way begins at B. Source: statistics.md, "Where the gap comes from"."""
     errors, gap = evidence.errors, evidence.gap
     if errors is None or gap is None:
         return _finding("gap-parts", "cannot-tell", NOTHING_EVALUATED, "Train for at least one epoch.")
@@ -86,13 +97,18 @@ def gap_parts(evidence: Evidence) -> Finding:
         "dropout and batch norm": errors.augmented - errors.train_mode,
         "augmentation": errors.clean - errors.augmented,
     }
+    if not math.isfinite(errors.running):
+        del parts["averaging lag"]
+    shown, began = (
+        ("shown during training", errors.running) if len(parts) == 3 else ("in train mode", errors.train_mode)
+    )
     figures = {"generalization": gap.interval.value, **{key.replace(" ", "_"): part for key, part in parts.items()}}
     text = (
-        f"From the train error shown during training, {percent(errors.running)}, to the unseen error, "
-        f"{percent(gap.val_error.value)}: " + ", ".join(f"{key} {100 * part:+.1f}" for key, part in parts.items())
+        f"From the train error{evidence.error_note} {shown}, {percent(began)}, to the unseen error, "
+        f"{percent(gap.val_error.value)}: " + ", ".join(f"{key} {signed_points(part)}" for key, part in parts.items())
     )
     text += f", generalization {points_within(gap.interval)}."
-    if not all(map(math.isfinite, parts.values())):
+    if not all(map(math.isfinite, [*parts.values(), gap.interval.value])):
         return _finding("gap-parts", "cannot-tell", text, "Evaluate the four train errors at the checkpoint.", figures)
     largest = max(parts, key=lambda key: abs(parts[key]))
     size = abs(parts[largest])
@@ -111,8 +127,10 @@ def underfits(evidence: Evidence) -> Finding:
     if gap is None:
         return _finding("underfits", "cannot-tell", NOTHING_EVALUATED, "Train for at least one epoch.")
     error = gap.train_error
-    text = f"Train error {percent_within(error)}"
+    text = f"Train error{evidence.error_note} {percent_within(error)}"
     figures = _figures("train_error", error)
+    if not math.isfinite(error.value):
+        return _finding("underfits", "cannot-tell", f"{text}.", "Score more train images.", figures)
     if error.low <= FAR_FROM_ZERO:
         return _finding("underfits", "no", f"{text}: not surely above {percent(FAR_FROM_ZERO)}.", "", figures)
     if gap.overfits == "yes":
@@ -129,7 +147,7 @@ def still_improving(evidence: Evidence) -> Finding:
     if score is None:
         short = f"{len(evidence.val_score)} epochs are too few for a slope; {LEAST_EPOCHS} are needed."
         return _finding("still-improving", "cannot-tell", short, "Train longer and look again.")
-    text = f"Over the last {len(window)} epochs the unseen score changed by {points_within(score)}"
+    text = f"Over the last {len(window)} epochs the unseen {evidence.score_name} changed by {points_within(score)}"
     text += "." if loss is None else f" and the unseen loss by {amount_within(loss)}."
     figures = {**_figures("score_change", score), **({} if loss is None else _figures("loss_change", loss))}
     rises = score.low > 0 and score.value >= LEAST_GAIN
@@ -155,6 +173,8 @@ def still_improving(evidence: Evidence) -> Finding:
 def over_confident(evidence: Evidence) -> Finding:
     """Unseen cross-entropy rose from its minimum to the end while the unseen error stayed flat or fell: probabilities are too
     sure, accuracy is not lost. Source: Guo et al., arXiv:1706.04599 §3; statistics.md, "Where the gap comes from"."""
+    if not evidence.probabilistic:
+        return _finding("over-confident", "no", "The answers are not probabilities, so they cannot be too sure.", "")
     finite = [loss for loss in evidence.val_loss if math.isfinite(loss)]
     if not finite:
         return _finding("over-confident", "cannot-tell", NOTHING_EVALUATED, "Train for at least one epoch.")
@@ -164,13 +184,14 @@ def over_confident(evidence: Evidence) -> Finding:
     score = change(evidence.val_score[start:])
     if loss is None or score is None:
         return _finding("over-confident", "no", f"{text}: no lasting rise after it.", "")
-    text += f"; since then loss {amount_within(loss)} and unseen score {points_within(score)}."
+    text += f"; since then loss {amount_within(loss)} and unseen {evidence.score_name} {points_within(score)}."
     figures = {**_figures("loss_change", loss), **_figures("score_change", score)}
     if loss.low <= 0 or loss.value <= RISE * lowest:
         return _finding("over-confident", "cannot-tell" if loss.high > RISE * lowest else "no", text, "", figures)
     margin = margin_of(1 - evidence.val_score[start])
     if score.high < -LEAST_GAIN:
-        worse = f"{text} Accuracy is lost too, so this is not over-confidence alone."
+        lost = "Accuracy" if evidence.metric == "accuracy" else f"The {evidence.metric}"
+        worse = f"{text} {lost} is lost too, so this is not over-confidence alone."
         return _finding("over-confident", "no", worse, "To try: early stopping at the lowest loss.", figures)
     if score.value > -LEAST_GAIN or score.low > -margin:
         advice = (
@@ -186,10 +207,11 @@ def batch_norm_broken(evidence: Evidence) -> Finding:
     errors, n = evidence.errors, evidence.scored_train_count
     if errors is None or not (math.isfinite(errors.clean) and math.isfinite(errors.train_mode)) or n == 0:
         return _finding("batch-norm-broken", "cannot-tell", NOTHING_EVALUATED, "Train for at least one epoch.")
-    excess, margin = newcombe_difference(errors.clean * n, n, errors.train_mode * n, n), margin_of(errors.clean)
+    clean, train_mode = _share(errors.clean), _share(errors.train_mode)
+    excess, margin = newcombe_difference(clean * n, n, train_mode * n, n), margin_of(errors.clean)
     text = (
-        f"Train error {percent(errors.clean)} in eval mode on clean images, {percent(errors.train_mode)} in train mode: "
-        f"{points_within(excess)} more, margin {100 * margin:.1f}."
+        f"Train error{evidence.error_note} {percent(errors.clean)} in eval mode on clean images, "
+        f"{percent(errors.train_mode)} in train mode: {points_within(excess)} more, margin {100 * margin:.1f}."
     )
     figures = _figures("excess", excess)
     if excess.low > margin:
@@ -206,6 +228,9 @@ def validation_too_small(evidence: Evidence) -> Finding:
     gap = evidence.gap
     if gap is None:
         return _finding("validation-too-small", "cannot-tell", NOTHING_EVALUATED, "Train for at least one epoch.")
+    if not math.isfinite(gap.val_error.value):
+        text = f"On {images(gap.val_count)} the {evidence.score_name} is not defined."
+        return _finding("validation-too-small", "yes", text, "Other or more validation images would have one.")
     half_width = (gap.val_error.high - gap.val_error.low) / 2
     text = f"{images(gap.val_count)} give the unseen error to within {points(half_width)}"
     figures = {"images": float(gap.val_count), "half_width": half_width}
@@ -213,7 +238,7 @@ def validation_too_small(evidence: Evidence) -> Finding:
         return _finding("validation-too-small", "no", f"{text}: enough to judge the gap.", "", figures)
     advice = _how_many_would_tell(gap.images_that_would_tell, gap.val_count)
     if gap.images_that_would_tell is None:
-        one_point = images_for_half_width(gap.val_error.value, 0.01)
+        one_point = _images_for_one_point(evidence.metric, gap.val_error, gap.val_count)
         text += f"; the gap lies on the margin. {images(one_point)} would give the unseen error to within 1.0 points."
         return _finding("validation-too-small", "cannot-tell", text, advice, figures)
     figures["images_that_would_tell"] = float(gap.images_that_would_tell)
@@ -262,6 +287,18 @@ PROBES = (
 def _loss_blew_up(evidence: Evidence) -> bool:
     first, last = evidence.train_loss[0], evidence.train_loss[-1]
     return last > first * SPIKE or max(evidence.train_loss) > evidence.guess_loss * SPIKE
+
+
+def _images_for_one_point(metric: str, error: Interval, have: int) -> int:
+    """How many images give the error to within one point: exactly for accuracy, else the arms shrink with their root."""
+    if metric == "accuracy":
+        return images_for_half_width(error.value, 0.01)
+    return math.ceil(have * ((error.high - error.low) / 0.02) ** 2)
+
+
+def _share(score: float) -> float:
+    """A score or error as if it were a share of images, which the score interval takes: R² below 0 counts as 0."""
+    return min(1.0, max(0.0, score))
 
 
 def _how_many_would_tell(count: int | None, have: int) -> str:

@@ -1,8 +1,10 @@
-"""Numbers with their doubt: intervals for proportions, means and differences, and the exact test of two classifiers."""
+"""Numbers with their doubt: intervals for proportions, means, other scores and differences, and the exact test of two
+classifiers."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from scipy import special, stats
@@ -12,7 +14,11 @@ from trainwright.seeding import stream
 
 Z_95 = 1.959963984540054  # two-sided 95 % quantile of the standard normal
 DRAWS = 2000  # bootstrap resamples: Efron and Tibshirani 1993, "An Introduction to the Bootstrap", §14.3
-CHUNK = 2_000_000  # resampled indices held at once: 16 MB
+ONE_SIDED = 0.02  # share of resamples on the far side of the value below which BCa's limits are too near
+CHUNK = 2_000_000  # resampled indices, or tallies, held at once: 16 MB
+
+Score = Callable[[np.ndarray], np.ndarray]  # tallies [B, Q] of B sets of images to the score of each, [B]
+Measures = Callable[[np.ndarray], Mapping[str, np.ndarray]]  # the same for several figures by name: `Task.measures`
 
 
 def wilson(successes: float, n: float, confidence: float = 0.95) -> Interval:
@@ -90,6 +96,77 @@ def bootstrap_mean(
     return Interval(value=value, low=min(value, float(limits[0])), high=max(value, float(limits[1])))
 
 
+def bootstrap_measures(
+    tally_NQ: np.ndarray,
+    measures: Measures,
+    *,
+    groups: np.ndarray | None = None,
+    draws: int = DRAWS,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> dict[str, Interval]:
+    """Every measure on all images, with its bias-corrected, accelerated bootstrap interval; whole groups are resampled.
+
+    tally_NQ: what each image adds. measures: figures [B] by name of B sets of images from their summed tallies; nan where one
+    is undefined, and draws in which it is are left out. groups: [N], images that are not independent share a value.
+    Left out of the result are measures that are undefined, or hang on a single image or group: their doubt is unknown.
+    One that stands at 0 or 1 whichever image is left out takes the score interval of as many right-or-wrong answers as
+    there are images on which it is defined, because the bootstrap would claim to be certain.
+    Source: Efron 1987, JASA 82:171, §2–4 (BCa, for any function of sums); whole groups: Davison and Hinkley 1997, §3.8.
+    """
+    tally_UQ = _group_tallies(tally_NQ, groups)
+    if not len(tally_UQ):
+        return {}
+    total_Q, evaluate = tally_UQ.sum(axis=0), _quiet(measures)
+    values = {name: float(value_B[0]) for name, value_B in evaluate(total_Q[None]).items()}
+    resampled, left_out = _resampled_measures(tally_UQ, evaluate, draws, seed), _left_out(tally_UQ, total_Q, evaluate)
+    found = {}
+    for name, value in values.items():
+        if not math.isfinite(value):
+            continue
+        moved = ~np.isclose(left_out[name], value, rtol=1e-9, atol=1e-12)  # nan is moved: without it there is no value
+        if moved.sum() >= 2:
+            found[name] = _bca_interval(value, resampled[name], left_out[name], confidence)
+        elif not moved.any() and value in (0.0, 1.0):
+            informative = int(np.isfinite(_by_parts(tally_UQ, evaluate)[name]).sum())
+            found[name] = wilson(value * informative, informative, confidence)
+    return found
+
+
+def paired_bootstrap(
+    tally_a_NQ: np.ndarray,
+    tally_b_NQ: np.ndarray,
+    score: Score,
+    *,
+    groups: np.ndarray | None = None,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> Interval:
+    """The 95 % interval of score a − b of two models on the same images, both resampled alike.
+
+    tally_a_NQ, tally_b_NQ: what each image adds, in the same order. groups: [N], images that are not independent share a
+    value. Without width where the two never differ; nan with endless limits where a score is undefined, with endless limits
+    where the difference hangs on a single image or group. Raises ValueError on tallies of different images.
+    Source: Efron and Tibshirani 1993, "An Introduction to the Bootstrap", §8.3 (pairs); BCa as in `bootstrap_measures`.
+    """
+    a, b = np.asarray(tally_a_NQ, dtype=np.float64), np.asarray(tally_b_NQ, dtype=np.float64)
+    if a.shape != b.shape or a.ndim != 2 or not len(a):
+        raise ValueError(
+            f"paired_bootstrap: expected tallies of two models on the same images, got shapes {a.shape} and {b.shape}"
+        )
+    width = a.shape[1]
+
+    def difference_of(tally_BQ: np.ndarray) -> dict[str, np.ndarray]:
+        return {"difference": score(tally_BQ[:, :width]) - score(tally_BQ[:, width:])}
+
+    both = np.concatenate([a, b], axis=1)
+    value = float(_quiet(difference_of)(both.sum(axis=0)[None])["difference"][0])
+    if np.array_equal(a, b) and math.isfinite(value):
+        return Interval(value=0.0, low=0.0, high=0.0)
+    found = bootstrap_measures(both, difference_of, groups=groups, draws=draws, seed=seed)
+    return found.get("difference", Interval(value=value, low=-math.inf, high=math.inf))
+
+
 def paired_difference(a_right: np.ndarray, b_right: np.ndarray, confidence: float = 0.95) -> Interval:
     """The interval of accuracy a − b of two classifiers on the same images; booleans or 0/1, [N].
 
@@ -142,6 +219,67 @@ def _group_sums(values: np.ndarray, groups: np.ndarray | None) -> tuple[np.ndarr
         return values, np.ones(len(values))
     _, index = np.unique(np.asarray(groups), return_inverse=True)
     return np.bincount(index, weights=values), np.bincount(index).astype(np.float64)
+
+
+def _group_tallies(tally_NQ: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
+    """[units, Q]: the summed tallies of each group; without groups every image is its own."""
+    tally = np.asarray(tally_NQ, dtype=np.float64)
+    if groups is None:
+        return tally
+    units, index = np.unique(np.asarray(groups), return_inverse=True)
+    sums = np.zeros((len(units), tally.shape[1]))
+    np.add.at(sums, index, tally)
+    return sums
+
+
+def _quiet(measures: Measures) -> Measures:
+    """`measures` without numpy's warnings: a resample without any image of a class divides by zero, and nan is the answer."""
+
+    def evaluate(tally_BQ: np.ndarray) -> Mapping[str, np.ndarray]:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return measures(tally_BQ)
+
+    return evaluate
+
+
+def _resampled_measures(tally_UQ: np.ndarray, evaluate: Measures, draws: int, seed: int) -> dict[str, np.ndarray]:
+    """[draws] by name: every measure of each resample of whole units; the resamples are those of `bootstrap_mean`."""
+    units, width = tally_UQ.shape
+    rng = stream(seed, "bootstrap", units)
+    rows = max(1, CHUNK // max(units, width))
+    parts = []
+    for start in range(0, draws, rows):
+        count = min(rows, draws - start)
+        picked = rng.integers(units, size=(count, units)) + units * np.arange(count)[:, None]
+        weights = np.bincount(picked.ravel(), minlength=count * units).reshape(count, units)
+        parts.append(evaluate(weights.astype(np.float64) @ tally_UQ))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _left_out(tally_UQ: np.ndarray, total_Q: np.ndarray, evaluate: Measures) -> dict[str, np.ndarray]:
+    """[units] by name: every measure with one unit left out (the jackknife)."""
+    return _by_parts(tally_UQ, lambda part_BQ: evaluate(total_Q - part_BQ))
+
+
+def _by_parts(tally_UQ: np.ndarray, evaluate: Measures) -> dict[str, np.ndarray]:
+    """[units] by name: `evaluate` of every row of tallies, a bounded number of them at once."""
+    rows = max(1, CHUNK // max(1, tally_UQ.shape[1]))
+    parts = [evaluate(tally_UQ[start : start + rows]) for start in range(0, len(tally_UQ), rows)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _bca_interval(value: float, resampled: np.ndarray, left_out: np.ndarray, confidence: float) -> Interval:
+    """BCa; but where nearly all resamples lie on one side of the value, its quantiles run out of resamples: then the normal
+    interval, with the resamples' bias to both sides (Davison and Hinkley 1997, §5.2)."""
+    known, jackknife = resampled[np.isfinite(resampled)], left_out[np.isfinite(left_out)]
+    if not len(known) or not len(jackknife):
+        return Interval(value=value, low=-math.inf, high=math.inf)
+    below = (np.count_nonzero(known < value) + np.count_nonzero(known <= value)) / (2 * len(known))
+    if not ONE_SIDED <= below <= 1 - ONE_SIDED:
+        reach = abs(float(known.mean()) - value) + _z(confidence) * float(known.std())
+        return Interval(value=value, low=value - reach, high=value + reach)
+    limits = np.quantile(known, _bca_levels(value, known, jackknife, confidence))
+    return Interval(value=value, low=min(value, float(limits[0])), high=max(value, float(limits[1])))
 
 
 def _resampled_means(sums: np.ndarray, counts: np.ndarray, draws: int, seed: int) -> np.ndarray:

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import math
+
 from trainwright.records import Interval
+
+UNKNOWN = "not measured"
 
 
 def percent(fraction: float) -> str:
-    return f"{_rounded(100 * fraction)} %"
+    return f"{_rounded(100 * fraction)} %" if math.isfinite(fraction) else UNKNOWN
 
 
 def percent_within(interval: Interval) -> str:
     """'25.1 % (22.6 to 27.8)'."""
+    if not math.isfinite(interval.value):
+        return UNKNOWN
     return f"{percent(interval.value)} ({_rounded(100 * interval.low)} to {_rounded(100 * interval.high)})"
 
 
 def points(fraction: float) -> str:
-    return f"{_rounded(100 * fraction)} points"
+    return f"{_rounded(100 * fraction)} points" if math.isfinite(fraction) else UNKNOWN
+
+
+def signed_points(fraction: float) -> str:
+    """'+1.2', a part of a sum."""
+    return f"{100 * fraction:+.1f}" if math.isfinite(fraction) else UNKNOWN
 
 
 def points_within(interval: Interval) -> str:
     """'22.8 points (20.4 to 25.3)'."""
+    if not math.isfinite(interval.value):
+        return UNKNOWN
     return f"{points(interval.value)} ({_rounded(100 * interval.low)} to {_rounded(100 * interval.high)})"
 
 

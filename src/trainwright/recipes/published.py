@@ -10,6 +10,11 @@ from trainwright.errors import unknown_name
 from trainwright.recipe import Recipe, load_yaml, parse_recipe
 
 DEFAULT = "scratch-default"
+OF_TASK = {  # where none is named; tasks of one's own take DEFAULT
+    "regression": "regression-default",
+    "segmentation": "segmentation-default",
+    "detection": "detection-default",
+}
 FOLDER = Path(__file__).parent
 
 
@@ -21,6 +26,11 @@ def names() -> list[str]:
 def get(name: str) -> Recipe:
     """The published recipe of that name. Raises UnknownNameError with the nearest name."""
     return parse_recipe(_content(name)["recipe"], where=f"recipe {name}")
+
+
+def default_for(task: str) -> str:
+    """The name of the recipe that is taken for a task where none is named."""
+    return OF_TASK.get(task, DEFAULT)
 
 
 def sources(name: str) -> dict[str, str]:

@@ -13,6 +13,7 @@ from trainwright.batch import Batch
 from trainwright.plugins import Task
 from trainwright.records import Answers
 from trainwright.training.device import autocast
+from trainwright.training.loop import outputs_of
 from trainwright.training.randomness import randomness_of
 
 
@@ -41,7 +42,7 @@ def evaluate(
             for batch in batches:
                 moved = batch.to(device)
                 with autocast(dtype, device):
-                    outputs = model(moved.images_NCHW)
+                    outputs = outputs_of(model, moved)
                 parts.append(task.answers(outputs, moved.target, batch.rows_N))
                 done += len(batch)
                 if after_batch is not None:

@@ -76,7 +76,7 @@ def fit(
         buffers.remember()
         while True:
             try:
-                loss, score_sum = _gradients(model, task, batch.to(device), parts, step, settings)
+                loss, tally_sum = _gradients(model, task, batch.to(device), parts, step, settings)
                 break
             except (RuntimeError, NonFiniteLossError) as error:
                 buffers.restore()
@@ -89,7 +89,7 @@ def fit(
         yield StepRecord(
             step=step,
             loss=loss,
-            score_sum=score_sum,
+            tally_sum=tally_sum,
             images=len(batch),
             lr=max(group["lr"] for group in optimizer.param_groups),
             progress=(step + 1) / steps,
@@ -100,22 +100,28 @@ def fit(
 def _gradients(
     model: nn.Module, task: Task, batch: Batch, parts: int, step: int, settings: FitSettings
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(mean loss, summed score) of the batch, whose gradient is then in the parameters."""
+    """(mean loss, summed tallies [Q]) of the batch, whose gradient is then in the parameters."""
     scaler = settings.scaler
-    losses, scores = [], []
+    losses, tallies = [], []
     with randomness_of(settings.seed, "step", step, device=batch.images_NCHW.device):
         for part in batch.split(math.ceil(len(batch) / parts)):
             with autocast(settings.autocast, part.images_NCHW.device):
-                outputs = model(part.images_NCHW)
-                loss_N, score_N = task.loss(outputs, part.target)
+                loss_N, tally_NQ = task.loss(outputs_of(model, part), part.target)
             loss = loss_N.sum() / len(batch)
             if not math.isfinite(loss.item()):
                 with autocast(settings.autocast, part.images_NCHW.device):
                     raise non_finite_loss(model, part, loss_N, step=step, name_rows=settings.name_rows)
             (loss if scaler is None else scaler.scale(loss)).backward()  # type: ignore[no-untyped-call]
             losses.append(loss.detach())
-            scores.append(score_N.detach().sum())
-    return torch.stack(losses).sum(), torch.stack(scores).sum()
+            tallies.append(tally_NQ.detach().sum(dim=0))
+    return torch.stack(losses).sum(), torch.stack(tallies).sum(dim=0)
+
+
+def outputs_of(model: nn.Module, batch: Batch) -> Any:
+    """What the network says of a batch. Detectors of two stages need the target too: they learn from boxes of their own."""
+    if getattr(model, "takes_target", False):
+        return model(batch.images_NCHW, batch.target)
+    return model(batch.images_NCHW)
 
 
 def _update(model: nn.Module, optimizer: torch.optim.Optimizer, settings: FitSettings, device: torch.device) -> None:

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import ceil, floor
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from trainwright.errors import UsageError
-from trainwright.recipe import PRETRAINED, RANDOM, NetworkSpec
+from trainwright.errors import RecipeError, TrainwrightError, UsageError
+from trainwright.plugins import networks
+from trainwright.recipe import PRETRAINED, RANDOM, NetworkSpec, Size
+from trainwright.records import OutputForm
 from trainwright.seeding import derive
-from trainwright.training.names import CUSTOM, SMALL_RESNET, check_network_name
-from trainwright.training.small_resnet import SmallResNet
-from trainwright.training.weights import load_weight_file, pretrained_missing
+from trainwright.training.names import CUSTOM, check_network, has_backbone, published_name
+from trainwright.training.weights import load_weight_file, pretrained_missing, unpublished
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+USUAL_SIZE = 224  # pixels a side, where a network does not say what it was made for
+FORMS: dict[OutputForm, str] = {
+    "vector": "figures for each image",
+    "map": "figures for each pixel",
+    "boxes": "boxes with their classes",
+}
 
 
 class ImageNetwork(nn.Module):
@@ -37,13 +47,16 @@ class ImageNetwork(nn.Module):
         self.register_buffer("shift", (-torch.tensor(mean) * 255 / std_C).view(1, -1, 1, 1))
         self._frozen: list[nn.Module] = []
 
-    def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
+    @property
+    def takes_target(self) -> bool:
+        """Whether the network is called with (images, target), as detectors are."""
+        return bool(getattr(self.network, "takes_target", False))
+
+    def forward(self, images_NCHW: torch.Tensor, target: torch.Tensor | None = None) -> Any:
         layout = torch.channels_last if images_NCHW.is_contiguous(memory_format=torch.channels_last) else None
         scale_1CHW, shift_1CHW = (self._everywhere(values, images_NCHW, layout) for values in (self.scale, self.shift))
-        outputs: torch.Tensor = self.network(
-            images_NCHW.to(self.scale.dtype, copy=True).mul_(scale_1CHW).add_(shift_1CHW)
-        )
-        return outputs
+        normalized_NCHW = images_NCHW.to(self.scale.dtype, copy=True).mul_(scale_1CHW).add_(shift_1CHW)
+        return self.network(normalized_NCHW, target) if self.takes_target else self.network(normalized_NCHW)
 
     @staticmethod
     def _everywhere(
@@ -81,64 +94,61 @@ class ImageNetwork(nn.Module):
 
 
 def build_network(
-    spec: NetworkSpec, *, outputs: int, image_size: int, seed: int, custom: nn.Module | None = None
+    spec: NetworkSpec, *, form: OutputForm, outputs: int, size: Size, seed: int, custom: nn.Module | None = None
 ) -> nn.Module:
     """The network that `spec` names, with a fresh head of `outputs`, on the CPU; its random weights depend only on `seed`.
 
-    custom: your own module, taken as it is. Raises UnknownNameError for a name that is neither ours nor timm's and
+    form: what the task needs of it. size: of its input. custom: your own module, taken as it is. Raises UnknownNameError for
+    a name that is neither ours nor timm's, RecipeError for a network of another form or an input that it does not take, and
     WeightsError for weights that cannot be had.
     """
     if custom is not None:
-        if spec.weights == PRETRAINED:
-            raise UsageError(
-                "there are no published weights for a network of your own.",
-                where="network.weights",
-                cure="Load them into your module before, or name a file of weights.",
-            )
-        if spec.weights != RANDOM:
-            load_weight_file(custom, Path(spec.weights))
-        return custom
+        return _own(spec, custom)
     if spec.name == CUSTOM:
         raise UsageError(
             "this recipe trains a network of your own, which only Python code can give.",
             where="network.name",
             cure="Call tw.train(data, recipe, model=model), or tw.resume(run, model=model).",
         )
+    check_network(spec)
+    kind = networks.all().get(spec.name)
+    _refuse_other_form(spec.name, "vector" if kind is None else kind().form, form)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive(seed, "weights"))
-        if spec.name == SMALL_RESNET:
-            network: nn.Module = SmallResNet(
-                outputs, width=spec.width, blocks=spec.blocks, norm=spec.norm, dropout=spec.dropout
-            )
-            if spec.weights == PRETRAINED:
-                raise UsageError(
-                    f"{SMALL_RESNET!r} has no published weights.",
-                    where="network.weights",
-                    cure="Use --set network.weights=random, or a timm network such as resnet18.",
-                )
-        else:
-            network = _from_timm(spec, outputs=outputs, image_size=image_size)
+        with _published_weights(spec):
+            if kind is None:
+                network = _from_timm(spec, outputs=outputs, size=size)
+            else:
+                _refuse_other_multiples(spec.name, kind().multiple, size)
+                network = kind().build(spec, outputs=outputs, size=size)
     if spec.weights not in (RANDOM, PRETRAINED):
         load_weight_file(network, Path(spec.weights))
     return network
 
 
 def published_input(spec: NetworkSpec) -> dict[str, Any]:
-    """What a timm network was made for: `size` (pixels), `mean`, `std`, and `fixed` where it takes no other size."""
+    """What a timm network, or the backbone of a network of ours, was made for: `size` (pixels), `mean`, `std`, and `fixed`
+    where it takes no other size."""
     timm = _timm()
-    check_network_name(spec.name)
-    config = timm.get_pretrained_cfg(spec.name)
+    check_network(spec)
+    ours = has_backbone(spec.name)
+    config = timm.get_pretrained_cfg(spec.backbone if ours else spec.name)
     if config is None:
-        return {"size": 224, "mean": IMAGENET_MEAN, "std": IMAGENET_STD, "fixed": False}
-    return {"size": config.input_size[-1], "mean": config.mean, "std": config.std, "fixed": config.fixed_input_size}
+        return {"size": USUAL_SIZE, "mean": IMAGENET_MEAN, "std": IMAGENET_STD, "fixed": False}
+    fixed = config.fixed_input_size and not ours
+    return {"size": config.input_size[-1], "mean": config.mean, "std": config.std, "fixed": fixed}
 
 
 def parameter_stages(network: nn.Module) -> dict[str, int]:
     """Parameter name → stage, counted from the input (0) to the head (the highest).
 
-    timm networks tell their stages; for others each child (with a single child, each of its children) that has parameters
-    is a stage, in order, and the last one is the head.
+    timm networks tell their stages. Of a network with an `encoder`, those of the encoder come first and all that follows it
+    is the head. For others each child (with a single child, each of its children) that has parameters is a stage, in order,
+    and the last one is the head.
     """
+    encoder = getattr(network, "encoder", None)
+    if isinstance(encoder, nn.Module):
+        return _stages_after(encoder, network)
     if hasattr(network, "group_matcher") and hasattr(network, "get_classifier"):
         return _timm_stages(network)
     prefix, children = "", list(network.named_children())
@@ -151,6 +161,26 @@ def parameter_stages(network: nn.Module) -> dict[str, int]:
         owner = next((i for i, child in enumerate(with_parameters) if name.startswith(f"{child}.")), 0)
         stages[name] = owner
     return stages
+
+
+def _stages_after(encoder: nn.Module, network: nn.Module) -> dict[str, int]:
+    parts = _encoder_parts(encoder)
+    stages = {id(parameter): 0 for parameter in encoder.parameters()}
+    stages |= {id(parameter): number for number, part in enumerate(parts) for parameter in part.parameters()}
+    return {name: stages.get(id(parameter), len(parts)) for name, parameter in network.named_parameters()}
+
+
+def _encoder_parts(encoder: nn.Module) -> list[nn.Module]:
+    """Its children that have parameters; a row of rows, as the blocks of an EfficientNet, counts as its rows."""
+    parts = [child for child in encoder.children() if next(child.parameters(), None) is not None]
+    if len(parts) == 1 and list(parts[0].children()):
+        return _encoder_parts(parts[0])
+    rows_of_rows = [
+        isinstance(part, nn.Sequential) and all(isinstance(row, nn.Sequential) for row in part) for part in parts
+    ]
+    return [
+        row for part, deep in zip(parts, rows_of_rows, strict=True) for row in (part.children() if deep else [part])
+    ]
 
 
 def _timm_stages(network: Any) -> dict[str, int]:
@@ -167,24 +197,76 @@ def _timm_stages(network: Any) -> dict[str, int]:
     }
 
 
-def _from_timm(spec: NetworkSpec, *, outputs: int, image_size: int) -> nn.Module:
-    timm = _timm()
-    wanted = published_input(spec)
-    options: dict[str, Any] = {"num_classes": outputs, "drop_rate": spec.dropout}
-    if wanted["fixed"] and image_size != wanted["size"]:
-        options["img_size"] = image_size
+def _own(spec: NetworkSpec, custom: nn.Module) -> nn.Module:
+    if spec.weights == PRETRAINED:
+        raise UsageError(
+            "there are no published weights for a network of your own.",
+            where="network.weights",
+            cure="Load them into your module before, or name a file of weights.",
+        )
+    if spec.weights != RANDOM:
+        load_weight_file(custom, Path(spec.weights))
+    return custom
+
+
+def _refuse_other_form(name: str, given: OutputForm, needed: OutputForm) -> None:
+    if given == needed:
+        return
+    fitting = sorted(name for name, kind in networks.all().items() if kind().form == needed)
+    timms = " and every network of timm" if needed == "vector" else ""
+    raise RecipeError(
+        f"{name!r} gives {FORMS[given]}, and the task needs {FORMS[needed]}.",
+        where="network.name",
+        cure=f"Networks that give it: {', '.join(fitting)}{timms}.",
+    )
+
+
+def _refuse_other_multiples(name: str, multiple: int, size: Size) -> None:
+    if all(side % multiple == 0 for side in size):
+        return
+    smaller, larger = ([max(1, rounded(side / multiple)) * multiple for side in size] for rounded in (floor, ceil))
+    fitting = " or ".join(f"[{height}, {width}]" for height, width in sorted({tuple(smaller), tuple(larger)}))
+    raise RecipeError(
+        f"{name!r} takes images whose sides are multiples of {multiple} pixels, got [{size[0]}, {size[1]}].",
+        where="data.image_size",
+        cure=f"Set it to {fitting}.",
+    )
+
+
+@contextmanager
+def _published_weights(spec: NetworkSpec) -> Iterator[None]:
+    """Published weights that are not to be had are told in our words: timm raises OSError or RuntimeError."""
+    name = published_name(spec)
+    if spec.weights == PRETRAINED and name is None:
+        raise unpublished(spec.name)
     try:
-        network: nn.Module = timm.create_model(spec.name, pretrained=spec.weights == PRETRAINED, **options)
+        yield
     except (OSError, RuntimeError) as error:
-        if spec.weights != PRETRAINED:
+        if spec.weights != PRETRAINED or name is None or isinstance(error, TrainwrightError):
             raise
         if "No pretrained weights exist" in str(error):
             raise UsageError(
-                f"{spec.name!r} has no published weights.",
+                f"{name!r} has no published weights.",
                 where="network.weights",
                 cure="Use --set network.weights=random, or another network: timm.list_models(pretrained=True).",
             ) from error
-        raise pretrained_missing(spec.name, offline=bool(os.environ.get("HF_HUB_OFFLINE"))) from error
+        raise pretrained_missing(name, offline=bool(os.environ.get("HF_HUB_OFFLINE"))) from error
+
+
+def _from_timm(spec: NetworkSpec, *, outputs: int, size: Size) -> nn.Module:
+    timm = _timm()
+    wanted = published_input(spec)
+    options: dict[str, Any] = {"num_classes": outputs, "drop_rate": spec.dropout}
+    if wanted["fixed"]:
+        if size[0] != size[1]:
+            raise RecipeError(
+                f"{spec.name!r} takes square images, got [{size[0]}, {size[1]}].",
+                where="data.image_size",
+                cure=f"Set it to {wanted['size']}, or take a network that is made of convolutions.",
+            )
+        if size[0] != wanted["size"]:
+            options["img_size"] = size[0]
+    network: nn.Module = timm.create_model(spec.name, pretrained=spec.weights == PRETRAINED, **options)
     return network
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from trainwright.errors import WeightsError
+from trainwright.errors import UsageError, WeightsError
 from trainwright.recipe import PRETRAINED, RANDOM, NetworkSpec
+from trainwright.training.names import published_name
 
 if TYPE_CHECKING:
     import torch
@@ -26,20 +27,33 @@ MAX_LEFT_OVER = 0.25  # part of a file's tensors that the network may have no pl
 def check_weights(spec: NetworkSpec, *, offline: bool) -> None:
     """Raise WeightsError where the weights that `spec` asks for are not on this machine and cannot be fetched.
 
-    Importing torch and timm takes seconds; this needs neither. Without network it also tells the hub client to be offline,
-    which otherwise retries for most of a minute.
+    Those of a network on a backbone are its backbone's. Raises UsageError for a network of ours that has none. Importing
+    torch and timm takes seconds; this needs neither. Without network it also tells the hub client to be offline, which
+    otherwise retries for most of a minute.
     """
     if spec.weights == RANDOM:
         return
     if spec.weights != PRETRAINED:
         _check_file(Path(spec.weights))
         return
-    cached = cached_weights(spec.name)
+    name = published_name(spec)
+    if name is None:
+        raise unpublished(spec.name)
+    cached = cached_weights(name)
     reachable = not offline and _hub_answers()
     if not reachable:
         _tell_hub_client_to_be_offline()
     if not cached and not reachable:
-        raise pretrained_missing(spec.name, offline=offline)
+        raise pretrained_missing(name, offline=offline)
+
+
+def unpublished(name: str) -> UsageError:
+    """The error for pre-trained weights of a network that nobody has published any of."""
+    return UsageError(
+        f"{name!r} has no published weights.",
+        where="network.weights",
+        cure="Use --set network.weights=random, or a network that has some: resnet18, or one on a backbone such as unet.",
+    )
 
 
 def pretrained_missing(name: str, *, offline: bool) -> WeightsError:

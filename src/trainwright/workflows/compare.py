@@ -7,19 +7,23 @@ from typing import Any
 
 import numpy as np
 
-from trainwright.diagnosis.stats import mcnemar_exact, paired_difference
+from trainwright.diagnosis.stats import mcnemar_exact, paired_bootstrap, paired_difference
 from trainwright.errors import RunError
 from trainwright.records import to_json
 from trainwright.tracking.run_folder import RunFolder
+from trainwright.workflows.judge import moved_to, score_of
+from trainwright.workflows.predict import task_of
+from trainwright.workflows.run import recipe_of
 
-COMPARED = ("verdict", "epochs", "seconds", "images_per_second", "parameters")
+COMPARED = ("task", "metric", "verdict", "epochs", "seconds", "images_per_second", "parameters")
 CHANCE = 0.05  # two-sided p-value below which a difference counts
 
 
 def compare_runs(first: RunFolder, second: RunFolder) -> dict[str, Any]:
     """The `trainwright.comparison/1` object: `recipe` and `result` hold [first, second] of what differs.
 
-    `gain` (second − first, with its interval) and `p` (exact McNemar) only where both answered the same images.
+    `gain` (second − first, with its interval) only where both answered the same images; `p` (exact McNemar) only where
+    answers are right or wrong.
     Raises RunError where a run has not finished.
     """
     results = [_result(first), _result(second)]
@@ -31,7 +35,7 @@ def compare_runs(first: RunFolder, second: RunFolder) -> dict[str, Any]:
         "recipe": {key: [a.get(key), b.get(key)] for key in sorted({*a, *b}) if a.get(key) != b.get(key)},
         "result": {
             **{f"score.{part}": [result["score"][part] for result in results] for part in ("train", "val")},
-            **{key: [result[key] for result in results] for key in COMPARED},
+            **{key: [result.get(key) for result in results] for key in COMPARED},
         },
         "gain": gain,
         "conclusion": _conclusion(gain),
@@ -39,33 +43,47 @@ def compare_runs(first: RunFolder, second: RunFolder) -> dict[str, Any]:
 
 
 def _gain(first: RunFolder, second: RunFolder) -> dict[str, Any] | None:
-    """None where the two did not answer the same images of the same dataset."""
-    if first.manifest["dataset"]["fingerprint"] != second.manifest["dataset"]["fingerprint"]:
+    """None where the two did not answer the same images of the same dataset for the same task."""
+    a, b = (folder.manifest for folder in (first, second))
+    if (a["dataset"]["fingerprint"], a["metric"]) != (b["dataset"]["fingerprint"], b["metric"]):
         return None
-    right = [_right(first), _right(second)]
-    if right[0].keys() != right[1].keys():
+    answers = [_answers(folder) for folder in (first, second)]
+    if set(answers[0]["paths"]) != set(answers[1]["paths"]):
         return None
-    paths = sorted(right[0])
-    a, b = (np.array([answers[path] for path in paths]) for answers in right)
-    interval = paired_difference(b, a)
-    return {**to_json(interval), "p": mcnemar_exact(a, b), "images": len(paths)}
+    by_path = [dict(zip(found["paths"].tolist(), range(len(found["paths"])), strict=True)) for found in answers]
+    paths = sorted(by_path[0])
+    aligned = [[order[path] for path in paths] for order in by_path]
+    task = task_of(first, recipe_of(first))
+    if task.counts_right:
+        right = [found["per_image"][rows] == 1 for found, rows in zip(answers, aligned, strict=True)]
+        return {**to_json(paired_difference(right[1], right[0])), "p": mcnemar_exact(*right), "images": len(paths)}
+    tallies = [found["tally"][rows].astype(np.float64) for found, rows in zip(answers, aligned, strict=True)]
+    groups = answers[0]["groups"][aligned[0]]
+    interval = paired_bootstrap(tallies[1], tallies[0], score_of(task), groups=groups)
+    exact = _result(second)["score"]["val"] - _result(first)["score"]["val"]  # tallies give average precision only nearly
+    return {**to_json(moved_to(interval, exact)), "p": None, "images": len(paths)}
 
 
-def _right(folder: RunFolder) -> dict[str, bool]:
-    """By path: whether the run's model had the validation image right."""
-    with np.load(folder.answers / "val.npz", allow_pickle=False) as answers:
-        right_N = answers["probabilities"].argmax(axis=1) == answers["target"]
-        return dict(zip(answers["paths"].tolist(), right_N.tolist(), strict=True))
+def _answers(folder: RunFolder) -> dict[str, np.ndarray]:
+    """What the run's model said of the validation images: `paths`, `per_image`, `tally` and `groups` (dependent images)."""
+    with np.load(folder.answers / "val.npz", allow_pickle=False) as saved:
+        if "tally" in saved:
+            return {name: saved[name] for name in ("paths", "per_image", "tally", "groups")}
+        right_N = (saved["probabilities"].argmax(axis=1) == saved["target"]).astype(np.float64)  # a run of version 0.1
+        return {"paths": saved["paths"], "per_image": right_N, "tally": right_N[:, None], "groups": saved["rows"]}
 
 
 def _conclusion(gain: Mapping[str, Any] | None) -> str:
     if gain is None:
         return "The two were scored on different validation images: their scores cannot be compared image by image."
+    if gain["low"] is None or gain["high"] is None:
+        return f"The scores on the same {gain['images']:,} images cannot be told apart: too few of them decide the score."
     points = f"{100 * gain['value']:+.1f} points ({100 * gain['low']:+.1f} to {100 * gain['high']:+.1f})"
-    beyond = gain["p"] < CHANCE and (gain["low"] > 0 or gain["high"] < 0)
+    beyond = (gain["p"] is None or gain["p"] < CHANCE) and (gain["low"] > 0 or gain["high"] < 0)
     judged = "beyond chance for these two trainings" if beyond else "no evidence of a difference"
+    how = "paired bootstrap over images" if gain["p"] is None else f"p = {gain['p']:.3f} (exact McNemar)"
     return (
-        f"b − a on the same {gain['images']:,} images: {points}, p = {gain['p']:.3f} (exact McNemar): {judged}. "
+        f"b − a on the same {gain['images']:,} images: {points}, {how}: {judged}. "
         "Another seed moves both scores too."
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from trainwright.plugins import losses, optimizers, schedules, tasks
 from trainwright.recipe import Recipe
-from trainwright.training.names import check_network_name
+from trainwright.training.names import check_network
 from trainwright.training.weights import check_weights
 
 
@@ -18,7 +18,8 @@ def check_names(recipe: Recipe) -> None:
     """Raise UnknownNameError for an optimizer, schedule, loss, task or network that does not exist."""
     optimizers.check(recipe.optimizer.name)
     schedules.check(recipe.schedule.name)
-    losses.check(recipe.loss.name)
+    if recipe.loss.name is not None:
+        losses.check(recipe.loss.name)
     if recipe.task is not None:
         tasks.check(recipe.task)
-    check_network_name(recipe.network.name)
+    check_network(recipe.network)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from trainwright.diagnosis.confusion import confusion_matrix
 from trainwright.diagnosis.evidence import Evidence
 from trainwright.diagnosis.gap import Gap, cross_fitted_gap, gap
 from trainwright.diagnosis.rules import judge
+from trainwright.diagnosis.stats import bootstrap_measures, wilson
 from trainwright.files import write_atomically
-from trainwright.records import Answers, Finding, Scores, TrainErrors, to_json
+from trainwright.plugins import Task
+from trainwright.records import Answers, Finding, Interval, Scores, TrainErrors, part_of, to_json
 from trainwright.report import figures
 from trainwright.training import checkpoint as checkpoints
 from trainwright.workflows.prepare import Prepared
@@ -31,26 +33,36 @@ def judge_run(training: Training, *, seconds: float) -> dict[str, Any]:
     errors = _train_errors(training, epochs[chosen], train, val)
     measured = _gap(training, len(epochs), chosen, train, val)
     verdict, findings = judge(_evidence(training, epochs, measured, errors, val))
-    for answers, part in ((val_answers, "val"), (train_answers, "train")):
-        save_arrays(folder, part, _with_paths(training, answers))
+    for answers, scores, part in ((val_answers, val, "val"), (train_answers, train, "train")):
+        save_arrays(folder, part, _record(prepared, answers, scores))
     for finding in findings:
         folder.append("finding", to_json(finding))
-    _draw(training, epochs, chosen, val_answers, errors, measured)
+    _draw(training, epochs, chosen, (val_answers, val), (errors, measured))
+    intervals = _intervals(training, val)
     rates = [epoch["images_per_second"] for epoch in epochs]
     recipe = prepared.recipe
     result = {
         "schema": "trainwright.run/1",
         "run": folder.run_id,
         "folder": str(folder.path),
+        "task": prepared.task.name,
         "metric": prepared.task.metric,
         "score": {"train": train.score, "val": val.score},
         "loss": {"train": train.loss, "val": val.loss},
+        "metrics": {
+            "train": dict(train.metrics),
+            "val": {name: intervals.get(name) or {"value": value} for name, value in val.metrics.items()},
+        },
         "gap": to_json(measured.interval),
         "gap_margin": measured.margin,
         "verdict": verdict,
         "findings": [_public(finding) for finding in findings],
         "train_errors": to_json(errors),
         "per_class": to_json(val.per_class),
+        "intervals": {
+            "score": intervals.get("score"),
+            "per_class": {name: intervals[f"class.{name}"] for name in val.per_class if f"class.{name}" in intervals},
+        },
         "lr": {"low": None, "high": None, "suggested": None, "used": recipe.optimizer.lr},
         "epochs": len(epochs),
         "kept_epoch": chosen,
@@ -99,84 +111,138 @@ def _gap(training: Training, epochs: int, chosen: int, train: Scores, val: Score
     """The gap of the kept weights; cross-fitted where their epoch was chosen on the same validation images."""
     prepared = training.prepared
     total, groups = len(prepared.split.train), _dependent(prepared)
+    right_or_wrong = prepared.task.counts_right
+    score = None if right_or_wrong else score_of(prepared.task)
     if prepared.recipe.keep != "best" or epochs < 2 or training.position.best_epoch is None:
-        return gap(train.per_image, val.per_image, groups_val=groups, train_total=total)
+        sides = (train.per_image, val.per_image) if right_or_wrong else (train.tally, val.tally)
+        return gap(*sides, score=score, groups_val=groups, train_total=total)
     per_epoch = []
     for epoch in range(epochs):
         with np.load(training.folder.answers / f"scores-epoch-{epoch:04d}.npz", allow_pickle=False) as scores:
             per_epoch.append((scores["train"], scores["val"]))
+    if right_or_wrong:  # a tally begins with the right ones of one image: 0 or 1
+        per_epoch = [(train_NQ[:, 0], val_NQ[:, 0]) for train_NQ, val_NQ in per_epoch]
+    strata = prepared.dataset.targets.strata()
     return cross_fitted_gap(
-        np.stack([scores[0] for scores in per_epoch]),
-        np.stack([scores[1] for scores in per_epoch]),
-        strata_N=prepared.dataset.targets[prepared.split.val],
+        [train_scores for train_scores, _ in per_epoch],
+        [val_scores for _, val_scores in per_epoch],
+        score=score,
+        strata_N=np.array([strata[row] for row in prepared.split.val]),
         groups_N=groups,
         train_total=total,
     )
 
 
+def score_of(task: Task) -> Callable[[np.ndarray], np.ndarray]:
+    """The task's score [B] as a function of summed tallies [B, Q]."""
+    return lambda tally_BQ: task.measures(tally_BQ)["score"]
+
+
 def _dependent(prepared: Prepared) -> np.ndarray | None:
-    """A number for each validation image, shared by twins and by images of one group; None where all are on their own."""
-    table, hashes = prepared.dataset.table, prepared.dataset.fingerprint.pixel_hashes
-    names = [table.groups[row] if table.groups is not None else hashes[row] for row in prepared.split.val]
-    groups = np.unique(names, return_inverse=True)[1]
+    """The groups of the validation images; None where all are on their own."""
+    groups = _groups(prepared, prepared.split.val)
     return None if len(np.unique(groups)) == len(groups) else groups
+
+
+def _groups(prepared: Prepared, rows: np.ndarray) -> np.ndarray:
+    """A number for each image, shared by twins and by images of one group."""
+    table, hashes = prepared.dataset.table, prepared.dataset.fingerprint.pixel_hashes
+    names = [(table.groups[row] if table.groups is not None else "") or hashes[row] for row in rows]
+    numbers: np.ndarray = np.unique(names, return_inverse=True)[1]
+    return numbers
 
 
 def _evidence(
     training: Training, epochs: list[dict[str, Any]], measured: Gap, errors: TrainErrors, val: Scores
 ) -> Evidence:
     prepared = training.prepared
-    counts = np.bincount(prepared.dataset.targets[prepared.split.val], minlength=len(prepared.dataset.classes))
+    classes = prepared.task.info.names
+    probabilistic = prepared.task.target in ("class", "mask")
+    guesses = probabilistic and prepared.recipe.loss.name == "cross-entropy"
     return Evidence(
+        metric=prepared.task.metric,
         gap=measured,
         errors=errors,
         train_loss=tuple(_number(epoch["train"]["loss"]) for epoch in epochs),
         val_loss=tuple(_number(epoch["val"]["loss"]) for epoch in epochs),
         train_score=tuple(_number(epoch["train"]["score"]) for epoch in epochs),
         val_score=tuple(_number(epoch["val"]["score"]) for epoch in epochs),
-        classes=prepared.dataset.classes,
+        classes=classes if probabilistic else (),
         val_per_class=val.per_class,
         val_count=len(prepared.split.val),
         train_count=len(prepared.split.train),
-        chance_score=float(counts.max() / counts.sum()),
+        chance_score=_chance(prepared),
+        guess_loss=math.log(len(classes)) if guesses and len(classes) > 1 else math.inf,
+        probabilistic=probabilistic,
     )
+
+
+def _chance(prepared: Prepared) -> float:
+    """The score of an answer that does not look at the image: always the most frequent class, or the mean."""
+    if prepared.task.target not in ("class", "mask"):
+        return 0.0
+    counts = [count for count in prepared.dataset.targets.counts(prepared.split.val).values() if count]
+    share = max(counts, default=0) / max(1, sum(counts))
+    return share if prepared.task.target == "class" else share / max(1, len(counts))  # the other classes' IoU is 0
+
+
+def _intervals(training: Training, val: Scores) -> dict[str, Any]:
+    """Every measure of the unseen images with its interval over images, by the names of `Task.measures`."""
+    prepared = training.prepared
+    if not prepared.task.counts_right:
+        found = bootstrap_measures(val.tally, prepared.task.measures, groups=_dependent(prepared))
+        exact = {"score": val.score, **{f"class.{name}": value for name, value in val.per_class.items()}}
+        return dict(to_json({name: moved_to(interval, exact.get(name)) for name, interval in found.items()}))
+    images = prepared.dataset.targets.counts(prepared.split.val)
+    of_class = {f"class.{name}": wilson(share * images[name], images[name]) for name, share in val.per_class.items()}
+    count = len(val.per_image)
+    return dict(to_json({"score": wilson(val.score * count, count), **of_class}))
+
+
+def moved_to(interval: Interval, exact: float | None) -> Interval:
+    """The interval, as wide as it is, around the exact value, where tallies give that only nearly (average precision)."""
+    if exact is None or not math.isfinite(exact):
+        return interval
+    by = exact - interval.value
+    return Interval(value=exact, low=min(exact, interval.low + by), high=max(exact, min(interval.high + by, 1.0)))
 
 
 def _draw(
     training: Training,
     epochs: list[dict[str, Any]],
     chosen: int,
-    val_answers: Answers,
-    errors: TrainErrors,
-    measured: Gap,
+    answered: tuple[Answers, Scores],
+    judged: tuple[TrainErrors, Gap],
 ) -> None:
     """The pictures of a run, as PNG files in figures/; each is recorded, so that mirrors pick it up."""
-    prepared, folder = training.prepared, training.folder
-    classes, target = prepared.dataset.classes, val_answers.columns["target"]
-    probabilities = val_answers.columns["probabilities"]
-    predicted = probabilities.argmax(axis=1)
-    shown = figures.worth_showing(predicted == target, probabilities.max(axis=1))
-    images = prepared.pixels.take(val_answers.rows[shown])
-    matrix = confusion_matrix(target, predicted, len(classes))
+    folder, metric = training.folder, training.prepared.task.metric
     pictures = {
-        "learning-curves": figures.learning_curves(epochs, chosen),
-        "confusion-val": figures.confusion_matrix(matrix, classes),
-        "predictions-val": figures.predictions(
-            images,
-            [classes[k] for k in target[shown]],
-            [classes[k] for k in predicted[shown]],
-            probabilities[shown].max(axis=1),
-        ),
-        "gap": figures.gap(errors, measured.interval),
+        "learning-curves": figures.learning_curves(epochs, chosen, metric=metric),
+        "gap": figures.gap(judged[0], judged[1].interval, metric=metric),
+        **_pictures_of_answers(training, *answered),
     }
     for name, png in pictures.items():
         write_atomically(folder.figures / f"{name}.png", png)
         folder.append("figure", {"name": f"{name}.png", "epoch": len(epochs) - 1})
 
 
-def _with_paths(training: Training, answers: Answers) -> dict[str, np.ndarray]:
-    paths = np.array(training.prepared.name_rows([int(row) for row in answers.rows]))
-    return {"rows": answers.rows, "paths": paths, **answers.columns}
+def _pictures_of_answers(training: Training, answers: Answers, scores: Scores) -> dict[str, bytes]:
+    """Pictures of what was said of unseen images, the worst answers first, as PNG, by name."""
+    task = training.prepared.task
+    probabilities = answers.columns.get("probabilities")
+    shown = figures.worth_showing(scores.per_image, None if probabilities is None else probabilities.max(axis=1))
+    batches = training.evaluation_batches(answers.rows[shown])
+    images_NHWC = np.concatenate([batch.images_NCHW.permute(0, 2, 3, 1).numpy() for batch in batches])
+    tiles = task.tiles(part_of(answers, shown), images_NHWC)
+    charts = {f"{chart.name}-val": figures.chart(chart) for chart in task.charts(answers)}
+    return {"predictions-val": figures.sheet(tiles), **charts}
+
+
+def _record(prepared: Prepared, answers: Answers, scores: Scores) -> dict[str, np.ndarray]:
+    """The answers as they are kept: with each image's path, its score, its tally and what it depends on."""
+    paths = np.array(prepared.name_rows([int(row) for row in answers.rows]))
+    more = {"per_image": scores.per_image, "tally": scores.tally, "groups": _groups(prepared, answers.rows)}
+    return {"rows": answers.rows, "paths": paths, **answers.columns, **more}
 
 
 def _public(finding: Finding) -> dict[str, Any]:

@@ -19,9 +19,9 @@ def list_runs(runs: str | os.PathLike[str] = "runs") -> list[RunSummary]:
     return tracked.list_runs(folder)
 
 
-def open_run(run: str, runs: str | os.PathLike[str] = "runs") -> Run:
+def open_run(run: str | os.PathLike[str], runs: str | os.PathLike[str] = "runs") -> Run:
     """The run of that id, unique beginning of an id, or path; `last` for the newest. Raises RunError with the nearest."""
-    return Run(find_run(Path(runs), run))
+    return Run(find_run(Path(runs), os.fspath(run)))
 
 
 def sync(run: Run, mirrors: Sequence[str] | None = None) -> dict[str, int]:

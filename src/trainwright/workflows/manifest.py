@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 import trainwright
+from trainwright.records import to_json
 from trainwright.workflows.prepare import Prepared
 
 PACKAGES = (
@@ -24,6 +25,7 @@ PACKAGES = (
     "numpy",
     "pillow",
     "scipy",
+    "segmentation-models-pytorch",
     "pydantic",
     "safetensors",
     "mlflow",
@@ -48,8 +50,10 @@ def manifest_of(prepared: Prepared, *, name: str, command: Sequence[str]) -> dic
             "source": dict(dataset.source) if dataset.source is not None else None,
             "task": dataset.task,
             "classes": list(dataset.classes),
+            "info": to_json(prepared.task.info),
             "counts": dataset.counts,
             "fingerprint": dataset.digest,
+            "targets_fingerprint": dataset.fingerprint.targets_digest,
             "left_out": int((~dataset.fingerprint.usable).sum()),
         },
         "split": {

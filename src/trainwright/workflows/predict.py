@@ -3,34 +3,34 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from trainwright.data.augment import clean, stored_size
-from trainwright.data.decode import DecodeError, decode
-from trainwright.deploy.predict import as_function, find_images, predict_files
+from trainwright.data.augment import stored_size
+from trainwright.deploy.predict import Fitting, Predicted, as_function, find_images, predict_files
 from trainwright.errors import RunError
 from trainwright.files import write_atomically
-from trainwright.optim.losses import build_loss
-from trainwright.plugins import Task, tasks
+from trainwright.plugins import Task
 from trainwright.recipe import RANDOM, Recipe
-from trainwright.records import Progress
+from trainwright.records import Progress, TargetInfo, Tile
 from trainwright.report import figures
 from trainwright.tracking.run_folder import RunFolder
 from trainwright.training import checkpoint as checkpoints
 from trainwright.training.device import PRECISIONS, choose_device
 from trainwright.training.model import ImageNetwork, build_network
+from trainwright.workflows.prepare import build_task
 from trainwright.workflows.run import Run, recipe_of
 
 if TYPE_CHECKING:
     from torch import nn
 
 PIXELS_AT_ONCE = 4_000_000
-SHEET_SIDE = 160  # pixels of an image on a sheet of predictions
 
 
 def predict(
@@ -39,53 +39,49 @@ def predict(
     *,
     model: nn.Module | None = None,
     device: str = "auto",
+    pictures: Path | str | None = None,
     progress: Progress | None = None,
 ) -> list[dict[str, Any]]:
     """What the run's model says of image files and of the images in folders.
 
-    Returns an object for each: `image`, and `label`, `probability`, `probabilities` (by class), or `error` where the
-    file could not be read. model: your own nn.Module, where the run trained one. progress: called with files done and
-    in all. Raises RunError before the run has a model, DataError where there are no images.
+    Returns an object for each: `image`, and what the task says (`label`, `probability`, `probabilities`; `values`; `shares` of
+    the image by class; `boxes`, each with `label`, `score` and `box`: left, top, right, bottom in pixels of the file's upright
+    image), or `error` where the file could not be read. A segmentation's `mask` is uint8 [H, W] of the file's size: class
+    indices, 255 where the network saw nothing of it. model: your own nn.Module, where the run trained one. pictures: folder to
+    write sheets of the images with what was said of them to, `predictions-001.png` and on, and masks as PNG to `masks/`.
+    progress: called with files done and in all. Raises RunError before the run has a model, DataError where there are no
+    images.
     """
     folder = run._folder if isinstance(run, Run) else run
     given = [images] if isinstance(images, Path | str) else list(images)
     files = find_images([Path(path) for path in given])
+    recipe = recipe_of(folder)
+    task = task_of(folder, recipe)
+    fitting = Fitting(stored=stored_size(recipe.data.size, recipe.augment), size=recipe.data.size, fit=recipe.data.fit)
+    gallery = None if pictures is None else _Gallery(Path(pictures))
     found = []
-    for prediction in _predictions(folder, files, custom=model, device=choose_device(device)):
-        found.append(prediction)
+    for answer in _answers(folder, recipe, task, files, fitting, custom=model, device=choose_device(device)):
+        said = _said(answer, task, fitting)
+        if gallery is not None and answer.answers is not None:
+            gallery.add(answer, task, said)
+        found.append(said)
         if progress is not None:
             progress("predicting", len(found), len(files))
+    if gallery is not None:
+        gallery.finish()
     return found
 
 
-def draw_predictions(predictions: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
-    """Write sheets of the images with what was said of them, `predictions-001.png` and on, in order; returns the files.
-
-    Images that could not be read are left out.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    shown = [item for item in predictions if "error" not in item]
-    sheets: list[Path] = []
-    for start in range(0, len(shown), figures.MOST_IMAGES):
-        part = shown[start : start + figures.MOST_IMAGES]
-        images = [decode(Path(item["image"]), size=SHEET_SIDE, fit="crop") for item in part]
-        said = [f"{item['label']} {100 * item['probability']:.0f} %" for item in part]
-        sheets.append(folder / f"predictions-{len(sheets) + 1:03d}.png")
-        write_atomically(sheets[-1], figures.answers(images, [Path(item["image"]).name for item in part], said))
-    return sheets
-
-
-def load_model(folder: RunFolder, recipe: Recipe, task: Any, *, custom: nn.Module | None = None) -> ImageNetwork:
+def load_model(folder: RunFolder, recipe: Recipe, task: Task, *, custom: nn.Module | None = None) -> ImageNetwork:
     """The run's kept model, on the CPU. Raises RunError where it has none yet, CheckpointError where it is damaged."""
     described = folder.checkpoints / "model.json"
     if not described.is_file():
         raise RunError(
             "has no model yet.", where=folder.run_id, cure=f"Go on with 'trainwright resume {folder.run_id}'."
         )
-    assert recipe.data.image_size is not None  # a run's recipe has every value
     spec = recipe.network.model_copy(update={"weights": RANDOM})  # the run's own weights follow
     network = build_network(
-        spec, outputs=task.outputs, image_size=recipe.data.image_size, seed=recipe.seed, custom=custom
+        spec, form=task.form, outputs=task.outputs, size=recipe.data.size, seed=recipe.seed, custom=custom
     )
     model = ImageNetwork(network, mean=(0.0,) * 3, std=(1.0,) * 3)
     digest = json.loads(described.read_bytes())["sha256"]
@@ -94,39 +90,88 @@ def load_model(folder: RunFolder, recipe: Recipe, task: Any, *, custom: nn.Modul
 
 
 def task_of(folder: RunFolder, recipe: Recipe) -> Task:
-    """The task of a run, with the classes that it was trained on."""
-    return tasks.get(recipe.task or "classification")(folder.manifest["dataset"]["classes"], build_loss(recipe.loss))
+    """The task of a run, with what it knew of its targets."""
+    dataset = folder.manifest["dataset"]
+    info: dict[str, Any] = dataset.get("info") or {"names": dataset["classes"]}
+    return build_task(
+        recipe.changed({"task": recipe.task or dataset["task"]}),
+        TargetInfo(**{key: tuple(values) for key, values in info.items()}),
+    )
 
 
-def _predictions(
-    folder: RunFolder, files: Sequence[Path], *, custom: nn.Module | None, device: torch.device
-) -> Iterator[dict[str, Any]]:
-    recipe = recipe_of(folder)
-    task = task_of(folder, recipe)
-    size, classes = recipe.data.image_size or 0, folder.manifest["dataset"]["classes"]
+def _answers(
+    folder: RunFolder,
+    recipe: Recipe,
+    task: Task,
+    files: Sequence[Path],
+    fitting: Fitting,
+    *,
+    custom: nn.Module | None,
+    device: torch.device,
+) -> Iterator[Predicted]:
     model = load_model(folder, recipe, task, custom=custom)
     model.to(device, memory_format=torch.channels_last if recipe.channels_last else torch.contiguous_format)  # type: ignore[call-overload]
-
-    def probabilities(outputs: torch.Tensor) -> np.ndarray:
-        return np.asarray(task.answers(outputs, None, np.arange(len(outputs))).columns["probabilities"])
-
-    answers = predict_files(
-        as_function(model, probabilities, device=device, dtype=PRECISIONS[recipe.precision]),
-        files,
-        stored_size=stored_size(size, recipe.augment),
-        fit=recipe.data.fit,
-        crop=lambda images_NHWC: clean(images_NHWC, size),
-        batch_size=max(1, min(256, PIXELS_AT_ONCE // size**2)),
+    network = as_function(
+        model,
+        lambda outputs, rows: task.answers(outputs, None, rows),
+        device=device,
+        dtype=PRECISIONS[recipe.precision],
     )
-    for file, answer in answers:
-        if isinstance(answer, DecodeError):
-            yield {"image": str(file), "error": f"{answer.kind}: {answer}"}
-            continue
-        best = int(answer.argmax())
-        by_class = {name: float(p) for name, p in zip(classes, answer, strict=True)}
-        yield {
-            "image": str(file),
-            "label": classes[best],
-            "probability": float(answer[best]),
-            "probabilities": by_class,
-        }
+    batch_size = max(1, min(256, PIXELS_AT_ONCE // math.prod(fitting.size)))
+    return predict_files(network, files, fitting=fitting, batch_size=batch_size)
+
+
+def _said(predicted: Predicted, task: Task, fitting: Fitting) -> dict[str, Any]:
+    """What was said of one file, in pixels of its upright image."""
+    if predicted.answers is None:
+        assert predicted.error is not None
+        return {"image": str(predicted.file), "error": f"{predicted.error.kind}: {predicted.error}"}
+    (said,) = task.say(predicted.answers)
+    for box in said.get("boxes", ()):
+        (in_file_4,) = fitting.boxes_back(np.array([box["box"]]), predicted.width, predicted.height)
+        box["box"] = [round(float(edge), 2) for edge in in_file_4]
+    if task.form == "map" and "masks" in predicted.answers.columns:
+        mask_HW = predicted.answers.columns["masks"][0]
+        said["mask"] = fitting.mask_back(mask_HW, predicted.width, predicted.height)
+    return {"image": str(predicted.file), **said}
+
+
+class _Gallery:
+    """Writes sheets of answered images as they fill, and masks; at most a sheet's images are held at once."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._tiles, self._sheets = folder, list[Tile](), 0
+        self._masks: set[str] = set()
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def add(self, predicted: Predicted, task: Task, said: dict[str, Any]) -> None:
+        assert predicted.answers is not None
+        assert predicted.image_HWC is not None
+        (tile,) = task.tiles(predicted.answers, predicted.image_HWC[None])
+        self._tiles.append(replace(tile, title=f"{tile.title}\n{predicted.file.name}".strip()))
+        if "mask" in said:
+            self._write_mask(predicted.file, said["mask"])
+        if len(self._tiles) == figures.MOST_IMAGES:
+            self.finish()
+
+    def finish(self) -> None:
+        """Write the sheet that is not full yet."""
+        if self._tiles:
+            self._sheets += 1
+            write_atomically(self._folder / f"predictions-{self._sheets:03d}.png", figures.sheet(self._tiles))
+            self._tiles.clear()
+
+    def _write_mask(self, file: Path, mask_HW: np.ndarray) -> None:
+        import io
+
+        from PIL import Image
+
+        name, number = file.stem, 1
+        while name in self._masks:  # files of several folders may share a name
+            number += 1
+            name = f"{file.stem}-{number}"
+        self._masks.add(name)
+        buffer = io.BytesIO()
+        Image.fromarray(mask_HW).save(buffer, format="PNG")
+        (self._folder / "masks").mkdir(exist_ok=True)
+        write_atomically(self._folder / "masks" / f"{name}.png", buffer.getvalue())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,24 +12,29 @@ import numpy as np
 import torch
 from torch import nn
 
-from trainwright.data.augment import clean, stored_size
+from trainwright.batch import Detections
+from trainwright.data.augment import stored_size
 from trainwright.data.cache import open_pixels, pixels_key
 from trainwright.data.dataset import Dataset
 from trainwright.data.pixels import PixelSource
 from trainwright.data.split import Split
-from trainwright.errors import DataError, UsageError
+from trainwright.data.targets import TargetSource
+from trainwright.errors import DataError, RecipeError, UsageError
 from trainwright.optim.losses import build_loss
-from trainwright.plugins import Task, tasks
-from trainwright.recipe import PRETRAINED, RANDOM, NetworkSpec, Recipe
+from trainwright.plugins import Task, networks, tasks
+from trainwright.recipe import PRETRAINED, RANDOM, NetworkSpec, Recipe, Size
+from trainwright.records import OutputForm, TargetInfo
 from trainwright.seeding import stream
 from trainwright.training.device import Precision, choose_precision, prefers_channels_last
 from trainwright.training.model import ImageNetwork, build_network, published_input
-from trainwright.training.names import CUSTOM, SMALL_RESNET
+from trainwright.training.names import CUSTOM
 from trainwright.training.weights import saved_normalization
 from trainwright.workflows.reporting import Reporter
 
 SMALL_SIDE = 64  # pixels: what small-resnet was made for, and where a network from scratch is still quick on a CPU
 USUAL_SIDE = 224  # pixels: Krizhevsky et al., NeurIPS 2012, and most published weights since
+MAP_PIXELS = 256 * 256  # of an image whose every pixel is answered, or on which objects are found: some images a second …
+BOX_PIXELS = 256 * 320  # … on a CPU; larger ones by data.image_size
 STATISTICS_IMAGES = 5_000  # images that mean and deviation are taken from: their error is then far below 1 %
 SMALLEST_STD = 1e-3  # of pixels scaled to 0–1: images of one single colour
 
@@ -42,6 +48,7 @@ class Prepared:
     split: Split
     probe_rows: np.ndarray
     pixels: PixelSource = field(repr=False)
+    targets: TargetSource = field(repr=False)
     task: Task
     model: ImageNetwork = field(repr=False)
     device: torch.device
@@ -71,16 +78,19 @@ def prepare(
     refuse_unusable(dataset)
     recipe = _filled_in(dataset, recipe, custom)
     split = dataset.split(recipe.data)
-    pixels = _pixels(dataset, recipe, split, workers=workers, reporter=reporter)
-    task = tasks.get(recipe.task or dataset.task)(dataset.classes, build_loss(recipe.loss))
+    rows = np.sort(np.concatenate([split.train, split.val]))
+    pixels = _pixels(dataset, recipe, rows, workers=workers, reporter=reporter)
+    stored = stored_size(recipe.data.size, recipe.augment)
+    targets = dataset.stored_targets(rows, stored, recipe.data.fit, workers=workers, progress=reporter.progress)
+    task = build_task(recipe, dataset.info(split.train))
     start = recipe.network.model_copy(update={"weights": RANDOM}) if weights_follow else recipe.network
     network = build_network(
-        start, outputs=len(dataset.classes), image_size=_size(recipe), seed=recipe.seed, custom=custom
+        start, form=task.form, outputs=task.outputs, size=recipe.data.size, seed=recipe.seed, custom=custom
     )
     mean, std = _normalization(start, pixels, split)
     model = ImageNetwork(network, mean=mean, std=std)
     if custom is not None:
-        _refuse_other_outputs(model, clean(pixels.take(split.train[:2]), _size(recipe)), len(dataset.classes))
+        refuse_other_outputs(model, task, recipe.data.size)
     model.freeze(recipe.network.trainable)
     precision = choose_precision(recipe.precision, model, device)
     channels_last = prefers_channels_last(model) if recipe.channels_last is None else recipe.channels_last
@@ -89,13 +99,21 @@ def prepare(
         recipe=recipe.changed({"precision": precision.name, "channels_last": channels_last}),
         dataset=dataset,
         split=split,
-        probe_rows=probe_rows(split.train, dataset.targets, len(split.val), recipe.data.split_seed),
+        probe_rows=probe_rows(split.train, dataset.targets.strata(), len(split.val), recipe.data.split_seed),
         pixels=pixels,
+        targets=targets,
         task=task,
         model=model,
         device=device,
         precision=precision,
     )
+
+
+def build_task(recipe: Recipe, info: TargetInfo) -> Task:
+    """The recipe's task with its loss. Raises RecipeError for a loss that does not go with it."""
+    assert recipe.task is not None  # filled in from the data
+    task = tasks.get(recipe.task)
+    return task(info, build_loss(recipe.loss, task.losses))  # type: ignore[call-arg]
 
 
 def refuse_unusable(dataset: Dataset) -> None:
@@ -109,18 +127,19 @@ def refuse_unusable(dataset: Dataset) -> None:
         )
 
 
-def probe_rows(train: np.ndarray, targets: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """About `count` training rows, drawn within each class in proportion, sorted; all of them where there are fewer."""
+def probe_rows(train: np.ndarray, strata: Sequence[str], count: int, seed: int) -> np.ndarray:
+    """About `count` training rows, drawn within each stratum in proportion, sorted; all of them where there are fewer.
+
+    strata: of every row of the dataset.
+    """
     if count >= len(train):
         return train
-    strata: list[np.ndarray] = [train]
-    if np.issubdtype(targets.dtype, np.integer):
-        strata = [train[targets[train] == k] for k in np.unique(targets[train])]
+    of_train = np.array([strata[row] for row in train])
     chosen = [
-        stream(seed, "train-probe", index).permutation(rows)[: max(1, round(count * len(rows) / len(train)))]
-        for index, rows in enumerate(strata)
+        stream(seed, "train-probe", index).permutation(train[of_train == name])
+        for index, name in enumerate(np.unique(of_train))
     ]
-    return np.sort(np.concatenate(chosen))
+    return np.sort(np.concatenate([rows[: max(1, round(count * len(rows) / len(train)))] for rows in chosen]))
 
 
 def _filled_in(dataset: Dataset, recipe: Recipe, custom: nn.Module | None) -> Recipe:
@@ -128,45 +147,62 @@ def _filled_in(dataset: Dataset, recipe: Recipe, custom: nn.Module | None) -> Re
         raise UsageError(
             f"the recipe is for {recipe.task}, the data for {dataset.task}.", where="task", cure="Set task to null."
         )
+    task = tasks.get(dataset.task)
+    if task.target == "boxes" and recipe.augment.crop_padding:
+        raise RecipeError(
+            "the reflection beyond the edge would show objects without boxes.",
+            where="augment.crop_padding",
+            cure="Set it to 0 and use augment.crop_scale, for example [0.5, 1].",
+        )
     changes: dict[str, Any] = {"task": dataset.task}
+    if recipe.loss.name is None:
+        changes["loss.name"] = task.losses[0]
     if recipe.network.weights not in (RANDOM, PRETRAINED):
         changes["network.weights"] = str(Path(recipe.network.weights).expanduser().absolute())
     if custom is not None:
         changes["network.name"] = CUSTOM
     if recipe.data.image_size is None:
-        changes["data.image_size"] = _image_size(dataset, recipe, custom)
+        height, width = _image_size(dataset, recipe, task.form, custom)
+        changes["data.image_size"] = height if height == width else [height, width]
     return recipe.changed(changes)
 
 
-def _image_size(dataset: Dataset, recipe: Recipe, custom: nn.Module | None) -> int:
-    """Pixels a side: what the network's weights were made for, otherwise the images' own size up to a limit."""
-    fingerprint = dataset.fingerprint
-    shorter = np.minimum(fingerprint.widths, fingerprint.heights)[fingerprint.usable]
-    own = max(8, int(np.median(shorter)))
-    if recipe.network.name == SMALL_RESNET and custom is None:
-        return min(own, SMALL_SIDE)
-    if custom is not None:
-        return min(own, USUAL_SIDE)
-    published = published_input(recipe.network)
-    if _was_published(recipe.network) or published["fixed"]:
-        return int(published["size"])
-    return min(own, int(published["size"]))
+def _image_size(dataset: Dataset, recipe: Recipe, form: OutputForm, custom: nn.Module | None) -> Size:
+    """(height, width): what the network's weights were made for, otherwise the images' own size up to a limit."""
+    found, name = dataset.fingerprint, recipe.network.name
+    heights, widths = found.heights[found.usable], found.widths[found.usable]
+    ours = custom is None and name in networks.names()
+    if form != "vector":
+        multiple = networks.get(name).multiple if ours else 32
+        limit = MAP_PIXELS if form == "map" else BOX_PIXELS
+        return _own_shape(float(np.median(heights)), float(np.median(widths)), limit, multiple)
+    own = max(8, int(np.median(np.minimum(heights, widths))))
+    if ours:
+        side = min(own, SMALL_SIDE)
+    elif custom is not None:
+        side = min(own, USUAL_SIDE)
+    else:
+        published = published_input(recipe.network)
+        size = int(published["size"])
+        side = size if _was_published(recipe.network) or published["fixed"] else min(own, size)
+    return side, side
+
+
+def _own_shape(height: float, width: float, limit: int, multiple: int) -> Size:
+    """The shape of the images at their own size, or smaller to hold at most about `limit` pixels, in whole multiples."""
+    scale = min(1.0, math.sqrt(limit / (height * width)))
+    sides = (max(1, math.floor(scale * side / multiple + 0.5)) * multiple for side in (height, width))
+    return next(sides), next(sides)
 
 
 def _was_published(spec: NetworkSpec) -> bool:
     """Whether the weights are those of a timm network, from the hub or from a file of them."""
-    return spec.weights != RANDOM and spec.name not in (SMALL_RESNET, CUSTOM)
+    return spec.weights != RANDOM and spec.name != CUSTOM and not spec.name.startswith("small-")
 
 
-def _size(recipe: Recipe) -> int:
-    assert recipe.data.image_size is not None  # filled in above
-    return recipe.data.image_size
-
-
-def _pixels(dataset: Dataset, recipe: Recipe, split: Split, *, workers: int, reporter: Reporter) -> PixelSource:
+def _pixels(dataset: Dataset, recipe: Recipe, rows: np.ndarray, *, workers: int, reporter: Reporter) -> PixelSource:
     """Decoded train and val images; the test part stays untouched."""
-    stored, fit = stored_size(_size(recipe), recipe.augment), recipe.data.fit
-    rows = np.sort(np.concatenate([split.train, split.val]))
+    stored, fit = stored_size(recipe.data.size, recipe.augment), recipe.data.fit
     pixels = open_pixels(
         lambda row: dataset.read(row, stored, fit),
         rows=rows,
@@ -179,17 +215,24 @@ def _pixels(dataset: Dataset, recipe: Recipe, split: Split, *, workers: int, rep
     return pixels
 
 
-def _refuse_other_outputs(model: ImageNetwork, images_NHWC: np.ndarray, outputs: int) -> None:
-    """Raise UsageError where the user's own module does not give one logit for each class."""
+def refuse_other_outputs(model: ImageNetwork, task: Task, size: Size) -> None:
+    """Raise UsageError where the user's own module does not say what the task needs of two grey images."""
     model.eval()
+    images_NCHW = torch.full((2, 3, *size), 128, dtype=torch.uint8)
     with torch.no_grad():
-        shape = tuple(model(torch.from_numpy(images_NHWC).permute(0, 3, 1, 2)).shape)
-    expected = (len(images_NHWC), outputs)
-    if shape != expected:
+        outputs = model(images_NCHW, None) if model.takes_target else model(images_NCHW)
+    expected = {"vector": (2, task.outputs), "map": (2, task.outputs, *size)}.get(task.form)
+    if expected is None and isinstance(outputs, Detections):
+        return
+    shape = tuple(getattr(outputs, "shape", ()))
+    if expected is None or shape != expected:
+        given = f"outputs of shape {shape}" if shape else type(outputs).__name__
+        wanted = f"shape {expected}" if expected else "Detections (trainwright.batch)"
+        layer = "channels" if task.form == "map" else "outputs"
         raise UsageError(
-            f"the network gives outputs of shape {shape} for {len(images_NHWC)} images, expected {expected}.",
+            f"the network gives {given} for 2 images, expected {wanted}.",
             where="model",
-            cure=f"Give it a last layer with {outputs} outputs, one for each class.",
+            cure=f"Give it a last layer with {task.outputs} {layer}: {', '.join(task.info.names[:5])} …",
         )
 
 

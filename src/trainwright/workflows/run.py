@@ -140,35 +140,31 @@ def train(
     seed: int | None = None,
     target: str | None = None,
     name: str | None = None,
+    changes: Mapping[str, Any] | None = None,
     options: RunOptions | None = None,
     **more: Any,
 ) -> Run:
     """Train, evaluate, judge and record one run.
 
-    data: a folder, a CSV file or a Dataset. recipe: a Recipe, a published one's name, or None for the default.
-    model: your own nn.Module from images_NCHW (float, normalized) to the task's outputs; it is trained in place.
-    target: label column of a CSV. name: how the dataset is called. options, or its fields as keywords: `device="cpu"`.
+    data: a folder, a CSV file or a Dataset. recipe: a Recipe, a published one's name, or None for the default of the task
+    that the data is for. changes: of the recipe, `{"optimizer.lr": 1e-3}`. model: your own nn.Module from images_NCHW (float,
+    normalized) to the task's outputs; it is trained in place. target: label or number column of a CSV, several separated by
+    commas. name: how the dataset is called. options, or its fields as keywords: `device="cpu"`.
     Raises DataError, RecipeError, UsageError, WeightsError before anything is written; NonFiniteLossError and
     OutOfResourcesError leave a run that says so.
     """
     options = _with(options, more)
-    recipe = published.get(recipe or published.DEFAULT) if recipe is None or isinstance(recipe, str) else recipe
-    if not isinstance(recipe, Recipe):
-        raise UsageError(
-            f"expected a Recipe or the name of a published one, got {type(recipe).__name__}.",
-            where="recipe",
-            cure="For example tw.recipes.get('scratch-default').changed({'epochs': 10}).",
-        )
-    if seed is not None:
-        recipe = recipe.changed({"seed": seed})
-    check_names(recipe)
+    wanted = {**(changes or {}), **({} if seed is None else {"seed": seed})}
+    asked = Recipe().changed(wanted) if recipe is None else _recipe(recipe).changed(wanted)
+    check_names(asked)
     device = choose_device(options.device)
     if model is None:
-        check_weights(recipe.network, offline=options.offline)
+        check_weights(asked.network, offline=options.offline)
     if not isinstance(data, Dataset):
         data = open_dataset(
-            Path(data), target=target, task=recipe.task, workers=options.workers, progress=options.reporter.progress
+            Path(data), target=target, task=asked.task, workers=options.workers, progress=options.reporter.progress
         )
+    recipe = asked if recipe is not None else published.get(published.default_for(data.task)).changed(wanted)
     _note_problems(data, options.reporter)
     prepared = prepare(data, recipe, device=device, workers=options.workers, reporter=options.reporter, custom=model)
     options.reporter.note(f"precision {prepared.precision.name}: {prepared.precision.reason}")
@@ -177,6 +173,17 @@ def train(
         folder = RunFolder.create(options.runs, recipe_yaml=prepared.recipe.to_yaml(), manifest=manifest)
         with folder:
             return _carry_out(folder, lambda: _training(folder, prepared, options), options)
+
+
+def _recipe(given: Recipe | str) -> Recipe:
+    recipe = published.get(given) if isinstance(given, str) else given
+    if not isinstance(recipe, Recipe):
+        raise UsageError(
+            f"expected a Recipe or the name of a published one, got {type(recipe).__name__}.",
+            where="recipe",
+            cure="For example tw.recipes.get('scratch-default').changed({'epochs': 10}).",
+        )
+    return recipe
 
 
 def resume(

@@ -41,7 +41,7 @@ class Position:
     step: int = 0
     parts: int = 1
     loss_sum: float = 0.0  # of the running epoch, over images
-    score_sum: float = 0.0
+    tally_sum: list[float] | None = None
     images: int = 0
     best_epoch: int | None = None
     best_score: float = -math.inf
@@ -79,10 +79,10 @@ class Training:
         self.record_seconds = min(RECORD_SECONDS, checkpoint_seconds)
         self.batches = TrainBatches(
             prepared.pixels,
-            prepared.dataset.targets,
+            prepared.targets,
             prepared.split.train,
             batch_size=recipe.batch_size,
-            image_size=self.image_size,
+            image_size=recipe.data.size,
             augment=recipe.augment,
             seed=recipe.seed,
             workers=workers,
@@ -98,12 +98,6 @@ class Training:
         self.restored = self._restore()
         self._best_epoch_saved_before = self.position.best_epoch
         self._counted = time.perf_counter()
-
-    @property
-    def image_size(self) -> int:
-        size = self.prepared.recipe.data.image_size
-        assert size is not None  # `prepare` has filled it in
-        return size
 
     @property
     def best_file(self) -> Path:
@@ -141,10 +135,10 @@ class Training:
         recipe = self.prepared.recipe
         return EvalBatches(
             self.prepared.pixels,
-            self.prepared.dataset.targets,
+            self.prepared.targets,
             rows,
-            batch_size=batch_size or max(1, min(512, EVAL_PIXELS // self.image_size**2)),
-            image_size=self.image_size,
+            batch_size=batch_size or max(1, min(512, EVAL_PIXELS // math.prod(recipe.data.size))),
+            image_size=recipe.data.size,
             augment=recipe.augment if augmented else None,
             seed=recipe.seed,
             workers=self.workers,
@@ -230,10 +224,10 @@ class Training:
         """Fetch the losses of the pending steps from the device, add them up and record them."""
         position = self.position
         losses = torch.stack([record.loss for record in pending]).double().tolist()
-        scores = torch.stack([record.score_sum for record in pending]).double().tolist()
-        for record, loss, score in zip(pending, losses, scores, strict=True):
+        tallies = torch.stack([record.tally_sum for record in pending]).double().cpu().numpy()
+        for record, loss, tally_Q in zip(pending, losses, tallies, strict=True):  # one by one: sums of floats hang on order
+            position.tally_sum = (tally_Q if position.tally_sum is None else position.tally_sum + tally_Q).tolist()
             position.loss_sum += loss * record.images
-            position.score_sum += score
             position.images += record.images
         position.step, position.parts = pending[-1].step + 1, pending[-1].parts
         self.folder.append(
@@ -246,7 +240,8 @@ class Training:
         position, prepared = self.position, self.prepared
         seconds = time.perf_counter() - clock.started
         epoch = last.step // self.batches.steps_per_epoch
-        running = Means(loss=position.loss_sum / position.images, score=position.score_sum / position.images)
+        running_score = prepared.task.measures(np.array([position.tally_sum]))["score"][0]
+        running = Means(loss=position.loss_sum / position.images, score=float(running_score))
         train = prepared.task.scores(self.evaluate(prepared.probe_rows, what="evaluating train"))
         val = prepared.task.scores(self.evaluate(prepared.split.val, what="evaluating val"))
         self._keep_scores(epoch, train, val)
@@ -264,8 +259,7 @@ class Training:
         )
         self.folder.append("epoch", to_json(record))
         self.reporter.epoch(record, prepared.recipe.epochs)
-        position.loss_sum = position.score_sum = 0.0
-        position.images = 0
+        position.loss_sum, position.tally_sum, position.images = 0.0, None, 0
         if val.score > position.best_score:
             position.best_score, position.best_epoch = val.score, epoch
             if prepared.recipe.keep == "best":
@@ -275,11 +269,11 @@ class Training:
         position.ended = position.step >= self.steps or (patience is not None and waited >= patience)
 
     def _keep_scores(self, epoch: int, train: Scores, val: Scores) -> None:
-        """Per-image scores of the epoch: what a cross-fitted gap needs of every epoch that could have been chosen."""
+        """Per-image tallies of the epoch: what a cross-fitted gap needs of every epoch that could have been chosen."""
         save_arrays(
             self.folder,
             f"scores-epoch-{epoch:04d}",
-            {"train": train.per_image.astype(np.float32), "val": val.per_image.astype(np.float32)},
+            {"train": train.tally.astype(np.float32), "val": val.tally.astype(np.float32)},
         )
 
     def seconds(self) -> float:

@@ -6,7 +6,22 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from trainwright.plugins import networks
+from trainwright.recipe import NetworkSpec, Size
+from trainwright.records import OutputForm
+
 GROUP_CHANNELS = 8  # channels a group of group norm: 16 in Wu and He, arXiv:1803.08494 §4.1; halved for narrow stages
+
+
+@networks.register("small-resnet")
+class SmallResNets:
+    """A small residual network for small images: `width` channels in the first of three stages of `blocks`."""
+
+    form: OutputForm = "vector"
+    multiple = 1
+
+    def build(self, spec: NetworkSpec, *, outputs: int, size: Size) -> nn.Module:
+        return SmallResNet(outputs, width=spec.width, blocks=spec.blocks, norm=spec.norm, dropout=spec.dropout)
 
 
 class SmallResNet(nn.Module):
@@ -22,11 +37,11 @@ class SmallResNet(nn.Module):
     ) -> None:
         super().__init__()
         self.stem = nn.Sequential(
-            nn.Conv2d(3, width, 3, padding=1, bias=False), _norm(norm, width), nn.ReLU(inplace=True)
+            nn.Conv2d(3, width, 3, padding=1, bias=False), norm_layer(norm, width), nn.ReLU(inplace=True)
         )
-        self.stage1 = _stage(width, width, blocks, norm, stride=1)
-        self.stage2 = _stage(width, 2 * width, blocks, norm, stride=2)
-        self.stage3 = _stage(2 * width, 4 * width, blocks, norm, stride=2)
+        self.stage1 = residual_stage(width, width, blocks, norm, stride=1)
+        self.stage2 = residual_stage(width, 2 * width, blocks, norm, stride=2)
+        self.stage3 = residual_stage(2 * width, 4 * width, blocks, norm, stride=2)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(4 * width, outputs)
         for module in self.modules():
@@ -45,22 +60,24 @@ class Block(nn.Module):
     def __init__(self, channels: int, wider: int, norm: str, stride: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, wider, 3, stride=stride, padding=1, bias=False)
-        self.norm1 = _norm(norm, wider)
+        self.norm1 = norm_layer(norm, wider)
         self.conv2 = nn.Conv2d(wider, wider, 3, padding=1, bias=False)
-        self.norm2 = _norm(norm, wider)
+        self.norm2 = norm_layer(norm, wider)
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or channels != wider:
-            self.shortcut = nn.Sequential(nn.Conv2d(channels, wider, 1, stride=stride, bias=False), _norm(norm, wider))
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(channels, wider, 1, stride=stride, bias=False), norm_layer(norm, wider)
+            )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = functional.relu(self.norm1(self.conv1(x)), inplace=True)
         return functional.relu(self.norm2(self.conv2(y)) + self.shortcut(x), inplace=True)
 
 
-def _stage(channels: int, wider: int, blocks: int, norm: str, *, stride: int) -> nn.Sequential:
+def residual_stage(channels: int, wider: int, blocks: int, norm: str, *, stride: int) -> nn.Sequential:
     first = Block(channels, wider, norm, stride)
     return nn.Sequential(first, *(Block(wider, wider, norm, 1) for _ in range(blocks - 1)))
 
 
-def _norm(kind: str, channels: int) -> nn.Module:
+def norm_layer(kind: str, channels: int) -> nn.Module:
     return nn.GroupNorm(channels // GROUP_CHANNELS, channels) if kind == "group" else nn.BatchNorm2d(channels)

@@ -1,0 +1,85 @@
+"""What `trainwright inspect` says of datasets for each kind of task, to people and to programs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """A folder with train/ and val/, each with twelve images 0.png … 11.png in images/."""
+    random = np.random.default_rng(0)
+    for part in ("train", "val"):
+        (tmp_path / "data" / part / "images").mkdir(parents=True)
+        for row in range(12):
+            pixels = random.integers(0, 256, (16, 20, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "data" / part / "images" / f"{row}.png")
+    return tmp_path / "data"
+
+
+def with_numbers(folder: Path) -> Path:
+    for part in ("train", "val"):
+        rows = [f"images/{row}.png,{row / 2},{row * row}" for row in range(12)]
+        (folder / part / "sizes.csv").write_text("\n".join(["path,width,area", *rows]))
+    return folder
+
+
+def with_masks(folder: Path) -> Path:
+    (folder / "classes.txt").write_text("ground\nthing\n")
+    for part in ("train", "val"):
+        (folder / part / "masks").mkdir()
+        mask_HW = np.zeros((16, 20), dtype=np.uint8)
+        mask_HW[:4] = 1
+        for row in range(12):
+            Image.fromarray(mask_HW).save(folder / part / "masks" / f"{row}.png")
+    return folder
+
+
+def test_classes_are_counted_in_images(cli, digits) -> None:
+    lines = cli("inspect", digits).out.splitlines()
+    assert lines[:2] == ["task         classification, 3 classes", "all          150 images: 0 50, 1 50, 2 50"]
+
+
+def test_numbers_are_shown_with_their_range(cli, images) -> None:
+    lines = cli("inspect", with_numbers(images), "--target", "width,area").out.splitlines()
+    assert lines[:5] == [
+        "task         regression, 2 number columns: width, area",
+        "train        12 images",
+        "val          12 images",
+        "width        0 to 5.5, median 2.75",
+        "area         0 to 121, median 30.5",
+    ]
+
+
+def test_masks_are_counted_as_shares_of_their_pixels(cli, images) -> None:
+    lines = cli("inspect", with_masks(images)).out.splitlines()
+    assert lines[:2] == [
+        "task         segmentation, 2 classes",
+        "train        12 images, pixels: ground 75 %, thing 25 %",
+    ]
+
+
+def test_real_boxes_are_counted(cli, real_data: Callable[[str], Path]) -> None:
+    lines = cli("inspect", real_data("bccd")).out.splitlines()
+    assert lines[0] == "task         detection, 3 classes"
+    assert lines[1].startswith("train        205 images, 2,804 boxes: ")
+
+
+def test_programs_get_the_range_of_numbers(cli, images) -> None:
+    content = cli("inspect", with_numbers(images), "--target", "width", "--json").json
+    assert (content["schema"], content["task"], content["target"]) == ("trainwright.data/1", "regression", "numbers")
+    assert content["numbers"] == {"width": {"min": 0.0, "median": 2.75, "max": 5.5}}
+    assert content["images"] == {"train": 12, "val": 12}
+
+
+def test_a_number_that_never_changes_cannot_be_trained_on(cli, images) -> None:
+    for part in ("train", "val"):
+        (images / part / "y.csv").write_text("\n".join(["path,y", *(f"images/{row}.png,1.5" for row in range(12))]))
+    done = cli("inspect", images, "--target", "y")
+    assert done.code == 3
+    assert "error        constant-target: always the same number in train: y." in done.out

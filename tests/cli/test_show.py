@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from typing import Any
+
+from trainwright.cli.show import show_run
+
+
+def result(**changes: Any) -> dict[str, Any]:
+    finished = {
+        "run": "r1",
+        "metric": "R²",
+        "score": {"train": 0.93, "val": 0.81},
+        "gap": {"value": 0.12, "low": 0.05, "high": 0.2},
+        "gap_margin": 0.04,
+        "verdict": "overfits",
+        "findings": [],
+        "kept_epoch": 3,
+        "epochs": 10,
+        "parameters": 12345,
+        "seconds": 12.0,
+        "images_per_second": 100.0,
+        "folder": "runs/r1",
+    }
+    return {**finished, **changes}
+
+
+def test_the_score_is_called_after_its_metric() -> None:
+    assert show_run(result()).splitlines()[1] == "R²         train 0.930   unseen 0.810   (eval mode, clean images)"
+
+
+def test_further_metrics_have_a_line_each_with_their_interval() -> None:
+    metrics = {
+        "train": {"score": 0.93, "mae": 0.71, "rmse": 1234.5},
+        "val": {
+            "mae": {"value": 1.12, "low": 0.93, "high": 1.34},
+            "rmse": {"value": 20310.0, "low": None, "high": None},
+            "class.age": {"value": 0.8, "low": 0.7, "high": 0.9},
+        },
+    }
+
+    lines = show_run(result(metrics=metrics)).splitlines()
+
+    assert lines[2:4] == [
+        "mae        train 0.71   unseen 1.12 (0.93 to 1.34)",
+        "rmse       train 1,234   unseen 20,310",
+    ]
+    assert lines[4].startswith("gap")
+
+
+def test_a_metric_that_was_not_measured_on_train_images_has_a_dash() -> None:
+    metrics = {"val": {"mae": {"value": 1.5, "low": 1.0, "high": 2.0}}}
+
+    assert "mae        train –   unseen 1.5 (1 to 2)" in show_run(result(metrics=metrics))
+
+
+def test_few_classes_have_a_line_each() -> None:
+    shown = show_run(
+        result(
+            per_class={"rbc": 0.9, "platelets": None},
+            intervals={"per_class": {"rbc": {"value": 0.9, "low": 0.8, "high": 0.95}}},
+        )
+    )
+
+    assert "classes    rbc        0.900 (0.800 to 0.950)\n           platelets  –\n" in shown
+
+
+def test_of_many_classes_the_lowest_are_named() -> None:
+    per_class = {f"class {k}": k / 100 if k else None for k in range(40)}
+
+    assert "lowest     class 1 0.010, class 2 0.020, class 3 0.030, class 4 0.040, class 5 0.050\n" in show_run(
+        result(per_class=per_class)
+    )
