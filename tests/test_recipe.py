@@ -21,11 +21,13 @@ from trainwright.recipe import (
 
 fractions = st.floats(0, 1, exclude_max=True)
 positive = st.floats(0, exclude_min=True, allow_infinity=False)
+sides = st.integers(4, 4096)
 words = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 recipes = st.builds(
     Recipe,
     title=words,
     task=st.none() | words,
+    data=st.fixed_dictionaries({"image_size": st.none() | sides | st.tuples(sides, sides)}),
     augment=st.one_of(
         st.builds(AugmentSpec, flip=fractions, crop_padding=fractions),
         st.builds(AugmentSpec, crop_scale=st.tuples(st.floats(1e-6, 0.5), st.floats(0.5, 1))),
@@ -33,7 +35,7 @@ recipes = st.builds(
     optimizer=st.fixed_dictionaries(
         {"name": words, "lr": positive, "betas": st.tuples(fractions, fractions), "nesterov": st.booleans()}
     ),
-    loss=st.fixed_dictionaries({"label_smoothing": fractions}),
+    loss=st.fixed_dictionaries({"name": st.none() | words, "label_smoothing": fractions, "delta": positive}),
     epochs=st.integers(1, 10**9),
     clip_norm=st.none() | positive,
     ema_decay=st.none() | st.floats(0, 1, exclude_min=True, exclude_max=True),
@@ -78,6 +80,24 @@ def test_recipe_keys_name_every_value_and_every_section():
     assert keys["optimizer.lr"] is None
     assert keys["epochs"] is None
     assert keys["augment"] is AugmentSpec
+
+
+# How large images are
+
+
+@pytest.mark.parametrize(("given", "size"), [(64, (64, 64)), ([48, 64], (48, 64))])
+def test_an_image_size_is_a_side_or_height_and_width(given, size):
+    assert Recipe().changed({"data.image_size": given}).data.size == size
+
+
+def test_an_image_size_is_given_on_the_command_line_as_height_and_width():
+    assert Recipe().changed(parse_assignments(["data.image_size=[48, 64]"])).data.size == (48, 64)
+
+
+@pytest.mark.parametrize("given", [3, 4097, [48], [48, 64, 3], [48, 2], 0.5])
+def test_an_image_size_of_another_shape_is_refused(given):
+    with pytest.raises(RecipeError, match=r"^recipe: data\.image_size"):
+        Recipe().changed({"data.image_size": given})
 
 
 # What `changed` does
@@ -152,7 +172,10 @@ def test_a_section_is_not_a_value():
     with pytest.raises(RecipeError) as caught:
         Recipe().changed({"loss": 1})
 
-    assert str(caught.value) == "loss is a section: set one of loss.name, loss.label_smoothing."
+    assert (
+        str(caught.value)
+        == "loss is a section: set one of loss.name, loss.label_smoothing, loss.delta, loss.dice_weight."
+    )
 
 
 # What is read from files

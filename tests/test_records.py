@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainwright.records import EpochRecord, Finding, Interval, Means, Scores, to_json
+from trainwright.records import Answers, EpochRecord, Finding, Interval, Means, Scores, part_of, to_json
 
 scalars = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text())
 trees = st.recursive(
@@ -61,9 +61,38 @@ def test_a_number_that_is_not_finite_becomes_null(number):
 
 
 def test_arrays_become_lists_of_plain_numbers():
-    scores = Scores(score=0.5, loss=1.0, per_image=np.array([1.0, np.nan, 0.0]), per_class={"cat": 0.5})
+    scores = Scores(
+        score=0.5,
+        loss=1.0,
+        per_image=np.array([1.0, np.nan, 0.0]),
+        tally=np.array([[1.0, 1.0], [np.inf, 1.0], [0.0, 1.0]]),
+        per_class={"cat": 0.5},
+        metrics={"mae": 2.5},
+    )
 
-    assert to_json(scores) == {"score": 0.5, "loss": 1.0, "per_image": [1.0, None, 0.0], "per_class": {"cat": 0.5}}
+    assert to_json(scores) == {
+        "score": 0.5,
+        "loss": 1.0,
+        "per_image": [1.0, None, 0.0],
+        "tally": [[1.0, 1.0], [None, 1.0], [0.0, 1.0]],
+        "per_class": {"cat": 0.5},
+        "metrics": {"mae": 2.5},
+    }
+
+
+def test_a_part_of_answers_keeps_rows_and_columns_together_in_the_order_asked_for():
+    answers = Answers(rows=np.array([7, 3, 5]), columns={"values": np.array([[0.7], [0.3], [0.5]])})
+
+    part = part_of(answers, np.array([2, 0]))
+
+    assert part.rows.tolist() == [5, 7]
+    assert part.columns["values"].tolist() == [[0.5], [0.7]]
+
+
+def test_no_part_of_answers_keeps_their_shape():
+    part = part_of(Answers(rows=np.arange(3), columns={"masks": np.zeros((3, 4, 5))}), np.array([], dtype=np.int64))
+
+    assert (len(part.rows), part.columns["masks"].shape) == (0, (0, 4, 5))
 
 
 @pytest.mark.parametrize(

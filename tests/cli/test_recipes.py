@@ -3,16 +3,61 @@
 import pytest
 
 import trainwright as tw
+from trainwright.cli.recipes import recipe_from
+from trainwright.errors import RecipeError
+from trainwright.plugins import tasks
 from trainwright.recipe import recipe_keys
+from trainwright.recipes import published
 
 NAMES = tw.recipes.names()
+TASKS = ("classification", "detection", "regression", "segmentation")
 
 
-def test_every_published_recipe_is_listed_and_one_is_the_default(cli):
+def test_every_published_recipe_is_listed_and_each_task_has_its_default(cli):
     lines = cli("recipes", "list").out.splitlines()
 
     assert [line.split()[0] for line in lines] == NAMES
-    assert [line.endswith("(default)") for line in lines].count(True) == 1
+    named = {line.split()[0]: line.partition("(default for ")[2].rstrip(")") for line in lines}
+    defaults = [(task, name) for name, of in named.items() for task in of.split(", ") if task]
+    assert sorted(defaults) == [(task, published.default_for(task)) for task in TASKS]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_default_of_a_task_is_for_that_task(task):
+    recipe = tw.recipes.get(published.default_for(task))
+
+    assert recipe.task in (None, task)
+    assert recipe.loss.name in (None, *tasks.get(task).losses)
+
+
+def test_a_task_of_ones_own_takes_the_default_of_all():
+    assert published.default_for("multi-label") == published.DEFAULT
+
+
+def test_what_is_set_is_kept_beside_the_recipe_that_is_named():
+    recipe, changes = recipe_from("story", ["optimizer.lr=0.5"], epochs=3, seed=0)
+
+    assert recipe == tw.recipes.get("story")
+    assert changes == {"optimizer.lr": 0.5, "epochs": 3, "seed": 0}
+
+
+def test_without_a_name_the_recipe_is_left_to_the_task():
+    assert recipe_from(None, None, epochs=None, seed=None) == (None, {})
+
+
+def test_an_option_outweighs_the_same_key_set():
+    assert recipe_from(None, ["epochs=5", "seed=1"], epochs=3, seed=None) == (None, {"epochs": 3, "seed": 1})
+
+
+@pytest.mark.parametrize("name", [None, "story"])
+def test_a_value_that_no_recipe_takes_is_refused_whichever_recipe_is_named(name):
+    with pytest.raises(RecipeError, match=r"epochs: Input should be greater than 0"):
+        recipe_from(name, ["epochs=0"], epochs=None, seed=None)
+
+
+def test_a_value_that_does_not_go_with_the_named_recipe_is_refused():
+    with pytest.raises(RecipeError, match="crop_scale and crop_padding are two kinds of random crop"):
+        recipe_from("scratch-default", ["augment.crop_scale=[0.5, 1]"], epochs=None, seed=None)
 
 
 def test_the_list_for_programs_has_names_and_titles(cli):

@@ -1,6 +1,8 @@
 """`trainwright runs` and `sync`: what has been tried, side by side, and in MLflow."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -104,6 +106,18 @@ def test_the_best_run_is_the_one_with_the_best_unseen_score(cli, two_runs, runs)
     (best,) = cli("runs", "best", "--runs", runs, "--json").json["runs"]
 
     assert best["run_id"] == max(two_runs, key=lambda run: run.score["val"]).id
+
+
+def test_scores_far_below_zero_have_a_best_one_too(cli, two_runs, tmp_path):
+    """R² has no limit below."""
+    for run, score in zip(two_runs, (-3.0, -2.0), strict=True):
+        copy = shutil.copytree(run.folder, tmp_path / run.id)
+        result = json.loads((copy / "result.json").read_text())
+        (copy / "result.json").write_text(json.dumps({**result, "score": {"train": 0.0, "val": score}}))
+
+    (best,) = cli("runs", "best", "--runs", tmp_path, "--json").json["runs"]
+
+    assert (best["run_id"], best["val_score"]) == (two_runs[1].id, -2.0)
 
 
 def test_no_best_run_on_a_dataset_that_was_never_trained_on(cli, runs):

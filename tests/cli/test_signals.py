@@ -37,8 +37,9 @@ def untouched(digits, tmp_path_factory):
     from trainwright.cli.recipes import recipe_from
 
     assignments = [option.removeprefix("--set=") for option in LONG if option.startswith("--set=")]
-    recipe = recipe_from(None, assignments, epochs=25, seed=None)
-    return tw.train(digits, recipe, runs=tmp_path_factory.mktemp("untouched"), mirrors=()).result["weights_sha256"]
+    _, changes = recipe_from(None, assignments, epochs=25, seed=None)
+    run = tw.train(digits, changes=changes, runs=tmp_path_factory.mktemp("untouched"), mirrors=())
+    return run.result["weights_sha256"]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"])
@@ -89,7 +90,7 @@ def test_ctrl_c_while_images_are_read_ends_with_130(cli, monkeypatch, digits):
     def interrupted(*arguments, **more):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("trainwright.data.dataset.fingerprint", interrupted)
+    monkeypatch.setattr("trainwright.data.dataset.read_facts", interrupted)
 
     done = cli("inspect", digits, "--json")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,8 +16,9 @@ from trainwright.batch import Batch
 from trainwright.optim.losses import build_loss
 from trainwright.optim.optimizers import build_optimizer
 from trainwright.optim.schedules import build_schedule
-from trainwright.plugins import tasks
+from trainwright.plugins import Task, tasks
 from trainwright.recipe import LossSpec, OptimizerSpec, ScheduleSpec
+from trainwright.records import IGNORED, TargetInfo
 from trainwright.seeding import derive
 from trainwright.training.ema import WeightAverage
 from trainwright.training.loop import FitSettings, fit
@@ -24,7 +26,8 @@ from trainwright.training.loop import FitSettings, fit
 CPU = torch.device("cpu")
 STEPS = 8
 LR = 0.02
-TASK = tasks.get("classification")(("ant", "bee", "cat"), build_loss(LossSpec()))
+CLASSIFICATION = tasks.get("classification")
+TASK = CLASSIFICATION(TargetInfo(names=("ant", "bee", "cat")), build_loss(LossSpec(), CLASSIFICATION.losses))
 
 
 def batches() -> list[Batch]:
@@ -52,6 +55,11 @@ def network(*, norm: nn.Module | None = None, dropout: float = 0.0) -> nn.Module
             nn.Dropout(dropout),
             nn.Linear(72, 3),
         )
+
+
+def task_of(name: str, loss: str, info: TargetInfo) -> Task:
+    task = tasks.get(name)
+    return task(info, build_loss(LossSpec(name=loss), task.losses))
 
 
 def fitted(model: nn.Module, spec: OptimizerSpec, *, schedule: ScheduleSpec | None = None, **settings) -> list[float]:
@@ -216,6 +224,51 @@ def test_accumulation_is_the_whole_batch_up_to_rounding(parts):
     assert losses == pytest.approx(fitted(whole, spec), rel=1e-4)
     for weight, expected in zip(in_parts.parameters(), whole.parameters(), strict=True):
         torch.testing.assert_close(weight, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_numbers_are_learned_as_by_hand_from_standardized_ones():
+    ours, theirs = network(), network()
+    mean_T, std_T = torch.tensor([10.0, 0.0, -5.0]), torch.tensor([4.0, 1.0, 0.5])
+    of_numbers = [replace(b, target=mean_T + std_T * b.images_NCHW.mean(dim=(2, 3))) for b in batches()]
+    info = TargetInfo(names=("x", "y", "z"), mean=tuple(mean_T.tolist()), std=tuple(std_T.tolist()))
+
+    optimizer = torch.optim.SGD(theirs.parameters(), lr=LR, momentum=0.9, fused=True)
+    for batch in of_numbers:
+        optimizer.zero_grad()
+        functional.mse_loss(theirs(batch.images_NCHW), (batch.target - mean_T) / std_T).backward()
+        optimizer.step()
+    train(ours, task_of("regression", "mse", info), of_numbers)
+
+    for weight, expected in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(weight, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_masks_are_learned_as_by_hand_without_the_pixels_that_are_ignored():
+    """Images with as many scored pixels each: torch's mean is over all pixels, ours over each image's."""
+    ours, theirs = (nn.Sequential(network()[0], nn.ReLU(), network()[3]) for _ in range(2))
+    of_masks = [replace(b, target=(b.images_NCHW[:, :, :3, :3].argmax(dim=1)).to(torch.uint8)) for b in batches()]
+    for batch in of_masks:
+        batch.target[:, 0, :] = IGNORED
+    info = TargetInfo(names=tuple("abcdefgh"))
+
+    optimizer = torch.optim.SGD(theirs.parameters(), lr=LR, momentum=0.9, fused=True)
+    for batch in of_masks:
+        optimizer.zero_grad()
+        functional.cross_entropy(theirs(batch.images_NCHW), batch.target.long(), ignore_index=IGNORED).backward()
+        optimizer.step()
+    train(ours, task_of("segmentation", "cross-entropy", info), of_masks)
+
+    for weight, expected in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(weight, expected, rtol=1e-4, atol=1e-6)
+
+
+def train(model: nn.Module, task: Task, given: list[Batch]) -> None:
+    """Train with trainwright, with SGD and momentum."""
+    optimizer = build_optimizer(
+        [(p, 1.0) for p in model.parameters()], OptimizerSpec(name="sgd", lr=LR, momentum=0.9), CPU
+    )
+    for _ in fit(model, task, given, optimizer, build_schedule(ScheduleSpec()), steps=STEPS, device=CPU):
+        pass
 
 
 def test_dropout_draws_from_the_stream_of_seed_and_step():

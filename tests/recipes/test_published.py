@@ -4,9 +4,10 @@ import pytest
 
 from trainwright import plugins, recipes
 from trainwright.errors import UnknownNameError
+from trainwright.optim.losses import build_loss
 from trainwright.recipe import Recipe, load_recipe, load_yaml, recipe_keys
-from trainwright.recipes.published import DEFAULT, FOLDER
-from trainwright.training.names import check_network_name
+from trainwright.recipes.published import DEFAULT, FOLDER, OF_TASK
+from trainwright.workflows.early import check_names
 
 NAMES = recipes.names()
 
@@ -20,7 +21,12 @@ def values_set(tree, prefix=""):
 
 
 def test_the_recipes_that_the_commands_name_are_there():
-    assert {DEFAULT, "finetune-default", "story"} <= set(NAMES)
+    assert {DEFAULT, *OF_TASK.values(), "finetune-default", "story"} <= set(NAMES)
+
+
+def test_each_task_of_its_own_default_exists():
+    for task in OF_TASK:
+        plugins.tasks.check(task)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -58,10 +64,28 @@ def test_every_source_is_of_something_that_the_recipe_sets(name):
 def test_every_name_in_a_recipe_is_known(name):
     recipe = recipes.get(name)
 
+    check_names(recipe)
     plugins.optimizers.get(recipe.optimizer.name)
     plugins.schedules.get(recipe.schedule.name)
-    plugins.losses.get(recipe.loss.name)
-    check_network_name(recipe.network.name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_network_and_loss_go_with_the_task_that_a_recipe_is_for(name):
+    recipe = recipes.get(name)
+    task = plugins.tasks.get(next((task for task, default in OF_TASK.items() if default == name), "classification"))
+
+    build_loss(recipe.loss, task.losses)
+    ours = recipe.network.name in plugins.networks.names()
+    assert (plugins.networks.get(recipe.network.name).form if ours else "vector") == task.form
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recipe_leaves_the_task_to_the_data(name):
+    assert recipes.get(name).task is None
+
+
+def test_objects_are_not_reflected_beyond_the_edge_where_they_would_have_no_boxes():
+    assert recipes.get(OF_TASK["detection"]).augment.crop_padding == 0
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -27,16 +27,16 @@ def test_each_step_is_yielded_with_its_number_lr_images_and_progress(make_model,
     assert [record.images for record in records] == [8, 8, 8, 8]
 
 
-def test_a_step_reports_the_mean_loss_and_the_summed_score_in_train_mode(
+def test_a_step_reports_the_mean_loss_and_the_summed_tallies_in_train_mode(
     make_model, make_batches, make_optimizer, task
 ):
     model, batch = make_model(), make_batches(1)[0]
-    loss_N, score_N = task.loss(model(batch.images_NCHW), batch.target)
+    loss_N, tally_NQ = task.loss(model(batch.images_NCHW), batch.target)
 
     record = next(fit(model, task, [batch], make_optimizer(model), constant, steps=1, device=CPU))
 
     assert float(record.loss) == pytest.approx(float(loss_N.detach().mean()), rel=1e-6)
-    assert float(record.score_sum) == float(score_N.sum())
+    assert record.tally_sum.tolist() == tally_NQ.sum(dim=0).tolist()
 
 
 def test_the_loss_falls(make_model, make_batches, make_optimizer, task):

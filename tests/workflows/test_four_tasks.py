@@ -70,7 +70,12 @@ def write(folder: Path, task: str) -> tuple[Path, dict[str, Any]]:
             Image.fromarray(mask_HW).save(folder / "masks" / f"{file}.png")
         if task == "detection":
             (folder / "labels").mkdir(exist_ok=True)
-            middle = [(left + right) / 2 / SIDE, (top + bottom) / 2 / SIDE, (right - left) / SIDE, (bottom - top) / SIDE]
+            middle = [
+                (left + right) / 2 / SIDE,
+                (top + bottom) / 2 / SIDE,
+                (right - left) / SIDE,
+                (bottom - top) / SIDE,
+            ]
             text = f"{int(name == 'blue')} {' '.join(f'{value:.6f}' for value in middle)}\n"
             (folder / "labels" / f"{file}.txt").write_text(text)
     if task == "segmentation":

@@ -10,14 +10,17 @@ from safetensors.torch import load_file
 from torch import nn
 
 import trainwright as tw
+from trainwright.batch import Detections
 from trainwright.data.loader import TrainBatches
 from trainwright.errors import DataError, RunError, UsageError
 from trainwright.optim.losses import build_loss
 from trainwright.optim.schedules import build_schedule
+from trainwright.plugins import tasks
 from trainwright.recipe import LossSpec, ScheduleSpec
 from trainwright.records import TargetInfo
 from trainwright.tasks.classification import Classification
 from trainwright.training.model import ImageNetwork
+from trainwright.workflows.prepare import build_task, refuse_other_outputs
 from trainwright.workflows.run import installed_mirrors, parse_mirrors
 
 CPU = torch.device("cpu")
@@ -72,6 +75,80 @@ def test_a_network_of_ones_own_ends_up_with_the_averaged_weights_that_were_judge
 
     kept = load_file(run.folder / "checkpoints" / "model.safetensors")
     assert torch.equal(model.head.weight, kept["network.head.weight"])
+
+
+class Saying(nn.Module):
+    """A network that says the same of whatever it is shown."""
+
+    def __init__(self, outputs, *, takes_target=False):
+        super().__init__()
+        self.outputs, self.takes_target = outputs, takes_target
+        self.norm = nn.BatchNorm2d(3)
+
+    def forward(self, images_NCHW, target=None):
+        self.norm(images_NCHW)
+        return self.outputs
+
+
+def probed(task, outputs, **more):
+    """Show a network that says `outputs` to a task of two classes, 8 × 12 pixels."""
+    model = ImageNetwork(Saying(outputs, **more), mean=(0.5,) * 3, std=(0.25,) * 3)
+    recipe = tw.Recipe().changed({"task": task})
+    refuse_other_outputs(
+        model, build_task(recipe, TargetInfo(names=("a", "b"), mean=(0.0, 0.0), std=(1.0, 1.0))), (8, 12)
+    )
+    return model
+
+
+DETECTIONS = Detections(
+    boxes_NM4=torch.zeros(2, 1, 4), scores_NM=torch.zeros(2, 1), labels_NM=torch.full((2, 1), -1, dtype=torch.int64)
+)
+
+
+@pytest.mark.parametrize(
+    ("task", "outputs"),
+    [
+        ("classification", torch.zeros(2, 2)),
+        ("regression", torch.zeros(2, 2)),
+        ("segmentation", torch.zeros(2, 2, 8, 12)),
+        ("detection", DETECTIONS),
+    ],
+)
+def test_a_network_of_ones_own_that_says_what_the_task_needs_is_taken_and_left_as_it_was(task, outputs):
+    model = probed(task, outputs)
+
+    assert model.state_dict()["network.norm.num_batches_tracked"] == 0
+
+
+@pytest.mark.parametrize(
+    ("task", "outputs", "message"),
+    [
+        (
+            "regression",
+            torch.zeros(2, 3),
+            r"outputs of shape \(2, 3\) for 2 images, expected shape \(2, 2\)\. .* 2 outputs: a, b\.$",
+        ),
+        ("classification", [1, 2], r"the network gives list for 2 images, expected shape \(2, 2\)\."),
+        (
+            "segmentation",
+            torch.zeros(2, 2, 4, 6),
+            r"outputs of shape \(2, 2, 4, 6\) for 2 images, expected shape \(2, 2, 8, 12\)\. .* 2 channels: a, b\.$",
+        ),
+        ("detection", torch.zeros(2, 5), r"outputs of shape \(2, 5\) .* expected Detections \(trainwright\.batch\)\."),
+        ("segmentation", DETECTIONS, r"the network gives Detections for 2 images, expected shape \(2, 2, 8, 12\)\."),
+    ],
+)
+def test_a_network_of_ones_own_that_says_something_else_is_refused_with_what_is_needed(task, outputs, message):
+    with pytest.raises(UsageError, match=message):
+        probed(task, outputs)
+
+
+def test_a_detector_that_learns_from_its_own_boxes_is_shown_images_without_a_target():
+    probed("detection", DETECTIONS, takes_target=True)
+
+
+def test_every_task_is_probed():
+    assert {"classification", "regression", "segmentation", "detection"} <= set(tasks.names())
 
 
 def test_the_training_leaves_torchs_own_random_stream_alone(train):
@@ -169,6 +246,16 @@ def test_predictions_tell_how_far_they_are(trained, digits):
     tw.predict(trained, digits / "0", progress=lambda what, done, total: heard.append((what, done, total)))
 
     assert heard[-1] == ("predicting", 50, 50)
+
+
+def test_pictures_of_predictions_are_written_to_a_folder_that_need_not_exist(trained, digits, tmp_path):
+    folder = tmp_path / "a" / "b"
+
+    said = tw.predict(trained, digits / "0", pictures=folder)
+
+    assert said == tw.predict(trained, digits / "0")
+    assert [file.name for file in sorted(folder.iterdir())] == ["predictions-001.png", "predictions-002.png"]
+    assert all(file.read_bytes().startswith(b"\x89PNG") for file in folder.iterdir())
 
 
 def test_predicting_nothing_is_refused(trained, tmp_path):

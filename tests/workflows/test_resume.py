@@ -244,7 +244,7 @@ def test_another_network_is_refused(train, polls):
 
 
 def test_a_network_with_outputs_for_other_classes_is_refused_before_anything_is_written(train, tmp_path):
-    with pytest.raises(UsageError, match=r"outputs of shape \(2, 1000\) for 2 images, expected \(2, 3\)"):
+    with pytest.raises(UsageError, match=r"outputs of shape \(2, 1000\) for 2 images, expected shape \(2, 3\)"):
         train(model=Mine(outputs=1000))
 
     assert not (tmp_path / "runs").exists()

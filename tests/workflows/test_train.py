@@ -180,9 +180,10 @@ def test_the_gap_is_cross_fitted_over_all_epochs_when_the_best_was_chosen(monkey
 
     run = train()
 
-    ((train_EN, val_EN),) = seen
-    assert len(train_EN) == len(val_EN) == run.result["epochs"] == 2
-    assert val_EN.shape[1] == len(answers_of(run, "val")["rows"])
+    ((train_epochs, val_epochs),) = seen
+    assert len(train_epochs) == len(val_epochs) == run.result["epochs"] == 2
+    assert [val_N.shape for val_N in val_epochs] == [answers_of(run, "val")["rows"].shape] * 2
+    assert np.array_equal(val_epochs[run.result["kept_epoch"]], answers_of(run, "val")["per_image"])
 
 
 def test_the_test_part_is_never_read(train, digits, monkeypatch, tmp_path):
@@ -292,8 +293,13 @@ def test_data_that_cannot_be_trained_on_is_refused_before_anything_is_written(tr
 def test_a_recipe_for_another_task_is_refused(digits, recipe, tmp_path):
     data = tw.open_dataset(digits)
 
-    with pytest.raises(UsageError, match="no such task 'regression'"):
+    with pytest.raises(UsageError, match="the recipe is for regression, the data for classification"):
         tw.train(data, recipe.changed({"task": "regression"}), runs=tmp_path, mirrors=())
+
+
+def test_a_task_that_does_not_exist_is_refused_with_the_nearest(digits, recipe, tmp_path):
+    with pytest.raises(UsageError, match=r"no such task 'clasification'\. Did you mean 'classification'"):
+        tw.train(digits, recipe.changed({"task": "clasification"}), runs=tmp_path, mirrors=())
 
 
 def test_something_else_than_a_recipe_is_refused_with_the_way_to_make_one(digits):

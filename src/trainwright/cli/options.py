@@ -8,12 +8,18 @@ from typing import Annotated
 import typer
 
 Data = Annotated[
-    Path, typer.Argument(metavar="DATA", help="Folder of images with their classes, masks or boxes, or a CSV file.", show_default=False)
+    Path,
+    typer.Argument(
+        metavar="DATA", help="Folder of images with their classes, masks or boxes, or a CSV file.", show_default=False
+    ),
 ]
 RunName = Annotated[
     str, typer.Argument(metavar="RUN", help="Id, unique beginning of one, folder, or 'last'.", show_default=False)
 ]
-Target = Annotated[str | None, typer.Option(metavar="NAME", help="Column of a CSV file: labels or numbers; several, separated by commas.")]
+Target = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Column of a CSV file: labels or numbers; several, separated by commas."),
+]
 TaskName = Annotated[str | None, typer.Option("--task", metavar="NAME", help="Overrules what the layout says.")]
 RecipeName = Annotated[
     str | None, typer.Option("--recipe", metavar="NAME|FILE", help="A published recipe or a YAML file.")

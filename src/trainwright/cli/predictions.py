@@ -25,7 +25,8 @@ def said_in_words(item: Mapping[str, Any]) -> str:
         counts: dict[str, int] = {}
         for box in item["boxes"]:
             counts[box["label"]] = counts.get(box["label"], 0) + 1
-        return f"{len(item['boxes'])} boxes: " + ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
+        said = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
+        return f"{len(item['boxes'])} {'box' if len(item['boxes']) == 1 else 'boxes'}" + (f": {said}" if said else "")
     return "  ".join(f"{key} {value}" for key, value in item.items() if key != "image")
 
 
@@ -51,10 +52,12 @@ def _rows(item: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _flat(item: Mapping[str, Any]) -> dict[str, Any]:
-    """Values by name: what is a mapping itself (probabilities, values) gives its own names."""
-    flat: dict[str, Any] = {}
-    for key, value in item.items():
-        flat |= dict(value) if isinstance(value, Mapping) else {key: value}
+    """Values by name: what is a mapping itself (probabilities, values) gives its own names, `values error` for a taken one."""
+    flat = {key: value for key, value in item.items() if not isinstance(value, Mapping)}
+    taken = {*flat, "error"}
+    for key, inner in item.items():
+        if isinstance(inner, Mapping):
+            flat |= {f"{key} {name}" if name in taken else name: value for name, value in inner.items()}
     return flat
 
 

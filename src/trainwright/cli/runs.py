@@ -8,13 +8,16 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from trainwright.cli import options
 from trainwright.cli.predictions import said_in_words, write_csv
 from trainwright.errors import UsageError
+
+if TYPE_CHECKING:
+    from trainwright.tracking.runs import RunSummary
 
 EXAMPLES = "Examples:\n\n  trainwright runs list\n\n  trainwright runs compare 20261122-0117 last"
 sub = typer.Typer(help="What has been tried.", no_args_is_help=True, rich_markup_mode=None, epilog=EXAMPLES)
@@ -116,7 +119,7 @@ def best(
     for run in finished:
         if data in (None, run.dataset):
             dataset = tracked.find_run(runs, run.folder).manifest["dataset"]["fingerprint"]  # names are not unique
-            if (run.val_score or 0.0) > _score(winners.get(dataset)):
+            if dataset not in winners or _score(run) > _score(winners[dataset]):
                 winners[dataset] = run
     found = list(winners.values())
     if as_json:
@@ -211,5 +214,6 @@ def ui(
         return 130
 
 
-def _score(run: Any) -> float:
-    return -1.0 if run is None else float(run.val_score or 0.0)
+def _score(run: RunSummary) -> float:
+    assert run.val_score is not None
+    return run.val_score

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ mirrors: Registry[Callable[[], Mirror]] = Registry(
 )
 
 NOT_SCALARS = frozenset({"kind", "time", "epoch", "step"})
+MOST_CLASSES = 100  # whose scores go to the stores one by one; the run folder has those of more
 RENAMED = {"seconds": "epoch_seconds"}  # `seconds` is the whole run's
 
 
@@ -57,7 +59,8 @@ def epoch_scalars(record: Mapping[str, Any]) -> list[Scalar]:
 
 
 def closing_scalars(run: RunFolder) -> list[Scalar]:
-    """What a finished run came to, at its last epoch: gap, gap_low, gap_high, seconds, best_score; else nothing."""
+    """What a finished run came to, at its last epoch: gap, gap_low, gap_high, seconds, best_score, the task's further figures
+    of the kept weights on unseen images (val/mae, val/class/sky); nothing of a run that has not finished."""
     result = run.result()
     epochs = list(run.records("epoch")) if result else []
     if not result or not epochs:
@@ -70,13 +73,23 @@ def closing_scalars(run: RunFolder) -> list[Scalar]:
         "gap_high": gap.get("high"),
         "seconds": result.get("seconds"),
         "best_score": max(scores, default=None),
+        **{f"val/{name}": entry["value"] for name, entry in (result.get("metrics") or {}).get("val", {}).items()},
     }
+    of_classes = result.get("per_class") or {}
+    if len(of_classes) <= MOST_CLASSES:
+        values |= {f"val/class/{name}": value for name, value in of_classes.items()}
     last = epochs[-1]
     return [
-        Scalar(name=name, step=last["epoch"], value=value, time=last["time"])
+        Scalar(name=_metric_name(name), step=last["epoch"], value=value, time=last["time"])
         for name, value in values.items()
         if value is not None
     ]
+
+
+def _metric_name(name: str) -> str:
+    """The name in what every store takes: letters, digits and `_-. :/`. 'R² height' → 'R2 height'."""
+    plain = unicodedata.normalize("NFKC", name)
+    return "".join(letter if letter.isalnum() or letter in "_-. :/" else "_" for letter in plain)
 
 
 def parameters(run: RunFolder) -> dict[str, Any]:

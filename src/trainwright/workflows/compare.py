@@ -60,7 +60,9 @@ def _gain(first: RunFolder, second: RunFolder) -> dict[str, Any] | None:
     tallies = [found["tally"][rows].astype(np.float64) for found, rows in zip(answers, aligned, strict=True)]
     groups = answers[0]["groups"][aligned[0]]
     interval = paired_bootstrap(tallies[1], tallies[0], score_of(task), groups=groups)
-    exact = _result(second)["score"]["val"] - _result(first)["score"]["val"]  # tallies give average precision only nearly
+    exact = (
+        _result(second)["score"]["val"] - _result(first)["score"]["val"]
+    )  # tallies give average precision only nearly
     return {**to_json(moved_to(interval, exact)), "p": None, "images": len(paths)}
 
 
@@ -77,14 +79,15 @@ def _conclusion(gain: Mapping[str, Any] | None) -> str:
     if gain is None:
         return "The two were scored on different validation images: their scores cannot be compared image by image."
     if gain["low"] is None or gain["high"] is None:
-        return f"The scores on the same {gain['images']:,} images cannot be told apart: too few of them decide the score."
+        return (
+            f"The scores on the same {gain['images']:,} images cannot be told apart: too few of them decide the score."
+        )
     points = f"{100 * gain['value']:+.1f} points ({100 * gain['low']:+.1f} to {100 * gain['high']:+.1f})"
     beyond = (gain["p"] is None or gain["p"] < CHANCE) and (gain["low"] > 0 or gain["high"] < 0)
     judged = "beyond chance for these two trainings" if beyond else "no evidence of a difference"
     how = "paired bootstrap over images" if gain["p"] is None else f"p = {gain['p']:.3f} (exact McNemar)"
     return (
-        f"b − a on the same {gain['images']:,} images: {points}, {how}: {judged}. "
-        "Another seed moves both scores too."
+        f"b − a on the same {gain['images']:,} images: {points}, {how}: {judged}. Another seed moves both scores too."
     )
 
 

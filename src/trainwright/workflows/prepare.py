@@ -33,7 +33,9 @@ from trainwright.workflows.reporting import Reporter
 
 SMALL_SIDE = 64  # pixels: what small-resnet was made for, and where a network from scratch is still quick on a CPU
 USUAL_SIDE = 224  # pixels: Krizhevsky et al., NeurIPS 2012, and most published weights since
-MAP_PIXELS = 256 * 256  # of an image whose every pixel is answered, or on which objects are found: some images a second …
+MAP_PIXELS = (
+    256 * 256
+)  # of an image whose every pixel is answered, or on which objects are found: some images a second …
 BOX_PIXELS = 256 * 320  # … on a CPU; larger ones by data.image_size
 STATISTICS_IMAGES = 5_000  # images that mean and deviation are taken from: their error is then far below 1 %
 SMALLEST_STD = 1e-3  # of pixels scaled to 0–1: images of one single colour
@@ -229,10 +231,11 @@ def refuse_other_outputs(model: ImageNetwork, task: Task, size: Size) -> None:
         given = f"outputs of shape {shape}" if shape else type(outputs).__name__
         wanted = f"shape {expected}" if expected else "Detections (trainwright.batch)"
         layer = "channels" if task.form == "map" else "outputs"
+        names = ", ".join(task.info.names[:5]) + (" …" if len(task.info.names) > 5 else "")
         raise UsageError(
             f"the network gives {given} for 2 images, expected {wanted}.",
             where="model",
-            cure=f"Give it a last layer with {task.outputs} {layer}: {', '.join(task.info.names[:5])} …",
+            cure=f"Give it a last layer with {task.outputs} {layer}: {names}.",
         )
 
 

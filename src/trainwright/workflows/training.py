@@ -225,7 +225,9 @@ class Training:
         position = self.position
         losses = torch.stack([record.loss for record in pending]).double().tolist()
         tallies = torch.stack([record.tally_sum for record in pending]).double().cpu().numpy()
-        for record, loss, tally_Q in zip(pending, losses, tallies, strict=True):  # one by one: sums of floats hang on order
+        for record, loss, tally_Q in zip(
+            pending, losses, tallies, strict=True
+        ):  # one by one: sums of floats hang on order
             position.tally_sum = (tally_Q if position.tally_sum is None else position.tally_sum + tally_Q).tolist()
             position.loss_sum += loss * record.images
             position.images += record.images
