@@ -40,7 +40,9 @@ class Task(Protocol):
     target: TargetKind  # what the dataset has to know of each image
     form: OutputForm  # what the network has to say of each image
     losses: tuple[str, ...]  # names of the losses that go with it; the first one is taken where the recipe names none
-    counts_right: bool  # score is the share of images that are right: `Scores.per_image` is 0 or 1, and the score its mean
+    counts_right: (
+        bool  # score is the share of images that are right: `Scores.per_image` is 0 or 1, and the score its mean
+    )
     info: TargetInfo
     outputs: int  # how many figures the network gives for each image or pixel
 

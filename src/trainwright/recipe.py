@@ -273,7 +273,13 @@ def _yaml() -> Any:
     yaml.version = None
     yaml.default_flow_style = False
     yaml.sort_base_mapping_type_on_output = False
+    yaml.representer.add_representer(str, _text)
     return yaml
+
+
+def _text(representer: Any, text: str) -> Any:
+    """Text as YAML; U+0085 is escaped, because ruamel writes it raw and reads it back as something else."""
+    return representer.represent_scalar("tag:yaml.org,2002:str", text, style='"' if "\x85" in text else None)
 
 
 def _unknown_key(key: str) -> str | None:

@@ -91,7 +91,9 @@ class Answers:
 
 def part_of(answers: Answers, images: np.ndarray) -> Answers:
     """The answers for some of the images. images: int64, positions in `answers`, in any order."""
-    return Answers(rows=answers.rows[images], columns={name: column[images] for name, column in answers.columns.items()})
+    return Answers(
+        rows=answers.rows[images], columns={name: column[images] for name, column in answers.columns.items()}
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -191,10 +191,11 @@ def test_answers_without_a_target_are_masks_alone(task):
 # What is said and shown
 
 
-def test_it_says_the_share_of_each_class_that_it_found(task):
+def test_it_says_the_share_of_each_class_the_largest_first(task):
     said = task.say(Answers(rows=np.arange(1), columns={"masks": np.array([[[1, 1, 1, 0]]], dtype=np.uint8)}))
 
-    assert said == [{"shares": {"road": 0.75, "sky": 0.25}}]
+    assert said == [{"shares": {"road": 0.75, "sky": 0.25, "car": 0.0, "tram": 0.0}}]
+    assert list(said[0]["shares"])[:2] == ["road", "sky"]
 
 
 def test_a_tile_shows_answer_and_truth_beside_each_other(task):

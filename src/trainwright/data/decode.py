@@ -12,7 +12,7 @@ import re
 import stat
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -133,6 +133,20 @@ def normalized(data: bytes, *, size: Size | None = None, fit: str = "crop") -> t
     With `size` (height, width), a JPEG at least four times larger than that needs is decoded at half, a quarter or an
     eighth of its size, at least twice what is needed. Raises DecodeError.
     """
+    return loaded(data, _to_rgb, size=size, fit=fit)
+
+
+def loaded(
+    data: bytes,
+    convert: Callable[[Image.Image, bytes], Image.Image],
+    *,
+    size: Size | None = None,
+    fit: str = "crop",
+) -> tuple[Image.Image, str]:
+    """(upright image as `convert` makes it of the loaded one and the file's bytes, name of its file format).
+
+    size, fit: as in `normalized`. Raises DecodeError.
+    """
     if not data:
         raise DecodeError("empty", "the file is empty. Get it again from its source.")
     if data.startswith(PNG_SIGNATURE) and len(data) >= 24:  # before its checksums and the rest of it are looked at
@@ -147,7 +161,7 @@ def normalized(data: bytes, *, size: Size | None = None, fit: str = "crop") -> t
                 _draft(image, size, fit)
             image.load()
             _check_size(*image.size)  # an ICO file says its size only now
-            return _upright(_to_rgb(image, data), _orientation(image)), str(image.format)
+            return _upright(convert(image, data), _orientation(image)), str(image.format)
         except DecodeError:
             raise
         except Image.DecompressionBombError:

@@ -155,9 +155,7 @@ def _part_folders(root: Path, place: str) -> dict[str, str]:
             same = [_below(place, name) for name in named if named[name] == part]
             found.append(f"more than one folder for {part}: {few(same)}.")
     others = [_below(place, name) for name in folders if name not in named]
-    others = [
-        other for other in others if (holds_images(root / other, root=root) if place else _is_whole(root, other))
-    ]
+    others = [other for other in others if (holds_images(root / other, root=root) if place else _is_whole(root, other))]
     if others:
         found.append(f"images beside {few(named)}, in no part: {few(others)}.")
     if found:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,17 +12,12 @@ import numpy as np
 from PIL import Image
 
 from trainwright.data.decode import (
-    FORMATS,
-    MAX_PIXELS,
     DecodeError,
-    _check_size,
-    _orientation,
-    _pillow_muted,
-    _upright,
+    loaded,
     read_bytes,
 )
 from trainwright.data.problems import counted, few
-from trainwright.data.verdict import PNG_SIGNATURE, hidden_damage, verdict
+from trainwright.data.verdict import PNG_SIGNATURE
 from trainwright.records import IGNORED
 
 MASK_VERSION = 1  # raised when the same file gives another mask, so that what was remembered of it expires
@@ -85,29 +79,9 @@ def read_mask(source: Path | bytes, colours: np.ndarray | None = None) -> np.nda
     pixels of a palette are its colours then, and without `colours` its indices. Raises DecodeError.
     """
     data = read_bytes(source) if isinstance(source, Path) else source
-    if not data:
-        raise DecodeError("empty", "the file is empty. Get it again from its source.")
-    if data.startswith(PNG_SIGNATURE) and len(data) >= 24:  # before its checksums and the rest of it are looked at
-        _check_size(int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big"))
-    if damage := hidden_damage(data):
-        raise DecodeError(*damage)
-    with _pillow_muted():
-        try:
-            opened = Image.open(io.BytesIO(data), formats=FORMATS)
-            _check_size(*opened.size)
-            opened.load()
-            image = _upright(opened, _orientation(opened))
-        except DecodeError:
-            raise
-        except Image.DecompressionBombError:
-            raise DecodeError("oversized", f"at most {MAX_PIXELS:,} pixels are decoded. Shrink it.") from None
-        except MemoryError:
-            raise DecodeError("out-of-memory", "it needs more memory than there is. Shrink it.") from None
-        except Exception as error:  # Pillow's readers raise anything at all on damaged files
-            raise DecodeError(*verdict(data, error)) from error
+    image, image_format = loaded(data, lambda opened, _: opened)
     if colours is not None and _shows_colours(image.mode, colours):
         return _by_colour(np.asarray(image.convert("RGB")), colours)
-    image_format = str(opened.format)
     if image_format in LOSSY or (image_format == "WEBP" and b"VP8L" not in data):
         message = (
             f"{image_format} compression changes pixels, and with them classes. Save masks as PNG, from the original."

@@ -77,7 +77,11 @@ class Classification:
             best = int(probabilities_K.argmax())
             by_class = {name: float(p) for name, p in zip(self.info.names, probabilities_K, strict=True)}
             said.append(
-                {"label": self.info.names[best], "probability": by_class[self.info.names[best]], "probabilities": by_class}
+                {
+                    "label": self.info.names[best],
+                    "probability": by_class[self.info.names[best]],
+                    "probabilities": by_class,
+                }
             )
         return said
 

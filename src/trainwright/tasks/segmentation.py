@@ -101,9 +101,9 @@ class Segmentation:
         return found | {"pixel accuracy": _ratio(tally_BQ[:, -2], tally_BQ[:, -1])}
 
     def say(self, answers: Answers) -> list[dict[str, Any]]:
-        """`shares`: the classes that were found, each with its share of the image's pixels, the largest first."""
+        """`shares`: each class with its share of the image's pixels, the largest first."""
         return [
-            {"shares": {self.info.names[k]: float(share_K[k]) for k in np.argsort(-share_K) if share_K[k] > 0}}
+            {"shares": {self.info.names[k]: float(share_K[k]) for k in np.argsort(-share_K, kind="stable")}}
             for share_K in self._shares(answers.columns["masks"])
         ]
 
