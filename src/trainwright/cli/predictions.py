@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from trainwright.data.problems import printable
+
 SHOWN = 3  # of an image's classes or boxes in a line of text
 EDGES = ("left", "top", "right", "bottom")
 
@@ -34,10 +36,12 @@ def write_csv(path: Path, predictions: Sequence[Mapping[str, Any]]) -> None:
     """A row an image, or a row a box; an image without any box has a row without one."""
     rows = [row for item in predictions for row in _rows(item)]
     columns = list(dict.fromkeys(name for row in rows for name in row if name not in ("image", "error")))
+    if any("boxes" in item for item in predictions):
+        columns = ["label", "score", *EDGES]  # also where no image has a box
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, ["image", *columns, "error"], restval="")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({**row, "image": printable(row["image"])} for row in rows)
 
 
 def _rows(item: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

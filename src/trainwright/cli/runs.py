@@ -146,6 +146,8 @@ def predict(
 
     if csv_file is not None and not csv_file.absolute().parent.is_dir():
         raise UsageError("its folder does not exist.", where=f"--csv {csv_file}", cure="Make it, or name another file.")
+    if csv_file is not None and csv_file.is_dir():
+        raise UsageError("is a folder.", where=f"--csv {csv_file}", cure="Name a file in it.")
     folder = find_run(runs, run)
     from trainwright.cli.reporters import choose_reporter
     from trainwright.workflows.predict import predict as predict_images

@@ -43,9 +43,13 @@ class Moves:
     size: Size
 
 
-def stored_size(image_size: Size, spec: AugmentSpec) -> Size:
-    """(height, width) of the images to store: `image_size`, with a margin where a random resized crop needs one."""
-    if spec.crop_scale is None:
+def stored_size(image_size: Size, spec: AugmentSpec, *, whole: bool = False) -> Size:
+    """(height, width) of the images to store: `image_size`, with a margin where a random resized crop needs one.
+
+    whole: no margin, since it would keep the border of every image from evaluation: of a class that takes nothing, of
+    pixels, boxes and counts it does.
+    """
+    if spec.crop_scale is None or whole:
         return image_size
     return round(image_size[0] * CROP_MARGIN), round(image_size[1] * CROP_MARGIN)
 

@@ -12,25 +12,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from trainwright.data.augment import stored_size
+from trainwright.data.problems import printable
 from trainwright.deploy.predict import Fitting, Predicted, as_function, find_images, predict_files
 from trainwright.errors import RunError
 from trainwright.files import write_atomically
 from trainwright.plugins import Task
 from trainwright.recipe import RANDOM, Recipe
-from trainwright.records import Progress, TargetInfo, Tile
+from trainwright.records import IGNORED, Progress, TargetInfo, Tile
 from trainwright.report import figures
 from trainwright.tracking.run_folder import RunFolder
 from trainwright.training import checkpoint as checkpoints
 from trainwright.training.device import PRECISIONS, choose_device
 from trainwright.training.model import ImageNetwork, build_network
-from trainwright.workflows.prepare import build_task
+from trainwright.workflows.prepare import build_task, stored_for
 from trainwright.workflows.run import Run, recipe_of
 
 if TYPE_CHECKING:
     from torch import nn
 
 PIXELS_AT_ONCE = 4_000_000
+THINNEST = 1.0  # pixels of the file: a box that is thinner shows nothing
 
 
 def predict(
@@ -57,7 +58,7 @@ def predict(
     files = find_images([Path(path) for path in given])
     recipe = recipe_of(folder)
     task = task_of(folder, recipe)
-    fitting = Fitting(stored=stored_size(recipe.data.size, recipe.augment), size=recipe.data.size, fit=recipe.data.fit)
+    fitting = Fitting(stored=stored_for(task, recipe), size=recipe.data.size, fit=recipe.data.fit)
     gallery = None if pictures is None else _Gallery(Path(pictures))
     found = []
     for answer in _answers(folder, recipe, task, files, fitting, custom=model, device=choose_device(device)):
@@ -127,13 +128,24 @@ def _said(predicted: Predicted, task: Task, fitting: Fitting) -> dict[str, Any]:
         assert predicted.error is not None
         return {"image": str(predicted.file), "error": f"{predicted.error.kind}: {predicted.error}"}
     (said,) = task.say(predicted.answers)
-    for box in said.get("boxes", ()):
-        (in_file_4,) = fitting.boxes_back(np.array([box["box"]]), predicted.width, predicted.height)
-        box["box"] = [round(float(edge), 2) for edge in in_file_4]
+    if "boxes" in said:
+        said["boxes"] = list(_boxes_in_file(said["boxes"], predicted, fitting))
     if task.form == "map" and "masks" in predicted.answers.columns:
-        mask_HW = predicted.answers.columns["masks"][0]
-        said["mask"] = fitting.mask_back(mask_HW, predicted.width, predicted.height)
+        mask_HW = fitting.mask_back(predicted.answers.columns["masks"][0], predicted.width, predicted.height)
+        counts_K = np.bincount(mask_HW[mask_HW != IGNORED], minlength=len(task.info.names))
+        shares = {name: count / max(1, counts_K.sum()) for name, count in zip(task.info.names, counts_K, strict=True)}
+        said["shares"] = {name: float(shares[name]) for name in sorted(shares, key=lambda name: -shares[name])}
+        said["mask"] = mask_HW
     return {"image": str(predicted.file), **said}
+
+
+def _boxes_in_file(boxes: Sequence[dict[str, Any]], predicted: Predicted, fitting: Fitting) -> Iterator[dict[str, Any]]:
+    """The boxes in pixels of the file; those that lie in the padding beside it are none."""
+    for box in boxes:
+        (edges_4,) = fitting.boxes_back(np.array([box["box"]]), predicted.width, predicted.height)
+        left, top, right, bottom = (round(float(edge), 2) for edge in edges_4)
+        if right - left >= THINNEST and bottom - top >= THINNEST:
+            yield {**box, "box": [left, top, right, bottom]}
 
 
 class _Gallery:
@@ -148,7 +160,11 @@ class _Gallery:
         assert predicted.answers is not None
         assert predicted.image_HWC is not None
         (tile,) = task.tiles(predicted.answers, predicted.image_HWC[None])
-        self._tiles.append(replace(tile, title=f"{tile.title}\n{predicted.file.name}".strip()))
+        title = tile.title
+        if "shares" in said:  # of the file, without the padding that the network saw
+            name, share = next(iter(said["shares"].items()))
+            title = f"{name} {100 * share:.0f} %"
+        self._tiles.append(replace(tile, title=f"{title}\n{printable(predicted.file.name)}".strip()))
         if "mask" in said:
             self._write_mask(predicted.file, said["mask"])
         if len(self._tiles) == figures.MOST_IMAGES:

@@ -23,7 +23,7 @@ from trainwright.errors import DataError, RecipeError, UsageError
 from trainwright.optim.losses import build_loss
 from trainwright.plugins import Task, networks, tasks
 from trainwright.recipe import PRETRAINED, RANDOM, NetworkSpec, Recipe, Size
-from trainwright.records import OutputForm, TargetInfo
+from trainwright.records import TargetInfo
 from trainwright.seeding import stream
 from trainwright.training.device import Precision, choose_precision, prefers_channels_last
 from trainwright.training.model import ImageNetwork, build_network, published_input
@@ -33,10 +33,10 @@ from trainwright.workflows.reporting import Reporter
 
 SMALL_SIDE = 64  # pixels: what small-resnet was made for, and where a network from scratch is still quick on a CPU
 USUAL_SIDE = 224  # pixels: Krizhevsky et al., NeurIPS 2012, and most published weights since
-MAP_PIXELS = (
-    256 * 256
-)  # of an image whose every pixel is answered, or on which objects are found: some images a second …
-BOX_PIXELS = 256 * 320  # … on a CPU; larger ones by data.image_size
+# Pixels of an image where data.image_size is not given: what a CPU works through at some tens of images a second. What is
+# counted or measured may be small, what is found or outlined even more so.
+NUMBERS_PIXELS, MAP_PIXELS, BOX_PIXELS = 96 * 128, 256 * 256, 256 * 320
+NUMBERS_MULTIPLE = 8  # so that halving three times leaves no odd row
 STATISTICS_IMAGES = 5_000  # images that mean and deviation are taken from: their error is then far below 1 %
 SMALLEST_STD = 1e-3  # of pixels scaled to 0–1: images of one single colour
 
@@ -81,10 +81,10 @@ def prepare(
     recipe = _filled_in(dataset, recipe, custom)
     split = dataset.split(recipe.data)
     rows = np.sort(np.concatenate([split.train, split.val]))
-    pixels = _pixels(dataset, recipe, rows, workers=workers, reporter=reporter)
-    stored = stored_size(recipe.data.size, recipe.augment)
-    targets = dataset.stored_targets(rows, stored, recipe.data.fit, workers=workers, progress=reporter.progress)
     task = build_task(recipe, dataset.info(split.train))
+    stored = stored_for(task, recipe)
+    pixels = _pixels(dataset, recipe.data.fit, rows, stored, workers=workers, reporter=reporter)
+    targets = dataset.stored_targets(rows, stored, recipe.data.fit, workers=workers, progress=reporter.progress)
     start = recipe.network.model_copy(update={"weights": RANDOM}) if weights_follow else recipe.network
     network = build_network(
         start, form=task.form, outputs=task.outputs, size=recipe.data.size, seed=recipe.seed, custom=custom
@@ -164,20 +164,22 @@ def _filled_in(dataset: Dataset, recipe: Recipe, custom: nn.Module | None) -> Re
     if custom is not None:
         changes["network.name"] = CUSTOM
     if recipe.data.image_size is None:
-        height, width = _image_size(dataset, recipe, task.form, custom)
+        height, width = _image_size(dataset, recipe, task, custom)
         changes["data.image_size"] = height if height == width else [height, width]
     return recipe.changed(changes)
 
 
-def _image_size(dataset: Dataset, recipe: Recipe, form: OutputForm, custom: nn.Module | None) -> Size:
+def _image_size(dataset: Dataset, recipe: Recipe, task: type[Task], custom: nn.Module | None) -> Size:
     """(height, width): what the network's weights were made for, otherwise the images' own size up to a limit."""
     found, name = dataset.fingerprint, recipe.network.name
     heights, widths = found.heights[found.usable], found.widths[found.usable]
     ours = custom is None and name in networks.names()
-    if form != "vector":
+    middle = float(np.median(heights)), float(np.median(widths))
+    if task.form != "vector":
         multiple = networks.get(name).multiple if ours else 32
-        limit = MAP_PIXELS if form == "map" else BOX_PIXELS
-        return _own_shape(float(np.median(heights)), float(np.median(widths)), limit, multiple)
+        return _own_shape(*middle, MAP_PIXELS if task.form == "map" else BOX_PIXELS, multiple)
+    if ours and task.target == "numbers":
+        return _own_shape(*middle, NUMBERS_PIXELS, NUMBERS_MULTIPLE)
     own = max(8, int(np.median(np.minimum(heights, widths))))
     if ours:
         side = min(own, SMALL_SIDE)
@@ -202,9 +204,15 @@ def _was_published(spec: NetworkSpec) -> bool:
     return spec.weights != RANDOM and spec.name != CUSTOM and not spec.name.startswith("small-")
 
 
-def _pixels(dataset: Dataset, recipe: Recipe, rows: np.ndarray, *, workers: int, reporter: Reporter) -> PixelSource:
+def stored_for(task: Task, recipe: Recipe) -> Size:
+    """(height, width) at which images are stored for a task."""
+    return stored_size(recipe.data.size, recipe.augment, whole=task.target != "class")
+
+
+def _pixels(
+    dataset: Dataset, fit: str, rows: np.ndarray, stored: Size, *, workers: int, reporter: Reporter
+) -> PixelSource:
     """Decoded train and val images; the test part stays untouched."""
-    stored, fit = stored_size(recipe.data.size, recipe.augment), recipe.data.fit
     pixels = open_pixels(
         lambda row: dataset.read(row, stored, fit),
         rows=rows,
