@@ -19,8 +19,8 @@ def test_its_length_is_the_number_of_images():
     assert len(batch_of(5)) == 5
 
 
-@pytest.mark.parametrize(("size", "lengths"), [(2, [2, 2, 1]), (5, [5]), (9, [5]), (1, [1] * 5)])
-def test_parts_are_at_most_as_large_as_asked(size, lengths):
+@pytest.mark.parametrize(("size", "lengths"), [(2, [1, 2, 2]), (3, [2, 3]), (5, [5]), (9, [5]), (1, [1] * 5)])
+def test_parts_are_at_most_as_large_as_asked_and_even(size, lengths):
     assert [len(part) for part in batch_of(5).split(size)] == lengths
 
 

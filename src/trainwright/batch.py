@@ -7,6 +7,7 @@ A tensor's name ends in its axes: `images_NCHW`.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -39,14 +40,15 @@ class Batch:
         )
 
     def split(self, size: int) -> list[Batch]:
-        """The batch as consecutive parts of at most `size` images, without copying."""
+        """The batch as consecutive parts of at most `size` images, as even as can be, without copying.
+
+        Even, because batch norm has no statistics of a last part of one image.
+        """
+        parts = -(-len(self) // size)
+        edges = [len(self) * part // parts for part in range(parts + 1)]
         return [
-            Batch(
-                images_NCHW=self.images_NCHW[start : start + size],
-                target=self.target[start : start + size],
-                rows_N=self.rows_N[start : start + size],
-            )
-            for start in range(0, len(self), size)
+            Batch(images_NCHW=self.images_NCHW[a:b], target=self.target[a:b], rows_N=self.rows_N[a:b])
+            for a, b in itertools.pairwise(edges)
         ]
 
 

@@ -93,7 +93,9 @@ class NetworkSpec(Spec):
     width: Annotated[int, Field(ge=8, le=256, multiple_of=8)] = 32  # small-…: channels of the first stage
     blocks: Annotated[int, Field(ge=1, le=8)] = 1  # small-…: residual blocks a stage
     norm: Literal["batch", "group"] = "batch"  # small-…
-    dropout: Fraction = 0.0  # before the head
+    dropout: Fraction = (
+        0.0  # before the head: small-…, timm, and unet, fpn, deeplabv3plus where they have a place for it
+    )
     trainable: Annotated[str, Field(pattern=r"^(all|head|last-[1-9]\d*)$")] = (
         "all"  # last-2: the head and the last 2 stages
     )

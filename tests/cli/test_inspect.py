@@ -83,3 +83,34 @@ def test_a_number_that_never_changes_cannot_be_trained_on(cli, images) -> None:
     done = cli("inspect", images, "--target", "y")
     assert done.code == 3
     assert "error        constant-target: always the same number in train: y." in done.out
+
+
+def test_a_row_without_a_number_is_an_error_that_says_left_out(cli, images) -> None:
+    with_numbers(images)
+    table = images / "train" / "sizes.csv"
+    table.write_text(table.read_text().replace("images/3.png,1.5,9", "images/3.png,1.5,"))
+    done = cli("inspect", images, "--target", "area")
+    assert done.code == 0
+    assert (
+        "error        no-target: left out: a number is missing or not finite. Fill it in, or remove the row."
+        in done.out
+    )
+
+
+def test_a_part_in_which_nothing_can_be_judged_cannot_be_trained_on(cli, images) -> None:
+    with_masks(images)
+    for row in range(12):
+        Image.new("L", (20, 16), 255).save(images / "val" / "masks" / f"{row}.png")
+    done = cli("inspect", images)
+    assert done.code == 3
+    assert "error        nothing-to-judge: no usable mask in val has a scored pixel" in done.out
+
+
+def test_a_task_overrules_the_layout(cli, images) -> None:
+    with_masks(images)
+    for part in ("train", "val"):
+        (images / part / "labels").mkdir()
+        for row in range(12):
+            (images / part / "labels" / f"{row}.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    assert cli("inspect", images).out.startswith("task         segmentation, 2 classes")
+    assert cli("inspect", images, "--task", "detection").out.startswith("task         detection, 1 classes")

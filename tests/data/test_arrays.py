@@ -232,3 +232,35 @@ def test_a_task_that_is_not_known_is_refused() -> None:
 def test_targets_that_cannot_be_used_are_refused(labels: object, options: dict[str, object], message: str) -> None:
     with pytest.raises(DataError, match=message):
         Dataset.from_arrays(IMAGES, labels, **options)
+
+
+# ---- labels that are odd but clear, and some that are not ----
+
+
+def test_images_without_a_box_may_have_an_empty_list() -> None:
+    data = Dataset.from_arrays(IMAGES, [[[0, 1, 1, 9, 9]]] * 11 + [[]])
+    assert (data.task, data.counts) == ("detection", {"all": {"0": 11}})
+
+
+@pytest.mark.parametrize("task", [None, "segmentation"])
+def test_masks_may_be_of_yes_and_no(task: str | None) -> None:
+    masks = IMAGES[..., 0] > 127
+    data = Dataset.from_arrays(IMAGES, masks, task=task)
+    assert (data.task, data.classes) == ("segmentation", ("0", "1"))
+    assert data.counts["all"]["1"] == masks.sum()
+
+
+def test_small_whole_masks_name_their_own_classes() -> None:
+    assert Dataset.from_arrays(IMAGES, (IMAGES[..., 0] % 3).astype(np.uint8)).classes == ("0", "1", "2")
+
+
+def test_two_classes_of_boxes_of_one_name_are_refused() -> None:
+    with pytest.raises(DataError, match="classes given twice: cat"):
+        Dataset.from_arrays(IMAGES, [np.array([[0, 1, 1, 9, 9]])] * 12, classes=["cat", "cat"])
+
+
+def test_a_box_whose_class_is_no_number_is_named_by_its_image() -> None:
+    boxes = [np.array([[0.0, 1, 1, 9, 9]]) for _ in range(12)]
+    boxes[7][0, 0] = np.nan
+    with pytest.raises(DataError, match="image 7: a box whose class is no number"):
+        Dataset.from_arrays(IMAGES, boxes)

@@ -331,3 +331,10 @@ def test_boxes_are_mirrored_with_their_images() -> None:
     source = arrays([[0, 10, 10, 50, 40]]).source(stored("squash", (80, 100), 1))
     moves = Moves(windows_N4=np.array([[0, 0, 100, 80]]), flips_N=np.array([True]), size=(80, 100))
     assert source.moved(source.take(np.array([0])), moves).tolist() == [[[0, 50, 10, 90, 40]]]
+
+
+def test_a_part_without_any_box_cannot_be_judged_on() -> None:
+    five = [[0, place, 1, place + 5, 9] for place in range(5)]
+    (problem,) = wide(arrays(five, [], names=("cat",)), ["train", "test"])
+    assert (problem.kind, problem.severity) == ("nothing-to-judge", "error")
+    assert problem.kind in DATASET_WIDE

@@ -186,3 +186,33 @@ def test_files_in_which_no_image_is_found_are_refused(root: Path) -> None:
     write_json(root / "annotations.json", content("x.png"))
     with pytest.raises(DataError, match="no image has an annotation"):
         read_boxes(root)
+
+
+def test_json_of_another_program_beside_class_folders_is_none_of_ours(write_images: Write) -> None:
+    root = write_images("cat/0.png", "dog/0.png")
+    write_json(root / "annotations.json", {"cat/0.png": "cat"})
+    assert not holds_boxes(root)
+
+
+def test_coco_beside_class_folders_is_read(write_images: Write) -> None:
+    root = write_images("cat/0.png", "dog/0.png")
+    write_json(root / "annotations.json", content("cat/0.png", "dog/0.png"))
+    assert read_boxes(root).paths == ("cat/0.png", "dog/0.png")
+
+
+def test_a_part_without_a_file_is_left_out_and_named(write_images: Write) -> None:
+    root = write_images("images/train/a.png", "images/val/b.png")
+    write_json(root / "annotations" / "instances_train.json", content("a.png"))
+    table = read_boxes(root)
+    assert table.paths == ("images/train/a.png",)
+    assert [(p.kind, p.severity, p.files) for p in table.problems] == [
+        ("no-annotation", "error", ("images/val/b.png",))
+    ]
+
+
+def test_parts_with_files_of_their_own_beside_annotations_are_named(write_images: Write) -> None:
+    root = write_images("images/train/a.png", "val/b.png")
+    write_json(root / "annotations" / "instances_train.json", content("a.png"))
+    write_json(root / "val" / "_annotations.coco.json", content("b.png"))
+    kinds = {problem.kind: problem.files for problem in read_boxes(root).problems}
+    assert kinds["part-ignored"] == ("val/_annotations.coco.json",)

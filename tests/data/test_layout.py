@@ -11,7 +11,7 @@ import pytest
 from trainwright.data.fingerprint import fingerprint
 from trainwright.data.layout import read_layout
 from trainwright.data.table import SampleTable
-from trainwright.errors import DataError, UnknownNameError
+from trainwright.errors import DataError, UnknownNameError, UsageError
 
 Write = Callable[..., Path]
 Names = Callable[..., list[str]]
@@ -288,3 +288,50 @@ def test_a_target_that_is_no_column_is_answered_with_the_nearest(write_csv: Writ
 def test_text_that_is_not_utf8_is_refused(write_csv: Write) -> None:
     with pytest.raises(DataError, match="the text is not UTF-8"):
         read_layout(write_csv("path,label\na.jpg,Hündin\n", encoding="latin-1"))
+
+
+# ---- a task overrules what the layout suggests ----
+
+
+@pytest.fixture
+def all_three(touch: Write) -> Path:
+    """A folder with images, masks and YOLO's labels of them."""
+    root = touch("images/a.png", "images/b.png", "masks/a.png", "masks/b.png", "labels/a.txt", "labels/b.txt")
+    (root / "classes.txt").write_text("cat\ndog\n")
+    return root
+
+
+@pytest.mark.parametrize("task", ["detection", "segmentation"])
+def test_a_task_chooses_among_masks_and_boxes(all_three: Path, task: str) -> None:
+    assert read_layout(all_three, task=task).task == task
+
+
+def test_masks_come_first_without_a_task(all_three: Path) -> None:
+    assert read_layout(all_three).task == "segmentation"
+
+
+@pytest.mark.parametrize("other", ["masks", "labels", "annotations"])
+def test_class_folders_may_have_any_name_when_said_so(touch: Write, other: str) -> None:
+    table = read_layout(touch("images/a.png", f"{other}/b.png"), task="classification")
+    assert (table.task, table.classes) == ("classification", tuple(sorted(["images", other])))
+
+
+def test_boxes_are_no_classes_whatever_the_task(touch: Write) -> None:
+    root = touch("images/a.png", "images/b.png", "labels/a.txt", "labels/b.txt")
+    (root / "classes.txt").write_text("cat\n")
+    with pytest.raises(UsageError, match="classification learns from class, the data holds boxes"):
+        read_layout(root, task="classification")
+
+
+@pytest.mark.parametrize("name", ["data.yaml", "dataset.yaml", "annotations.json"])
+def test_a_stray_description_leaves_class_folders_what_they_are(touch: Write, name: str) -> None:
+    root = touch("cat/1.jpg", "dog/1.jpg")
+    (root / name).write_text('{"names": ["cat", "dog"]}')
+    assert read_layout(root).classes == ("cat", "dog")
+
+
+@pytest.mark.parametrize("place", ["annotations/1.png", "annotations/trimaps/1.png", "labels/1.png"])
+def test_images_beside_annotations_of_no_known_format_are_no_classes(touch: Write, place: str) -> None:
+    root = touch("images/cat/1.png", "images/dog/1.png", place)
+    with pytest.raises(DataError, match=r"images beside (annotations|labels), without annotations of a format"):
+        read_layout(root)

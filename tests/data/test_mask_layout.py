@@ -248,3 +248,22 @@ def test_a_list_that_is_not_utf8_is_refused_with_its_line(touch: Touch) -> None:
     root = touch("images/1.jpg", "masks/1.png")
     (root / "classes.txt").write_bytes("sky\nröad\n".encode("latin-1"))
     assert f"{root / 'classes.txt'}: line 2 is not UTF-8. Save it as UTF-8." in refused(root)
+
+
+# ---- beside the parts ----
+
+
+@pytest.mark.parametrize("loose", ["images/c.png", "masks/c.png"])
+def test_a_loose_image_leaves_the_parts_as_they_are(touch: Touch, loose: str) -> None:
+    root = touch("images/train/a.png", "masks/train/a.png", "images/val/b.png", "masks/val/b.png", loose)
+    table = read_masks(root)
+    assert table.parts.tolist() == ["train", "val"]
+    assert problems(table) == [("no-part", "error", (loose,))]
+    assert table.problems[0].message.startswith("left out: they lie in no part, where others are in one.")
+
+
+def test_parts_beside_images_at_the_root_are_named(touch: Touch) -> None:
+    root = touch("images/a.png", "masks/a.png", "train/images/b.png", "train/masks/b.png", "val/notes.txt")
+    table = read_masks(root)
+    assert table.paths == ("images/a.png",)
+    assert problems(table) == [("part-ignored", "error", ("train",))]

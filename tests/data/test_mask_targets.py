@@ -253,6 +253,17 @@ def test_a_class_without_a_pixel_in_a_part_is_named(write: Callable[..., Path], 
     ]
 
 
+def test_a_part_without_a_scored_pixel_cannot_be_judged_on(write: Callable[..., Path], look: Look) -> None:
+    root = write(random_masks(3), part="train", classes=NAMES)
+    write([np.full_like(mask, 255) for mask in random_masks(2)], part="val", name="other")
+    (root.parent / "other" / "val").rename(root / "val")
+    *_, problem = told(look(root))
+    assert (problem.kind, problem.severity) == ("nothing-to-judge", "error")
+    assert problem.message == (
+        "no usable mask in val has a scored pixel: nothing can be judged there. Label it, or leave it out."
+    )
+
+
 def test_one_class_is_too_few_to_learn_from(write: Callable[..., Path], look: Look) -> None:
     masks = [np.where(mask > 1, np.uint8(255), np.uint8(0)) for mask in random_masks()]
     (problem,) = told(look(write(masks)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -103,7 +104,7 @@ def test_an_empty_cell_leaves_its_row_out_and_names_it(write_csv: Write, tmp_pat
     file = write_csv(numbered("x,y", *cells))
     data = open_dataset(file, target="x,y", cache_dir=tmp_path / "cache")
     (problem,) = data.problems
-    assert (problem.kind, problem.severity, problem.files) == ("no-target", "warning", ("7.png",))
+    assert (problem.kind, problem.severity, problem.files) == ("no-target", "error", ("7.png",))
     assert data.images == {"all": 19}
     assert data.table.paths.index("7.png") not in np.concatenate(
         [data.split(DataSpec()).train, data.split(DataSpec()).val]
@@ -184,11 +185,65 @@ def test_of_several_tables_the_one_with_the_column_is_taken(write_parts: Write) 
     assert table.targets.array(np.arange(4))[:, 0].tolist() == [3.5, 4.5] * 2
 
 
-def test_folders_without_a_shared_table_are_none_of_ours(write_parts: Write, tmp_path: Path) -> None:
-    root = write_parts()
-    (root / "train" / "y.csv").write_text(numbered("y", "1.5"))
-    assert read_parts_csv(root, target="y", task=None) is None
+def test_folders_without_tables_are_none_of_ours(write_parts: Write, tmp_path: Path) -> None:
+    assert read_parts_csv(write_parts(), target="y", task=None) is None
     assert read_parts_csv(tmp_path, target="y", task=None) is None
+
+
+def test_a_part_without_the_table_of_the_others_is_named(write_parts: Write) -> None:
+    root = write_parts(y=numbered("y", "1.5"))
+    (root / "test").mkdir()
+    with pytest.raises(
+        DataError, match=r"no table that every part has: test: no table; train: y\.csv; valid: y\.csv\."
+    ):
+        read_parts_csv(root, target="y", task=None)
+
+
+def test_two_folders_of_one_part_are_refused(write_parts: Write) -> None:
+    root = write_parts(y=numbered("y", "1.5"))
+    (root / "training").mkdir()
+    with pytest.raises(DataError, match=r"more than one folder for train: train, training\."):
+        read_parts_csv(root, target="y", task=None)
+
+
+def test_a_part_folder_that_cannot_be_listed_is_named(write_parts: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = write_parts(y=numbered("y", "1.5"))
+    listing = os.scandir
+
+    def scandir(folder: Path) -> object:
+        if folder == root / "valid":
+            raise PermissionError(13, "Permission denied")
+        return listing(folder)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(DataError, match=r"valid: cannot be listed \(Permission denied\)"):
+        read_parts_csv(root, target="y", task=None)
+
+
+WHOLE = [str(number % 4) for number in range(20)]
+
+
+def test_whole_numbers_taken_as_classes_are_told(write_csv: Write) -> None:
+    (problem,) = read(write_csv(numbered("red_cells", *WHOLE)), target="red_cells").problems
+    assert (problem.kind, problem.severity, problem.files) == ("whole-numbers", "warning", ())
+    assert problem.message.startswith(
+        "the whole numbers of red_cells are taken as 4 classes; if they measure or count something: --task regression."
+    )
+
+
+@pytest.mark.parametrize(
+    ("column", "cells", "task"),
+    [
+        ("red_cells", WHOLE, "classification"),
+        ("label", WHOLE, None),
+        ("ill", [str(number % 2) for number in range(20)], None),
+        ("kind", [f"kind {number % 4}" for number in range(20)], None),
+    ],
+)
+def test_classes_that_are_no_count_are_no_problem(
+    write_csv: Write, column: str, cells: list[str], task: str | None
+) -> None:
+    assert read(write_csv(numbered(column, *cells)), target=column, task=task).problems == ()
 
 
 @pytest.mark.parametrize(
@@ -238,7 +293,7 @@ def test_healthy_numbers_have_no_problems() -> None:
 
 def test_a_row_without_a_finite_number_is_left_out() -> None:
     table = of_values([*range(12), np.nan, 1.0, 1e300], [*range(12), 1.0, np.inf, 1.0])
-    assert kinds(table) == [("no-target", "warning", ("12", "13", "14"))]
+    assert kinds(table) == [("no-target", "error", ("12", "13", "14"))]
     assert table.targets.usable().tolist() == [True] * 12 + [False] * 3
 
 

@@ -255,3 +255,30 @@ class Stream(IterableDataset[Any]):
 def test_what_is_no_dataset_of_images_and_targets_is_refused(dataset: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         Dataset.from_torch(dataset)
+
+
+@pytest.mark.parametrize(
+    ("boxes", "labels", "message"),
+    [
+        (torch.ones(1, 4), ["cat"], r"train\[1\]: the target's labels are no numbers"),
+        (
+            torch.ones(1, 4),
+            torch.tensor([float("nan")]),
+            r"train\[1\]: expected labels \[M\] of whole numbers, got \[1\]: nan",
+        ),
+        (torch.ones(1, 4), torch.tensor([0.5]), r"train\[1\]: expected labels \[M\] of whole numbers, got \[1\]: 0\.5"),
+        (torch.ones(4), torch.tensor([1]), r"train\[1\]: expected boxes \[M, 4\], got \[4\]"),
+        (torch.ones(2, 2), torch.tensor([1]), r"train\[1\]: expected boxes \[M, 4\], got \[2, 2\]"),
+        (["all"], torch.tensor([1]), r"train\[1\]: the target's boxes are no numbers"),
+    ],
+)
+def test_boxes_that_are_none_are_named_by_their_item(boxes: Any, labels: Any, message: str) -> None:
+    good = {"boxes": torch.tensor([[1.0, 1, 9, 9]]), "labels": torch.tensor([0])}
+    with pytest.raises(DataError, match=message):
+        Dataset.from_torch(Items([good, {"boxes": boxes, "labels": labels}]))
+
+
+def test_an_item_without_boxes_may_have_empty_lists() -> None:
+    good = {"boxes": torch.tensor([[1.0, 1, 9, 9]]), "labels": torch.tensor([0])}
+    data = Dataset.from_torch(Items([*[good] * 11, {"boxes": [], "labels": []}]))
+    assert data.counts == {"all": {"0": 11}}

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from trainwright.data import box_layout
 from trainwright.data.box_layout import holds_boxes, read_boxes
@@ -109,10 +112,96 @@ def test_what_has_no_counterpart_is_left_out_and_named(write_images: Write, root
     table = read_boxes(root)
     assert len(table) == 3
     assert [(p.kind, p.severity, p.files) for p in table.problems] == [
-        ("no-annotation", "warning", ("images/alone.png",)),
-        ("no-image", "warning", ("annotations/lost.xml",)),
+        ("no-annotation", "error", ("images/alone.png",)),
+        ("no-image", "error", ("annotations/lost.xml",)),
     ]
 
+
+def test_parts_beside_images_at_the_root_are_named(write_images: Write, root: Path) -> None:
+    write_images("val/images/d.png", root=root)
+    annotate(root, "val/annotations/d.xml")
+    table = read_boxes(root)
+    assert len(table) == 3
+    assert [(p.kind, p.severity, p.files) for p in table.problems] == [("part-ignored", "error", ("val",))]
+
+
+# ---- images that are to be turned ----
+
+LYING = (40, 24)  # width, height of the image as it lies in its file
+MARKED = (slice(3, 9), slice(5, 20))  # rows and columns that are white in it
+BOX_IN_FILE = ("cat", 5, 3, 20, 9)
+
+
+def photograph(root: Path, name: str, orientation: int, *, size: tuple[int, int], box: tuple = BOX_IN_FILE) -> None:
+    """A PNG with a white patch and EXIF's `orientation`, and an annotation that states `size`."""
+    pixels = np.zeros((LYING[1], LYING[0], 3), dtype=np.uint8)
+    pixels[MARKED] = 255
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    (root / "images").mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(root / "images" / f"{name}.png", exif=exif)
+    annotate(root, f"annotations/{name}.xml", text=xml(box, size=size))
+
+
+def edges_of_patch(data: Dataset, row: int) -> list[float]:
+    """left, top, right, bottom of what is white in the upright image of a row."""
+    size = (int(data.fingerprint.heights[row]), int(data.fingerprint.widths[row]))
+    rows, columns = np.nonzero(data.read(row, size, "squash")[:, :, 0] > 127)
+    return [float(columns.min()), float(rows.min()), float(columns.max() + 1), float(rows.max() + 1)]
+
+
+def told(data: Dataset) -> list[tuple[str, tuple[str, ...]]]:
+    return [(p.kind, p.files) for p in data.problems if p.kind in ("turned-images", "size-differs")]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_boxes_drawn_before_the_turn_are_turned_with_their_image(tmp_path: Path, orientation: int) -> None:
+    photograph(tmp_path / "data", "a", orientation, size=LYING)
+    data = open_dataset(tmp_path / "data", cache_dir=tmp_path / "cache")
+    assert json.loads(data.targets.text(0)) == [["cat", *edges_of_patch(data, 0)]]
+    assert told(data) == ([] if orientation == 1 else [("turned-images", ("images/a.png",))])
+
+
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+def test_boxes_drawn_on_the_upright_image_stay(tmp_path: Path, orientation: int) -> None:
+    photograph(tmp_path / "data", "a", orientation, size=LYING[::-1])
+    data = open_dataset(tmp_path / "data", cache_dir=tmp_path / "cache")
+    assert json.loads(data.targets.text(0)) == [["cat", 5, 3, 20, 9]]
+    assert told(data) == []
+
+
+def test_a_size_that_could_be_either_follows_those_that_could_not(tmp_path: Path) -> None:
+    photograph(tmp_path / "data", "a", 3, size=LYING)  # a half turn: the same size before and after
+    photograph(tmp_path / "data", "b", 6, size=LYING[::-1])
+    data = open_dataset(tmp_path / "data", cache_dir=tmp_path / "cache")
+    assert json.loads(data.targets.text(0)) == [["cat", 5, 3, 20, 9]]
+    assert told(data) == []
+
+
+def test_without_a_size_boxes_are_taken_as_upright_and_it_is_said(tmp_path: Path) -> None:
+    photograph(tmp_path / "data", "a", 6, size=(0, 0))
+    photograph(tmp_path / "data", "b", 1, size=(0, 0))
+    data = open_dataset(tmp_path / "data", cache_dir=tmp_path / "cache")
+    assert json.loads(data.targets.text(0)) == [["cat", 5, 3, 20, 9]]
+    assert told(data) == [("turned-images", ("images/a.png",))]
+    (problem,) = (problem for problem in data.problems if problem.kind == "turned-images")
+    assert "taken as drawn on the upright images" in problem.message
+
+
+def test_a_size_that_fits_neither_way_is_a_warning(tmp_path: Path) -> None:
+    photograph(tmp_path / "data", "a", 6, size=(80, 48))
+    data = open_dataset(tmp_path / "data", cache_dir=tmp_path / "cache")
+    assert json.loads(data.targets.text(0)) == [["cat", 5, 3, 20, 9]]
+    assert told(data) == [("size-differs", ("annotations/a.xml",))]
+
+
+def test_how_an_image_is_turned_is_remembered(tmp_path: Path) -> None:
+    photograph(tmp_path / "data", "a", 6, size=LYING)
+    first, second = (open_dataset(tmp_path / "data", cache_dir=tmp_path / "cache") for _ in range(2))
+    assert second.targets.text(0) == first.targets.text(0)
+
+
+# ---- files that cannot be read ----
 
 LAUGHS = '<!DOCTYPE a [<!ENTITY x "ha"><!ENTITY y "&x;&x;">]><annotation><object><name>&y;</name></object></annotation>'
 

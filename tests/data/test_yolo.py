@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from trainwright.data.box_layout import holds_boxes, read_boxes
 from trainwright.data.dataset import open_dataset
@@ -70,7 +71,7 @@ def test_labels_without_an_image_are_named_and_class_names_among_them_are_not(ro
     label(root, "labels/lost.txt")
     (root / "classes.txt").rename(root / "labels" / "classes.txt")
     (problem,) = read_boxes(root).problems
-    assert (problem.kind, problem.severity, problem.files) == ("no-image", "warning", ("labels/lost.txt",))
+    assert (problem.kind, problem.severity, problem.files) == ("no-image", "error", ("labels/lost.txt",))
 
 
 @pytest.mark.parametrize(
@@ -221,3 +222,68 @@ def test_a_part_without_labels_is_left_out_and_named(write_images: Write) -> Non
 def test_an_entry_that_no_folder_can_have_is_passed_over(root: Path) -> None:
     label(root, "data.yaml", text=f'train: "a\\0b"\nval: {"x" * 5000}\nnames: [dog]\n')
     assert set(parts_of(root).values()) == {""}
+
+
+# ---- parts without labels, and what is no YOLO ----
+
+
+@pytest.fixture
+def in_parts(write_images: Write) -> Path:
+    root = write_images(*(f"images/{part}/{number}.png" for part in ("train", "val") for number in range(2)))
+    label(root, "labels/train/0.txt", "labels/train/1.txt")
+    label(root, "classes.txt", text="dog\n")
+    return root
+
+
+def test_a_part_without_any_labels_is_left_out_and_named(in_parts: Path) -> None:
+    table = read_boxes(in_parts)
+    assert table.parts.tolist() == ["train", "train"]
+    (problem,) = table.problems
+    assert (problem.kind, problem.severity) == ("no-annotation", "error")
+    assert problem.files == ("images/val/0.png", "images/val/1.png")
+    assert problem.message.startswith("left out: no image of val has a text file of labels, where others have one.")
+
+
+def test_a_part_with_empty_labels_has_nothing_to_judge(in_parts: Path, tmp_path: Path) -> None:
+    label(in_parts, "labels/val/0.txt", text="")
+    (problem,) = open_dataset(in_parts, cache_dir=tmp_path / "cache").refusals()
+    assert (problem.kind, problem.severity) == ("nothing-to-judge", "error")
+    assert problem.message.startswith("no usable image in val has a box: nothing can be judged there.")
+
+
+def test_a_train_part_without_labels_is_refused(write_images: Write) -> None:
+    root = write_images("images/train/0.png", "images/val/0.png")
+    label(root, "labels/val/0.txt")
+    label(root, "classes.txt", text="dog\n")
+    with pytest.raises(DataError, match="no image of train has a text file of labels"):
+        read_boxes(root)
+
+
+@pytest.mark.parametrize("text", ["author: me", "names: [cat, dog]", "a: [", "train: ../elsewhere"])
+def test_a_description_beside_class_folders_is_none_of_ours(write_images: Write, text: str) -> None:
+    root = write_images("cat/0.png", "dog/0.png")
+    label(root, "data.yaml", text=text)
+    assert not holds_boxes(root)
+
+
+def test_a_description_that_names_a_folder_of_images_and_labels_is_read(write_images: Write) -> None:
+    root = write_images("mixed/0.png")
+    label(root, "mixed/0.txt")
+    label(root, "data.yaml", text="train: mixed\nnames: [dog]")
+    assert holds_boxes(root)
+    assert parts_of(root) == {"mixed/0.png": "train"}
+
+
+def test_parts_beside_images_at_the_root_are_named(write_images: Write, root: Path) -> None:
+    write_images("val/images/d.png", root=root)
+    label(root, "val/labels/d.txt")
+    assert [(p.kind, p.severity, p.files) for p in read_boxes(root).problems] == [("part-ignored", "error", ("val",))]
+
+
+def test_images_that_are_to_be_turned_are_named(root: Path, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (40, 24)).save(root / "images" / "a.png", exif=exif)
+    data = open_dataset(root, cache_dir=tmp_path / "cache")
+    assert data.targets.text(0) == '[["dog",9.0,10.0,15.0,30.0]]'  # of the upright image, 24 x 40
+    assert [p.files for p in data.problems if p.kind == "turned-images"] == [("images/a.png",)]

@@ -22,7 +22,7 @@ from trainwright.diagnosis.rules import (
     validation_too_small,
     verdict,
 )
-from trainwright.records import TrainErrors
+from trainwright.records import Interval, TrainErrors
 
 FALLING = (0.65, 0.5, 0.4, 0.33, 0.28, 0.25, 0.23, 0.22, 0.215, 0.21, 0.21, 0.21)
 RISING = (0.6, 0.7, 0.76, 0.8, 0.83, 0.85, 0.86, 0.86, 0.862, 0.859, 0.861, 0.86)
@@ -310,3 +310,29 @@ def test_the_verdict_is_one_word(train_right: int, val_right: int, word: str) ->
 
     assert judge(evidence)[0] == word
     assert verdict(judge(evidence)[1]) == word
+
+
+@pytest.mark.parametrize(("score", "answer"), [(0.012, "cannot-tell"), (0.6, "no")])
+def test_a_trace_of_a_score_that_is_no_share_of_images_is_nothing_learned(score: float, answer: str) -> None:
+    """mAP and R² begin at 0, which every training is above by a hair."""
+    finding = diverged(healthy(train_score=(score,) * 12, chance_score=0.0, counts_right=False, metric="mAP 50"))
+
+    assert finding.verdict == answer
+
+
+def test_an_undefined_score_is_not_said_to_be_an_epoch_that_was_not_evaluated() -> None:
+    finding = diverged(healthy(train_score=(math.nan,) * 12, metric="R²"))
+
+    assert finding.verdict == "cannot-tell"
+    assert finding.evidence == "The R² is not defined on these images."
+
+
+def test_broken_batch_norm_is_judged_by_the_measured_excess_where_there_is_one() -> None:
+    """Errors above 1, as 1 − R² has them, are no shares: only resampled images tell how far apart they are."""
+    errors = TrainErrors(running=0.6, train_mode=1.5, augmented=3.0, clean=3.0, val=3.0)
+    broken = healthy(errors=errors, metric="R²", eval_excess=Interval(value=1.5, low=1.1, high=1.9))
+
+    finding = batch_norm_broken(broken)
+
+    assert finding.verdict == "yes"
+    assert "150.0 points (110.0 to 190.0) more" in finding.evidence

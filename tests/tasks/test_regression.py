@@ -8,9 +8,11 @@ import torch
 from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 from torchmetrics.regression import MeanAbsoluteError, MeanSquaredError, R2Score
 
+from trainwright.optim.losses import build_loss
 from trainwright.plugins import losses, tasks
 from trainwright.recipe import LossSpec
 from trainwright.records import Answers, TargetInfo
+from trainwright.tasks.regression import Regression
 
 ONE = TargetInfo(names=("cells",), mean=(20.0,), std=(5.0,))
 TWO = TargetInfo(names=("width", "height"), mean=(20.0, -3000.0), std=(5.0, 400.0))
@@ -229,3 +231,33 @@ def test_the_chart_is_truth_against_answer():
     (chart,) = task_of(ONE).charts(answers_of([[18.0]], [[17.0]]))
 
     assert (chart.truth.tolist(), chart.answer.tolist(), chart.columns) == ([[17.0]], [[18.0]], ("cells",))
+
+
+def test_a_column_that_does_not_vary_among_the_images_leaves_the_others_their_score():
+    """Its R² is not defined; rounding must not make a number of it, as float32 sums of squares would."""
+    task = Regression(
+        TargetInfo(names=("varies", "same"), mean=(0.0, 1.01), std=(1.0, 0.1)),
+        build_loss(LossSpec(), Regression.losses),
+    )
+    truth_NT = np.column_stack([np.arange(30.0) / 10, np.ones(30)])
+    outputs = torch.tensor((truth_NT - [0.0, 1.01]) / [1.0, 0.1], dtype=torch.float32) + 0.05
+    target = torch.tensor(truth_NT, dtype=torch.float32)
+
+    scores = task.scores(task.answers(outputs, target, np.arange(30)))
+    _, tally_NQ = task.loss(outputs, target)
+
+    expected = r2_score(truth_NT[:, 0], truth_NT[:, 0] + 0.05)
+    assert scores.score == pytest.approx(expected, abs=1e-6)
+    assert task.measures(tally_NQ.sum(dim=0)[None].numpy())["score"][0] == pytest.approx(expected, abs=1e-5)
+
+
+def test_an_answer_beyond_all_numbers_is_wrong_and_still_counted():
+    task = Regression(
+        TargetInfo(names=("y",), mean=(0.0,), std=(1.0,)), build_loss(LossSpec(name="mae"), Regression.losses)
+    )
+    outputs, target = torch.tensor([[3e38], [1.0]]), torch.tensor([[0.5], [1.0]])
+
+    scores = task.scores(task.answers(outputs, target, np.arange(2)))
+
+    assert np.isfinite(scores.tally).all()
+    assert scores.score < -1e6

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainwright.errors import NonFiniteLossError
+from trainwright.errors import NonFiniteLossError, RecipeError
 from trainwright.training.loop import FitSettings, fit
 
 CPU = torch.device("cpu")
@@ -163,3 +163,36 @@ def test_no_more_than_five_images_are_listed(make_model, make_batches, make_opti
     error = failure_of(model, task, make_batches(1), make_optimizer(model))
 
     assert "it concerns all images of the batch: row 0, row 1, row 2, row 3, row 4, …." in error.message
+
+
+class SteepAtZero(nn.Module):
+    """Adds the root of something that is 0: its value is finite, its gradient is not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.weight.abs().sqrt()
+
+
+def test_a_gradient_that_is_not_finite_never_reaches_the_weights(
+    make_model, make_batches, make_optimizer, task, tensors_of, assert_same
+):
+    model = make_model(norm="group")
+    model.network.append(SteepAtZero())
+    optimizer, before = make_optimizer(model), tensors_of(model)
+
+    error = failure_of(model, task, make_batches(1), optimizer, clip_norm=1.0)
+
+    assert "the gradient is not finite at step 0" in error.message
+    assert_same(tensors_of(model), before)
+
+
+def test_batch_norm_of_a_single_image_is_refused_with_what_helps(make_model, make_batches, make_optimizer, task):
+    model = make_model()
+    model.network.insert(3, nn.BatchNorm1d(8))
+    optimizer = make_optimizer(model)
+
+    with pytest.raises(RecipeError, match=r"batch_size: batch norm has no statistics of a single image\. At least 2"):
+        list(fit(model, task, make_batches(1, size=1), optimizer, constant, steps=1, device=CPU))

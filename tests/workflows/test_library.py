@@ -2,6 +2,7 @@
 
 import base64
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -103,6 +104,7 @@ def probed(task, outputs, **more):
 DETECTIONS = Detections(
     boxes_NM4=torch.zeros(2, 1, 4), scores_NM=torch.zeros(2, 1), labels_NM=torch.full((2, 1), -1, dtype=torch.int64)
 )
+TAUGHT = replace(DETECTIONS, loss_N=torch.zeros(2))
 
 
 @pytest.mark.parametrize(
@@ -111,11 +113,11 @@ DETECTIONS = Detections(
         ("classification", torch.zeros(2, 2)),
         ("regression", torch.zeros(2, 2)),
         ("segmentation", torch.zeros(2, 2, 8, 12)),
-        ("detection", DETECTIONS),
+        ("detection", TAUGHT),
     ],
 )
 def test_a_network_of_ones_own_that_says_what_the_task_needs_is_taken_and_left_as_it_was(task, outputs):
-    model = probed(task, outputs)
+    model = probed(task, outputs, takes_target=task == "detection")
 
     assert model.state_dict()["network.norm.num_batches_tracked"] == 0
 
@@ -132,9 +134,8 @@ def test_a_network_of_ones_own_that_says_what_the_task_needs_is_taken_and_left_a
         (
             "segmentation",
             torch.zeros(2, 2, 4, 6),
-            r"outputs of shape \(2, 2, 4, 6\) for 2 images, expected shape \(2, 2, 8, 12\)\. .* 2 channels: a, b\.$",
+            r"outputs of shape \(2, 2, 4, 6\) for 2 images, expected shape \(2, 2, 8, 12\)\. .* as high and wide as",
         ),
-        ("detection", torch.zeros(2, 5), r"outputs of shape \(2, 5\) .* expected Detections \(trainwright\.batch\)\."),
         ("segmentation", DETECTIONS, r"the network gives Detections for 2 images, expected shape \(2, 2, 8, 12\)\."),
     ],
 )
@@ -143,8 +144,24 @@ def test_a_network_of_ones_own_that_says_something_else_is_refused_with_what_is_
         probed(task, outputs)
 
 
-def test_a_detector_that_learns_from_its_own_boxes_is_shown_images_without_a_target():
-    probed("detection", DETECTIONS, takes_target=True)
+@pytest.mark.parametrize(
+    ("outputs", "message"),
+    [
+        (torch.zeros(2, 5), "gives Tensor, expected Detections"),
+        (DETECTIONS, r"loss_N with a target, in eval mode too has shape \('none',\), expected \(2,\)"),
+        (replace(TAUGHT, loss_N=torch.zeros(())), r"loss_N .* has shape \(\), expected \(2,\)"),
+        (replace(TAUGHT, boxes_NM4=torch.zeros(2, 4)), r"boxes_NM4 has shape \(2, 4\), expected \(2, 1, 4\)"),
+        (replace(TAUGHT, labels_NM=torch.full((2, 1), 2)), "labels go from 2 to 2, expected -1 to 1"),
+    ],
+)
+def test_a_detector_of_ones_own_that_says_something_else_is_refused(outputs, message):
+    with pytest.raises(UsageError, match=message):
+        probed("detection", outputs, takes_target=True)
+
+
+def test_a_detector_that_takes_no_target_is_refused():
+    with pytest.raises(UsageError, match="takes_target = True"):
+        probed("detection", TAUGHT)
 
 
 def test_every_task_is_probed():

@@ -154,9 +154,13 @@ def _check_early(recipe: Recipe | None, changes: dict[str, Any], data: Path, *, 
     """What can be refused before torch is imported."""
     from trainwright.errors import DataError
     from trainwright.recipe import Recipe
-    from trainwright.workflows.early import check_early
+    from trainwright.workflows.early import check_early, check_names
 
-    check_early((recipe or Recipe()).changed(changes), offline=offline)
+    wanted = (recipe or Recipe()).changed(changes)
+    if recipe is None and "network.name" not in changes:
+        check_names(wanted)  # which network it is follows from the data, and with it which weights
+    else:
+        check_early(wanted, offline=offline)
     if not data.exists():
         raise DataError("no such file or folder.", where=str(data), cure="Check the path.")
 

@@ -139,9 +139,11 @@ def _kind(labels: Sequence[Any] | np.ndarray, sizes: Sequence[Size]) -> TargetKi
         return "numbers" if numeric and not whole else "class"
     if numeric and not whole and len(shapes) == 1 and all(array.ndim == 1 for array in arrays):
         return "numbers"
-    if whole and all(array.shape == size for array, size in zip(arrays, sizes, strict=True)):
+    maps = all(array.dtype == np.bool_ or np.issubdtype(array.dtype, np.integer) for array in arrays)
+    if maps and all(array.shape == size for array, size in zip(arrays, sizes, strict=True)):
         return "mask"
-    if numeric and all(array.ndim == 2 and array.shape[1] == 5 for array in arrays):
+    filled = [array for array in arrays if array.size]
+    if numeric and filled and all(array.ndim == 2 and array.shape[1] == 5 for array in filled):
         return "boxes"
     shown = few(sorted(str(list(shape)) for shape in shapes))
     raise DataError(
@@ -165,6 +167,7 @@ def _targets(
         return replace(numbers, values=numbers.values[order])
     arrays = [np.asarray(label) for label in labels]
     if kind == "mask":
+        arrays = [array.astype(np.uint8) if array.dtype == np.bool_ else array for array in arrays]
         from trainwright.data.mask_targets import MaskTargets
 
         names = _checked_masks(arrays, sizes, classes)
@@ -200,12 +203,17 @@ def _checked_boxes(boxes: Sequence[np.ndarray], classes: Sequence[str] | None) -
                 where=f"{WHERE}: image {index}",
                 cure="Give class, left, top, right and bottom of each box, in pixels of the image.",
             )
+        if not np.isfinite(boxes_M5[:, 0]).all():
+            cure = "Give an index into classes for each box."
+            raise DataError("a box whose class is no number.", where=f"{WHERE}: image {index}", cure=cure)
     return _names(np.unique(np.concatenate([boxes_M5[:, 0] for boxes_M5 in boxes])), classes)
 
 
 def _names(used: np.ndarray, classes: Sequence[str] | None, *, cure: str = "") -> tuple[str, ...]:
     """Names of the classes of which `used` are indices: as given, otherwise the numbers. Raises DataError."""
-    names = [str(number) for number in range(int(used.max(initial=-1)) + 1)] if classes is None else classes
+    names = [str(number) for number in range(int(max(used.tolist(), default=-1)) + 1)] if classes is None else classes
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise DataError(f"classes given twice: {few(twice)}.", where=WHERE, cure="Give each class a name of its own.")
     wrong = [f"{number:g}" for number in used.tolist() if not (0 <= number < len(names) and number % 1 == 0)]
     if wrong:
         count = f"Classes count from 0 to {len(names) - 1}."

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from trainwright.data.orientation import AS_IT_STANDS, size_before, turned_boxes
 from trainwright.data.problems import Problem, printable
 
 if TYPE_CHECKING:
@@ -50,14 +51,15 @@ class Annotation:
 @dataclass(frozen=True, kw_only=True)
 class Flat:
     """All boxes of a dataset. boxes_B4: float64, whole steps of 1/PER_PIXEL pixel, NaN where there is no number. labels_B: -1
-    where the class is not listed. sizes_B2: (width, height) of the image, 0 where it cannot be used. numbers_B: place in
-    the annotation."""
+    where the class is not listed. sizes_B2: (width, height) of the image, 0 where it cannot be used. orientations_B: how the
+    boxes are to be turned, in EXIF's numbers. numbers_B: place in the annotation."""
 
     rows_B: np.ndarray
     numbers_B: np.ndarray
     labels_B: np.ndarray
     boxes_B4: np.ndarray
     sizes_B2: np.ndarray
+    orientations_B: np.ndarray
 
 
 class Judge:
@@ -65,7 +67,7 @@ class Judge:
 
     def __init__(self, flat: Flat) -> None:
         self._flat = flat
-        self.boxes_B4 = flat.boxes_B4.copy()
+        self.boxes_B4 = turned_boxes(flat.boxes_B4, flat.orientations_B, flat.sizes_B2 * PER_PIXEL)
         self._kept_B: np.ndarray = np.all(flat.sizes_B2 > 0, axis=1)  # an image that cannot be used is named already
         self._faults: list[tuple[int, str, str]] = []  # (box, kind, what was done)
 
@@ -135,7 +137,9 @@ class Judge:
         return repeated_B
 
 
-def flatten(annotations: Sequence[Annotation], sizes_S2: np.ndarray, names: Sequence[str]) -> Flat:
+def flatten(
+    annotations: Sequence[Annotation], sizes_S2: np.ndarray, orientations_S: np.ndarray, names: Sequence[str]
+) -> Flat:
     index = {name: number for number, name in enumerate(names)}
     boxes = [box for annotation in annotations for box in annotation.boxes]
     lengths_S = np.array([len(annotation.boxes) for annotation in annotations], dtype=np.int64)
@@ -152,19 +156,75 @@ def flatten(annotations: Sequence[Annotation], sizes_S2: np.ndarray, names: Sequ
         labels_B=np.array(labels, dtype=np.int64),
         boxes_B4=np.rint(pixels_B4) + 0.0,  # + 0.0: no negative zero
         sizes_B2=sizes_B2,
+        orientations_B=orientations_S[rows_B],
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Frame:
+    """What the size that an annotation states says of its boxes: whether it can be that of the image as it lies in its
+    file, and of the upright one. Both for a square, a half turn or a mirrored image; neither where it is of another image."""
+
+    lying: bool
+    upright: bool
+
+
+def orientations(
+    table: SampleTable, annotations: Sequence[Annotation], facts: Sequence[Facts]
+) -> tuple[np.ndarray, tuple[Problem, ...]]:
+    """(int64 [S], how the boxes of each row are to be turned as EXIF counts it, what the owner should know of that).
+
+    Boxes are turned with their image where the annotation states the size of the image as it lies in its file. A size that
+    could be either follows the sizes that could not; where there are none, as torchvision reads it: not turned yet.
+    """
+    frames = {
+        row: _frame(annotations[row], image) for row, image in enumerate(facts) if image.orientation != AS_IT_STANDS
+    }
+    drawn = {row: frame for row, frame in frames.items() if frame is not None and annotations[row].boxes}
+    seen_upright = any(frame.upright and not frame.lying for frame in drawn.values())
+    seen_lying = any(frame.lying and not frame.upright for frame in drawn.values())
+    turn_either = seen_lying or not seen_upright
+    turned_S = np.full(len(facts), AS_IT_STANDS, dtype=np.int64)
+    for row, frame in drawn.items():
+        if frame.lying and (turn_either or not frame.upright):
+            turned_S[row] = facts[row].orientation
+    unstated = [row for row, frame in frames.items() if frame is None and annotations[row].boxes]
+    message = (
+        "the files say that the images are to be turned (EXIF), and nothing says what their boxes were drawn on: taken as "
+        "drawn on the upright images. Look at one; if they lie wrong, save the images upright."
+    )
+    problems = [_turned(table, unstated, message)]
+    message = (
+        "the files say that the images are to be turned (EXIF), and the sizes that their annotations state are those before "
+        "that: their boxes are turned with them. Look at one; if they lie wrong, save the images upright."
+    )
+    problems.append(_turned(table, np.flatnonzero(turned_S != AS_IT_STANDS).tolist(), message))
+    return turned_S, tuple(problem for problem in problems if problem.files)
 
 
 def other_sizes(table: SampleTable, annotations: Sequence[Annotation], facts: Sequence[Facts]) -> Iterator[Problem]:
     """Annotations that speak of an image of another size."""
     for path, annotation, image in zip(table.paths, annotations, facts, strict=True):
-        stated, real = (annotation.width, annotation.height), (image.width, image.height)
-        if min(*stated, *real) > 0 and stated != real:
+        frame = _frame(annotation, image)
+        if frame is not None and not (frame.lying or frame.upright):
             message = (
-                f"states {stated[0]} x {stated[1]} pixels, the image has {real[0]} x {real[1]}; its boxes are taken as they "
-                "stand. Was the image resized or turned? Then its boxes must be, too."
+                f"states {annotation.width} x {annotation.height} pixels, the image has {image.width} x {image.height}; its "
+                "boxes are taken as they stand. Was the image resized or turned? Then its boxes must be, too."
             )
             yield Problem(kind="size-differs", severity="warning", files=(annotation.file or path,), message=message)
+
+
+def _frame(annotation: Annotation, image: Facts) -> _Frame | None:
+    """None where no size is stated, or the image cannot be used."""
+    stated, upright = (annotation.width, annotation.height), (image.width, image.height)
+    if min(*stated, *upright) <= 0:
+        return None
+    return _Frame(lying=stated == size_before(upright, image.orientation), upright=stated == upright)
+
+
+def _turned(table: SampleTable, rows: Sequence[int], message: str) -> Problem:
+    files = tuple(table.paths[row] for row in rows)
+    return Problem(kind="turned-images", severity="warning", files=files, message=message)
 
 
 def _thinner_than_a_pixel(boxes_B4: np.ndarray) -> np.ndarray:

@@ -134,6 +134,15 @@ def unpaired(root: Path, names: frozenset[str]) -> Iterator[Problem]:
         yield from unmatched("no-annotation", found, message)
 
 
+def ignored_parts(root: Path, names: frozenset[str]) -> Iterator[Problem]:
+    """The problem of whole parts (images beside annotations) that are left out, as the root itself holds the same."""
+    if _pair(root, names, ""):
+        folders = [folder for folders in part_folders(root).values() for folder in folders]
+        ignored = [relative(folder, root) for folder in folders if _pair(folder, names, "")]
+        message = "left out: images and annotations at the root are used, and these folders hold the same. Move one of both away."
+        yield from unmatched("part-ignored", ignored, message)
+
+
 def _pair(folder: Path, names: frozenset[str], part: str) -> Pair | None:
     inside = {entry.name.lower(): entry for entry in subfolders(folder)}
     images = next((inside[name] for name in sorted(IMAGE_FOLDERS) if name in inside), None)
@@ -219,7 +228,7 @@ def read_small(file: Path) -> bytes:
 def unmatched(kind: str, files: Iterable[str], message: str) -> Iterator[Problem]:
     """The problem of files that are left out; nothing where there are none."""
     if files := tuple(sorted(map(printable, files))):
-        yield Problem(kind=kind, severity="warning", files=files, message=message)
+        yield Problem(kind=kind, severity="error", files=files, message=message)
 
 
 def _wrong_rows(rows: Sequence[BoxRow]) -> Iterator[str]:

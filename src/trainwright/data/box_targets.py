@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trainwright.data.box_faults import PER_PIXEL, Annotation, Judge, RawBox, flatten, other_sizes
+from trainwright.data.box_faults import PER_PIXEL, Annotation, Judge, RawBox, flatten, orientations, other_sizes
 from trainwright.data.placement import place
 from trainwright.data.problems import Problem, few, printable
 from trainwright.data.targets import Stored, TargetSource
@@ -109,12 +109,13 @@ class BoxTargets:
     ) -> BoxTargets:
         """The same with every box held against its image, cut to it or left out; what was done is told by `problems`."""
         sizes_S2 = np.array([(entry.width, entry.height) for entry in facts], dtype=np.float64).reshape(-1, 2)
-        flat = flatten(self.annotations, sizes_S2, self.names)
+        orientations_S, turned = orientations(table, self.annotations, facts)
+        flat = flatten(self.annotations, sizes_S2, orientations_S, self.names)
         judge = Judge(flat)
         judge.judge()
         kept = judge.kept_in_order()
         labels_B, names = flat.labels_B[kept], self.names
-        found = [*other_sizes(table, self.annotations, facts), *judge.problems(table, self.annotations)]
+        found = [*other_sizes(table, self.annotations, facts), *turned, *judge.problems(table, self.annotations)]
         used = np.bincount(labels_B, minlength=len(names)) > 0
         if self.only_used and not used.all():
             unused = [name for name, seen in zip(names, used.tolist(), strict=True) if not seen]
@@ -215,7 +216,11 @@ def _boxes_of_array(array_M5: np.ndarray, names: Sequence[str]) -> Iterator[RawB
 
 
 def _of_part(part: str, learned: dict[str, int], counts: dict[str, int]) -> Iterator[Problem]:
-    """Classes that have boxes in only one of train and `part`."""
+    """No box at all in `part` though train has some, or classes that have boxes in only one of them."""
+    if any(learned.values()) and not any(counts.values()):
+        message = f"no usable image in {part} has a box: nothing can be judged there. Annotate it, or leave {part} out."
+        yield Problem(kind="nothing-to-judge", severity="error", files=(), message=message)
+        return
     if unlearned := [name for name, boxes in counts.items() if boxes and not learned[name]]:
         message = f"{part} has boxes of {few(unlearned, limit=20)}, train has none. Add some, or rename the class."
         yield Problem(kind="class-missing", severity="error", files=(), message=message)

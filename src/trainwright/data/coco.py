@@ -7,7 +7,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,6 +16,7 @@ from trainwright.data.box_faults import Annotation, RawBox
 from trainwright.data.box_layout import (
     IMAGE_FOLDERS,
     BoxRow,
+    files_below,
     is_image,
     make_box_table,
     number,
@@ -30,6 +31,8 @@ from trainwright.data.table import SampleTable
 from trainwright.errors import DataError
 
 MAX_JSON_BYTES = 2_000_000_000  # all of COCO's train2017 takes 450 MB
+LISTS = ("images", "annotations", "categories")
+START_BYTES = 65_536  # of a file, in which one of COCO's lists begins
 BESIDE_IMAGES = ("_annotations.coco.json", "annotations.coco.json", "annotations.json")
 
 
@@ -53,7 +56,7 @@ class _Read:
 
 
 def holds_coco(path: Path) -> bool:
-    """Whether a file is JSON, or a folder has JSON files in annotations/, or one of COCO's names beside its images."""
+    """Whether a file is JSON, or a folder has JSON files in annotations/, or one that begins as COCO beside its images."""
     return bool(_listings(path)) if path.is_dir() else path.suffix.lower() == ".json"
 
 
@@ -79,7 +82,9 @@ def read_coco(path: Path) -> SampleTable:
             _add(listing, read)
         except DataError as error:
             read.found.append(f"{printable(relative(listing.file, read.root))}: {error.message}")
-    _name_unlisted(read)
+    _name_unlisted(read, {listing.part for listing in listings})
+    if path.is_dir():
+        read.problems += _ignored(path, listings)
     return make_box_table(read.root, read.rows, names=read.names, problems=read.problems, found=read.found)
 
 
@@ -109,7 +114,20 @@ def _json_files(folder: Path) -> list[Path]:
 
 
 def _beside_images(folder: Path) -> Path | None:
-    return next((folder / name for name in BESIDE_IMAGES if (folder / name).is_file()), None)
+    files = (folder / name for name in BESIDE_IMAGES)
+    return next((file for file in files if file.is_file() and _is_meant_as_coco(file)), None)
+
+
+def _is_meant_as_coco(file: Path) -> bool:
+    """Whether a file of such a name lies beside images/, says COCO, or begins as one: other programs use the name, too."""
+    if "coco" in file.name.lower() or any(beside.name.lower() in IMAGE_FOLDERS for beside in subfolders(file.parent)):
+        return True
+    try:
+        with file.open("rb") as content:
+            start = content.read(START_BYTES)
+    except OSError:
+        return True  # whoever reads it says so
+    return any(f'"{key}"'.encode() in start for key in LISTS)
 
 
 def _part_in(stem: str) -> str:
@@ -204,13 +222,31 @@ def _found(name: str, folders: Sequence[Path], root: Path) -> str | None:
     return None
 
 
-def _name_unlisted(read: _Read) -> None:
-    """A problem of images that lie among the listed ones and are not listed."""
+def _ignored(root: Path, listings: Sequence[_Listing]) -> Iterator[Problem]:
+    """The problem of part folders with a file of their own, where those in annotations/ are read."""
+    folders = [folder for folders in part_folders(root).values() for folder in folders]
+    files = [file for folder in folders if (file := _beside_images(folder)) is not None]
+    unread = [relative(file, root) for file in files if file not in {listing.file for listing in listings}]
+    message = "left out: the files in annotations/ are read, and these list images, too. Move one of both away."
+    yield from unmatched("part-ignored", unread, message)
+
+
+def _unlisted_parts(root: Path, parts: set[str]) -> Iterator[str]:
+    """Images in part folders, at the root or in a folder of images, of parts that no file is for."""
+    bases = [root, *(folder for folder in subfolders(root) if folder.name.lower() in IMAGE_FOLDERS)]
+    for base in bases if "train" in parts else ():
+        for part, folders in part_folders(base).items():
+            for folder in folders if part not in parts else ():
+                yield from (relative(folder / name, root) for name in files_below(folder) if is_image(name))
+
+
+def _name_unlisted(read: _Read, parts: set[str]) -> None:
+    """A problem of images that lie among the listed ones, or in folders of other parts than `parts`, and are not listed."""
     listed = {row.path for row in read.rows}
-    unlisted: list[str] = []
+    unlisted = {path for path in _unlisted_parts(read.root, parts) if path not in listed}
     for folder in sorted({PurePosixPath(path).parent for path in listed}):
         names = [name for name in os.listdir(read.root / folder) if is_image(name) and not name.startswith(".")]  # noqa: PTH208
-        unlisted += {(folder / name).as_posix() for name in names} - listed
+        unlisted |= {(folder / name).as_posix() for name in names} - listed
     message = "left out: no file lists them. List them, without annotations where there is nothing to find."
     read.problems += unmatched("no-annotation", unlisted, message)
 
@@ -231,7 +267,7 @@ def _loaded(file: Path) -> dict[str, list[dict[str, Any]]]:
     if not isinstance(content, dict):
         raise DataError("not COCO: no object with images, annotations and categories.")
     found = []
-    for key in ("images", "annotations", "categories"):
+    for key in LISTS:
         if not isinstance(content.get(key), list):
             found.append(f"no list {key!r}.")
         elif wrong := [str(place) for place, item in enumerate(content[key], 1) if not isinstance(item, dict)]:

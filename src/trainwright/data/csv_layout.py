@@ -9,13 +9,13 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from trainwright.data.listing import PARTS
+from trainwright.data.listing import PARTS, listed
 from trainwright.data.number_targets import NumberTargets
 from trainwright.data.problems import Problem, all_messages, counted, few
 from trainwright.data.table import Row, SampleTable, make_table
@@ -73,15 +73,16 @@ def read_csv(file: Path, *, target: str | None, task: str | None) -> SampleTable
 
 def read_parts_csv(root: Path, *, target: str | None, task: str | None) -> SampleTable | None:
     """The sample table of a folder whose part folders (train, val …) each hold a CSV of the same name, with paths that are
-    relative to their own folder; None where they do not. target, task: as for `read_csv`.
+    relative to their own folder; None where no part folder holds any. target, task: as for `read_csv`.
 
-    Of several such CSVs it is the one with the target columns. Raises DataError where that is none, or more than one.
+    Of several such CSVs it is the one with the target columns. Raises DataError where that is none, or more than one, and
+    where a part has no such table or two folders.
     """
-    folders = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and entry.name.lower() in PARTS)
-    named = [{file.name for file in (root / folder).iterdir() if _is_csv(file)} for folder in folders]
-    shared = sorted(set.intersection(*named)) if named else []
-    if not shared:
+    folders = [name for name in listed(root)[0] if name.lower() in PARTS]
+    named = {folder: {name for name in listed(root / folder)[1] if _is_csv(name)} for folder in folders}
+    if not any(named.values()):
         return None
+    shared = _shared_tables(root, named)
     name = shared[0] if len(shared) == 1 else _with_target(root, folders, shared, target)
     tables = [replace(_parsed(root / folder / name), folder=folder) for folder in folders]
     columns = [_columns(table.file, table.header, target) for table in tables]
@@ -92,8 +93,23 @@ def read_parts_csv(root: Path, *, target: str | None, task: str | None) -> Sampl
     return _sample_table(root, tables, replace(columns[0], part=None), where=root, task=task)
 
 
-def _is_csv(file: Path) -> bool:
-    return file.suffix.lower() in (".csv", ".tsv") and not file.name.startswith(".") and file.is_file()
+def _shared_tables(root: Path, named: Mapping[str, set[str]]) -> list[str]:
+    """Names of the tables that every part folder holds, at least one. named: the tables of each. Raises DataError."""
+    counts = Counter(PARTS[folder.lower()] for folder in named)
+    if twice := [part for part, count in counts.items() if count > 1]:
+        same = {part: [folder for folder in named if PARTS[folder.lower()] == part] for part in twice}
+        found = [f"more than one folder for {part}: {few(folders)}." for part, folders in same.items()]
+        raise DataError(all_messages(found), where=str(root), cure="Move them into one, or away.")
+    shared = sorted(set.intersection(*named.values()))
+    if not shared:
+        there = "; ".join(f"{folder}: {few(sorted(names)) or 'no table'}" for folder, names in named.items())
+        cure = "Give each part a table of the same name, with the same columns, or move the part away."
+        raise DataError(f"no table that every part has: {there}.", where=str(root), cure=cure)
+    return shared
+
+
+def _is_csv(name: str) -> bool:
+    return name.lower().endswith((".csv", ".tsv"))
 
 
 def _with_target(root: Path, folders: Sequence[str], names: Sequence[str], target: str | None) -> str:
@@ -120,7 +136,7 @@ def _sample_table(
 ) -> SampleTable:
     """One table of the rows of all files. Raises DataError with everything that is wrong in them, UsageError."""
     kind = _kind(tables, columns, task)
-    task = USUAL_TASKS[kind] if task is None else task
+    said, task = task is not None, USUAL_TASKS[kind] if task is None else task
     found: list[str] = []
     rows: list[Row] = []
     for table in tables:
@@ -134,6 +150,7 @@ def _sample_table(
         raise DataError(all_messages(found), where=str(where), cure=f"Paths are relative to {beside}.")
     grouped = columns.group is not None
     if kind == "class":
+        problems += [] if said else _whole_numbers(columns.targets[0], {row.label for row in rows})
         return make_table(root, rows, where=str(where), grouped=grouped, problems=problems, task=task)
     if not {"", "train"} & {row.part for row in rows}:
         there = few(sorted({row.part for row in rows}))
@@ -177,6 +194,17 @@ def _are_measurements(column: str, texts: Sequence[str]) -> bool:
         return False
     few_numbers = len(counts) <= MAX_CLASS_NUMBERS and min(counts.values()) >= MIN_IMAGES_A_NUMBER
     return not (few_numbers and all(number.is_integer() for number in numbers))
+
+
+def _whole_numbers(column: str, labels: set[str]) -> list[Problem]:
+    """The problem of classes that are whole numbers and may be a count. Two are taken for yes and no."""
+    if column.lower() in CLASS_COLUMNS or len(labels) < 3 or not all(NUMBER.fullmatch(label) for label in labels):
+        return []
+    message = (
+        f"the whole numbers of {column} are taken as {len(labels)} classes; if they measure or count something: "
+        "--task regression. If they are classes, say --task classification."
+    )
+    return [Problem(kind="whole-numbers", severity="warning", files=(), message=message)]
 
 
 def _parsed(file: Path) -> _Csv:

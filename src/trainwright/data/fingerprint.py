@@ -15,6 +15,7 @@ import numpy as np
 from trainwright.data.decode import DecodeError, normalized, read_bytes
 from trainwright.data.examine import examine
 from trainwright.data.memory import Facts, is_settled, recall, remember, stamp_of
+from trainwright.data.orientation import orientation_of
 from trainwright.data.problems import Problem
 from trainwright.data.table import SampleTable
 from trainwright.records import Progress
@@ -154,6 +155,7 @@ def _facts_of(data: bytes, stamp: tuple[int, int, int]) -> Facts:
         width=image.width,
         height=image.height,
         format=name,
+        orientation=orientation_of(data),
     )
 
 

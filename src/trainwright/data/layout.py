@@ -12,9 +12,12 @@ from pathlib import Path
 from trainwright.data.listing import PARTS, files_below, holds_images, is_image, listed
 from trainwright.data.problems import Problem, all_messages, counted, few, is_printable, printable
 from trainwright.data.table import Row, SampleTable, make_table
+from trainwright.data.targets import kind_for
 from trainwright.errors import DataError, UsageError
 from trainwright.plugins import tasks
 
+IMAGE_FOLDERS = frozenset({"images", "jpegimages"})
+ANNOTATION_FOLDERS = frozenset({"annotations", "labels"})
 LAYOUTS = (
     "Understood are a folder with one sub-folder of images for each class; images/ beside masks/, beside Pascal VOC's "
     "annotations/ or beside YOLO's labels/; each of these also under train/, val/ and test/; COCO's JSON; and a CSV file with "
@@ -53,14 +56,27 @@ def _read(path: Path, target: str | None, task: str | None) -> SampleTable:
                 where=str(path),
                 cure=_csv_hint(path) or "Leave the target out, or give a CSV file.",
             )
+        kind = None if task is None else kind_for(task)
+        if kind == "boxes" and holds_boxes(path):
+            return read_boxes(path)
+        if kind == "class" and (table := _as_classes(path)) is not None:
+            return table
         if holds_masks(path):
             return read_masks(path)
-        return read_boxes(path) if holds_boxes(path) else _read_folder(path)
+        return read_boxes(path) if holds_boxes(path) else _read_folder(path, said=kind == "class")
     if path.suffix.lower() in (".csv", ".tsv", ".txt"):
         return read_csv(path, target=target, task=task)
     if holds_boxes(path):
         return read_boxes(path)
     raise DataError("neither a folder nor a CSV file.", where=str(path), cure=f"Unpack an archive first. {LAYOUTS}")
+
+
+def _as_classes(root: Path) -> SampleTable | None:
+    """The table of class folders whatever they are called; None where there are none."""
+    try:
+        return _read_folder(root, said=True)
+    except DataError:
+        return None
 
 
 def _for_task(table: SampleTable, task: str, path: Path) -> SampleTable:
@@ -75,8 +91,8 @@ def _for_task(table: SampleTable, task: str, path: Path) -> SampleTable:
     return replace(table, task=task)
 
 
-def _read_folder(root: Path) -> SampleTable:
-    """The table of a folder. Raises DataError."""
+def _read_folder(root: Path, *, said: bool) -> SampleTable:
+    """The table of a folder. said: that its folders are classes, whatever they are called. Raises DataError."""
     folders, files = listed(root)
     if not folders and not files:
         raise DataError("the folder is empty.", where=str(root), cure=LAYOUTS)
@@ -87,6 +103,8 @@ def _read_folder(root: Path) -> SampleTable:
     aside = _Aside()
     found: list[str] = []
     for part, folder in parts.items() or {"": root}.items():
+        if not said:
+            _refuse_annotations(folder)
         rows += _class_rows(folder, part, root, aside, found)
     if found:
         raise DataError(all_messages(found), where=str(root), cure=LAYOUTS)
@@ -97,6 +115,20 @@ def _read_folder(root: Path) -> SampleTable:
             cure=f"Did you mean {root / folders[0]}?",
         )
     return make_table(root, rows, where=str(root), problems=tuple(aside.problems()))
+
+
+def _refuse_annotations(folder: Path) -> None:
+    """Raise DataError where images/ lies beside a folder of annotations that no reader knows: these are no classes."""
+    names = listed(folder)[0]
+    images = [name for name in names if name.lower() in IMAGE_FOLDERS]
+    beside = [name for name in names if name.lower() in ANNOTATION_FOLDERS]
+    if images and beside:
+        raise DataError(
+            f"{few(images)} beside {few(beside)}, without annotations of a format that is known in it.",
+            where=str(folder),
+            cure=f"Call a folder of masks 'masks'; if {few([*images, *beside])} are classes, say --task classification; if "
+            f"the classes are folders in {images[0]}, give that. {LAYOUTS}",
+        )
 
 
 def _part_folders(root: Path, folders: Sequence[str]) -> dict[str, Path]:

@@ -61,6 +61,8 @@ class _Aside:
     """Files that no row was made of, by why."""
 
     images: list[str] = field(default_factory=list)
+    loose: list[str] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
     masks: list[str] = field(default_factory=list)
     strays: list[str] = field(default_factory=list)
     unnameable: list[str] = field(default_factory=list)
@@ -68,6 +70,10 @@ class _Aside:
     def problems(self) -> Iterator[Problem]:
         yield from _left_out("no-mask", "error", self.images, "no mask has the name of these images. Add one.")
         yield from _left_out("no-image", "error", self.masks, "no image has the name of these masks. Add one.")
+        message = "they lie in no part, where others are in one. Move them into a part."
+        yield from _left_out("no-part", "error", self.loose, message)
+        message = "images and masks at the root are used, and these folders hold the same. Move one of both away."
+        yield from _left_out("part-ignored", "error", self.ignored, message)
         message = "by their names these are no images. Give an image its usual ending, or remove the file."
         yield from _left_out("not-an-image", "warning", self.strays, message)
         names = [printable(name) for name in self.unnameable]
@@ -95,7 +101,7 @@ def read_masks(root: Path) -> SampleTable:
     aside = _Aside()
     found: list[str] = []
     pairs: list[_Pair] = []
-    for part, folders in _parts(root).items():
+    for part, folders in _parts(root, aside).items():
         images = _by_stem(root, folders.images, aside)
         masks = _by_stem(root, folders.masks, aside)
         pairs += _paired(images, masks, part, aside=aside, found=found)
@@ -125,14 +131,20 @@ def read_masks(root: Path) -> SampleTable:
     )
 
 
-def _parts(root: Path) -> dict[str, _Folders]:
-    """The folders of each part, of part "" where there are no parts. Raises DataError where a part is there twice."""
+def _parts(root: Path, aside: _Aside) -> dict[str, _Folders]:
+    """The folders of each part, of part "" where there are no parts. What lies beside them is added to `aside`.
+
+    Raises DataError where a part is there twice.
+    """
     whole = _inside(root, "")
     if whole.images is None or whole.masks is None:  # images/ and masks/ are inside of the parts
         return {part: _inside(root, name) for part, name in _part_folders(root, "").items()}
+    aside.ignored += [name for name in listed(root)[0] if name.lower() in PARTS and _is_whole(root, name)]
     image_parts, mask_parts = _part_folders(root, whole.images), _part_folders(root, whole.masks)
-    if not image_parts or not mask_parts or any(is_image(name) for name in listed(root / whole.images)[1]):
+    if not image_parts or not mask_parts:
         return {"": whole}
+    for folder in (whole.images, whole.masks):
+        aside.loose += [f"{folder}/{name}" for name in listed(root / folder)[1] if is_image(name)]
     return {
         part: _Folders(images=image_parts.get(part), masks=mask_parts.get(part)) for part in image_parts | mask_parts
     }

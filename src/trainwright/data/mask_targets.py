@@ -128,6 +128,10 @@ class MaskTargets:
             yield self._too_few_classes(learned_K)
             return
         for part, seen_K in seen.items():
+            if not seen_K.any():
+                message = f"no usable mask in {part} has a scored pixel: nothing can be judged there. Label it, or leave it out."
+                yield Problem(kind="nothing-to-judge", severity="error", files=(), message=message)
+                continue
             absent = [name for name, there in zip(self.names, seen_K, strict=True) if not there]
             if absent:
                 what = "cannot be learned" if part in ("train", "") else "is not judged"

@@ -21,7 +21,7 @@ from trainwright.data.decode import DECODER_VERSION
 from trainwright.errors import OutOfResourcesError
 from trainwright.files import write_atomically
 
-_SCHEMA = f"trainwright.fingerprints/1 decoder {DECODER_VERSION} Pillow {PIL.__version__}"
+_SCHEMA = f"trainwright.fingerprints/2 decoder {DECODER_VERSION} Pillow {PIL.__version__}"
 SETTLED_NS = 50_000_000  # a file changed so shortly ago may change again within one tick of the file system's clock
 
 logger = logging.getLogger(__name__)
@@ -30,7 +30,10 @@ Stamp = tuple[int, int, int]  # size in bytes, time of last change of the conten
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What one file holds. width, height: pixels, upright; 0 where it cannot be used, and then kind and message say why."""
+    """What one file holds. width, height: pixels, upright; 0 where it cannot be used, and then kind and message say why.
+
+    orientation: how EXIF says that its pixels are to be turned, 1 to 8; width and height are those afterwards.
+    """
 
     stamp: Stamp
     file_hash: str = ""
@@ -40,6 +43,7 @@ class Facts:
     format: str = ""
     kind: str = ""
     message: str = ""
+    orientation: int = 1
 
 
 def stamp_of(path: Path) -> Stamp:
@@ -91,7 +95,7 @@ def _values(facts: Facts) -> list[object]:
 
 
 def _facts(values: list[object]) -> Facts:
-    stamp, file_hash, pixel_hash, width, height, kind_of_file, kind, message = values
+    stamp, file_hash, pixel_hash, width, height, kind_of_file, kind, message, orientation = values
     size, changed, entered = stamp  # type: ignore[misc]
     return Facts(
         stamp=(int(size), int(changed), int(entered)),  # type: ignore[has-type]
@@ -102,4 +106,5 @@ def _facts(values: list[object]) -> Facts:
         format=str(kind_of_file),
         kind=str(kind),
         message=str(message),
+        orientation=int(orientation),  # type: ignore[call-overload]
     )

@@ -77,7 +77,7 @@ class NumberTargets:
         without = np.flatnonzero(~self.usable())
         if len(without):
             message = "left out: a number is missing or not finite. Fill it in, or remove the row."
-            yield Problem(kind="no-target", severity="warning", files=_paths(table, without), message=message)
+            yield Problem(kind="no-target", severity="error", files=_paths(table, without), message=message)
         train = np.flatnonzero(usable & np.isin(table.parts, ("train", "")))
         if len(train) < MIN_TRAIN_IMAGES:
             message = f"only {counted(len(train), 'usable image')} to train on; at least {MIN_TRAIN_IMAGES} are needed."

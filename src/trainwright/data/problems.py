@@ -25,7 +25,9 @@ class Problem:
 
 
 # Errors that are about the dataset as a whole: with one of these it cannot be trained on.
-DATASET_WIDE = frozenset({"class-missing", "too-few-classes", "class-too-small", "constant-target", "too-few-images"})
+DATASET_WIDE = frozenset(
+    {"class-missing", "too-few-classes", "class-too-small", "constant-target", "too-few-images", "nothing-to-judge"}
+)
 
 
 def few(names: Iterable[str], *, limit: int = 5) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from trainwright.data.problems import few
 from trainwright.errors import DataError
 from trainwright.records import Progress
 
@@ -149,12 +150,31 @@ def _boxes(target: Mapping[str, Any], where: str) -> np.ndarray:
         raise DataError(f"a target without {' and '.join(missing)}: {', '.join(target)}.", where=where, cure=cure)
     if (form := str(getattr(target["boxes"], "format", "XYXY")).rsplit(".", 1)[-1]) != "XYXY":
         raise DataError(f"boxes are given as {form}.", where=where, cure="Convert them to XYXY.")
-    boxes_M4 = np.asarray(torch.as_tensor(target["boxes"]).detach().cpu(), dtype=np.float64).reshape(-1, 4)
-    labels_M = np.asarray(torch.as_tensor(target["labels"]).detach().cpu(), dtype=np.float64).reshape(-1)
+    boxes_M4, labels_M = (_numbers(target[key], key, where) for key in ("boxes", "labels"))
+    boxes_M4 = boxes_M4 if boxes_M4.size else boxes_M4.reshape(0, 4)
+    if boxes_M4.ndim != 2 or boxes_M4.shape[1] != 4:
+        shape = list(boxes_M4.shape)
+        raise DataError(
+            f"expected boxes [M, 4], got {shape}.", where=where, cure="Give left, top, right, bottom of each."
+        )
+    if labels_M.ndim != 1 or not (np.isfinite(labels_M) & (labels_M % 1 == 0)).all():
+        message = (
+            f"expected labels [M] of whole numbers, got {list(labels_M.shape)}: {few(map(str, labels_M.ravel()))}."
+        )
+        raise DataError(message, where=where, cure="Give an index into classes for each box.")
     if len(boxes_M4) != len(labels_M):
         message = f"{len(boxes_M4)} boxes but {len(labels_M)} labels."
         raise DataError(message, where=where, cure="Give a label for each box.")
     return np.column_stack([labels_M, boxes_M4])
+
+
+def _numbers(given: Any, key: str, where: str) -> np.ndarray:
+    """float64 of any shape. Raises DataError for what is no tensor of numbers."""
+    try:
+        return np.asarray(torch.as_tensor(given).detach().cpu(), dtype=np.float64)
+    except (TypeError, ValueError, RuntimeError):
+        cure = "Give tensors: boxes [M, 4] and labels [M], indices into classes."
+        raise DataError(f"the target's {key} are no numbers.", where=where, cure=cure) from None
 
 
 def _own_classes(dataset: Any, labels: Sequence[Any]) -> tuple[str, ...] | None:

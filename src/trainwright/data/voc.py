@@ -12,6 +12,7 @@ from trainwright.data.box_layout import (
     BoxRow,
     Pair,
     files_below,
+    ignored_parts,
     images_by_stem,
     make_box_table,
     number,
@@ -45,7 +46,7 @@ def read_voc(root: Path) -> SampleTable:
     an annotation and an annotation without an image are left out; one without objects is a background image.
     """
     rows: list[BoxRow] = []
-    problems = list(unpaired(root, ANNOTATION_FOLDERS))
+    problems = [*unpaired(root, ANNOTATION_FOLDERS), *ignored_parts(root, ANNOTATION_FOLDERS)]
     found: list[str] = []
     for pair in pairs(root, ANNOTATION_FOLDERS):
         rows += _rows(pair, root, problems, found)

@@ -14,8 +14,8 @@ from trainwright.data.box_layout import (
     BoxRow,
     Pair,
     files_below,
+    ignored_parts,
     images_by_stem,
-    is_image,
     make_box_table,
     number,
     pairs,
@@ -39,15 +39,15 @@ BOX_NUMBERS = 5  # class, middle x, middle y, width, height; an outline has clas
 
 
 def holds_yolo(path: Path) -> bool:
-    """Whether a file is a YAML description, or a folder has images beside text files, or a description beside images."""
+    """Whether a file is a YAML description, or a folder has images beside text files, or a description and images beside
+    labels/ or in a folder that it names: other programs call theirs so, too."""
     if not path.is_dir():
         return path.suffix.lower() in (".yaml", ".yml")
     found = pairs(path, LABEL_FOLDERS)
     if any(name.lower().endswith(".txt") for pair in found for name in files_below(pair.annotations)):
         return True
-    return _description(path) is not None and (
-        bool(found) or any(is_image(name) for folder in subfolders(path) for name in files_below(folder))
-    )
+    description = _description(path)
+    return description is not None and (bool(found) or _names_folders(path, description))
 
 
 def read_yolo(path: Path) -> SampleTable:
@@ -64,9 +64,10 @@ def read_yolo(path: Path) -> SampleTable:
     found: list[str] = []
     described = _described(root, content, problems)
     if not described:
-        problems += unpaired(root, LABEL_FOLDERS)
+        problems += [*unpaired(root, LABEL_FOLDERS), *ignored_parts(root, LABEL_FOLDERS)]
     for pair in described or pairs(root, LABEL_FOLDERS):
         rows += _rows(pair, root, names, problems, found)
+    rows = list(_with_labelled_parts(rows, problems, found))
     return make_box_table(root, rows, names=[name for name in names if name], problems=problems, found=found)
 
 
@@ -113,6 +114,25 @@ def _rows(pair: Pair, root: Path, names: Sequence[str], problems: list[Problem],
         yield BoxRow(path=path, annotation=annotation, part=pair.part or part_of(images[stem]))
 
 
+def _with_labelled_parts(rows: Sequence[BoxRow], problems: list[Problem], found: list[str]) -> Iterator[BoxRow]:
+    """`rows` without parts in which no image has a text file, where others do: these are no backgrounds but unlabelled.
+
+    What is left out is added to `problems`, a train part without any to `found`.
+    """
+    labelled = {row.part for row in rows if row.annotation.file}
+    unlabelled = {row.part for row in rows} - labelled if labelled else set()
+    for part in sorted(unlabelled):
+        files = [row.path for row in rows if row.part == part]
+        message = f"no image of {part} has a text file of labels, where others have one."
+        if part == "train":
+            found.append(message)
+        else:
+            problems += unmatched(
+                "no-annotation", files, f"left out: {message} Add labels, empty ones for backgrounds."
+            )
+    yield from (row for row in rows if row.part not in unlabelled or row.part == "train")
+
+
 def _unlike_yolo(cells: Sequence[str]) -> str:
     """What is wrong with the form of a line, "" where nothing is."""
     if len(cells) == BOX_NUMBERS + 1:
@@ -137,6 +157,17 @@ def _box(cells: Sequence[str], place: int, names: Sequence[str]) -> RawBox:
 
 def _description(root: Path) -> Path | None:
     return next((root / name for name in DESCRIPTIONS if (root / name).is_file()), None)
+
+
+def _names_folders(root: Path, description: Path) -> bool:
+    """Whether a part of the description is a folder inside of the root."""
+    try:
+        content = _loaded(description)
+    except DataError:
+        return False
+    return any(
+        _inside(root, content.get("path"), entry) for part in ("train", "val") for entry in _entries(content, part)
+    )
 
 
 def _loaded(file: Path) -> dict[str, Any]:
@@ -190,8 +221,7 @@ def _described(root: Path, content: dict[str, Any], problems: list[Problem]) -> 
     """The folders that a description names for its parts; none where train is not among those inside of the root."""
     found: list[Pair] = []
     for part in ("train", "val", "test"):
-        entries = content.get(part)
-        for entry in entries if isinstance(entries, list) else [entries]:
+        for entry in _entries(content, part):
             folder = _inside(root, content.get("path"), entry)
             if folder is None:
                 continue
@@ -205,6 +235,11 @@ def _described(root: Path, content: dict[str, Any], problems: list[Problem]) -> 
                 continue
             found.append(Pair(images=folder, annotations=_labels_of(folder, root), part=part))
     return found if any(pair.part == "train" for pair in found) else []
+
+
+def _entries(content: dict[str, Any], part: str) -> list[Any]:
+    entries = content.get(part)
+    return entries if isinstance(entries, list) else [entries]
 
 
 def _inside(root: Path, base: object, entry: object) -> Path | None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from trainwright.diagnosis.gap import Gap
-from trainwright.records import TrainErrors
+from trainwright.records import Interval, TrainErrors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +20,9 @@ class Evidence:
     val_per_class: score of each. val_count, train_count: images of each part. chance_score: score of the best answer that
     does not look at the image: always the most frequent class; 0 for R² and mAP. guess_loss: loss of such an answer, as
     log(K) for K classes; infinite where it is not known. probabilistic: answers are probabilities and the loss is their
-    cross-entropy. diverged: training was stopped because of a loss that was not finite; nonfinite_step: at which step.
+    cross-entropy. counts_right: the score is the share of images that are right. eval_excess: how much larger the clean
+    error is than that in train mode, on the same train images; None where the errors themselves have to tell. diverged:
+    training was stopped because of a loss that was not finite; nonfinite_step: at which step.
     """
 
     metric: str = "accuracy"
@@ -38,6 +40,8 @@ class Evidence:
     chance_score: float
     guess_loss: float = math.inf
     probabilistic: bool = True
+    counts_right: bool = True
+    eval_excess: Interval | None = None
     diverged: bool = False
     nonfinite_step: int | None = None
 

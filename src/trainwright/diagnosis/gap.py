@@ -82,12 +82,13 @@ def cross_fitted_gap(
     strata_N: np.ndarray | None = None,
     groups_N: np.ndarray | None = None,
     train_total: int | None = None,
+    kept: int | None = None,
 ) -> Gap:
     """The gap at the checkpoint that was kept for its val score, out of E epochs, on these very validation images.
 
-    train_E, val_E: of every epoch what `gap` takes of one: scores [E, N], or with `score` tallies [E, N, Q]. The kept epoch
-    is the first of the best score. strata_N, groups_N: of the validation images: halves get equal shares of each stratum,
-    and a group is never divided.
+    train_E, val_E: of every epoch what `gap` takes of one: scores [E, N], or with `score` tallies [E, N, Q]. strata_N,
+    groups_N: of the validation images: halves get equal shares of each stratum, and a group is never divided. kept: the epoch
+    that was kept, where tallies give the score only nearly; None: the first of the best score.
 
     Choose the epoch on half A, measure it on half B, swap, average (statistics.md, "The gap"); repeated over random halvings.
     Why repeated: with one halving each image is measured once, but the two halves are not independent, because each
@@ -103,7 +104,7 @@ def cross_fitted_gap(
         )
     if score is not None:
         halves_SN = _all_halves(len(val_E[0]), strata_N, groups_N)
-        kept, unseen, spread = _cross_fitted_tallies(val_E, score, halves_SN)
+        kept, unseen, spread = _cross_fitted_tallies(val_E, score, halves_SN, kept)
         own = _tally_error(_tallies(val_E[kept], "val"), score, groups_N)
         val_error = _widened(_moved(own, 1 - unseen), Z_95 * spread, most=math.inf)
         train_error = _tally_error(_tallies(train_E[kept], "train"), score)
@@ -267,7 +268,7 @@ def _cross_fitted_scores(val_EN: np.ndarray, halves_SN: np.ndarray) -> tuple[int
 
 
 def _cross_fitted_tallies(
-    val_E: np.ndarray | Sequence[np.ndarray], score: Score, halves_SN: np.ndarray
+    val_E: np.ndarray | Sequence[np.ndarray], score: Score, halves_SN: np.ndarray, kept: int | None
 ) -> tuple[int, float, float]:
     """The same for any score of summed tallies.
 
@@ -288,7 +289,7 @@ def _cross_fitted_tallies(
     all_E, half_ES2 = np.array(scores_E), np.stack(scores_ES2)
     ranked_ES2 = np.round(np.where(np.isnan(half_ES2), -np.inf, half_ES2), 9)
     chosen_S2 = ranked_ES2.argmax(axis=0)
-    kept = int(np.where(np.isnan(all_E), -np.inf, all_E).argmax())
+    kept = int(np.where(np.isnan(all_E), -np.inf, all_E).argmax()) if kept is None else kept
     measured_S2 = np.stack([half_ES2[chosen_S2[:, 1], splits, 0], half_ES2[chosen_S2[:, 0], splits, 1]], axis=1)
     unseen = _mean_of_known(measured_S2, weights_S2)
     correction = all_E[kept] - _mean_of_known(half_ES2[kept], weights_S2)

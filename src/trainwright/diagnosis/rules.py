@@ -41,7 +41,8 @@ def diverged(evidence: Evidence) -> Finding:
         step = "" if evidence.nonfinite_step is None else f" at step {evidence.nonfinite_step}"
         return _finding("diverged", "yes", f"The training loss stopped being a finite number{step}.", CALMER)
     if not evidence.train_score or not math.isfinite(evidence.train_score[-1]):
-        return _finding("diverged", "cannot-tell", "No epoch was evaluated.", "Train for at least one epoch.")
+        undefined = f"The {evidence.score_name} is not defined on these images." if evidence.train_score else NO_EPOCH
+        return _finding("diverged", "cannot-tell", undefined, "Train for at least one epoch, on targets that differ.")
     n = evidence.scored_train_count
     score = wilson(_share(evidence.train_score[-1]) * n, n)
     # A score below 0 (R²) is said as it is, and judged like 0.
@@ -49,7 +50,9 @@ def diverged(evidence: Evidence) -> Finding:
     text = f"Final train {evidence.score_name} {said}; chance {percent(evidence.chance_score)}"
     loss = f"train loss from {evidence.train_loss[0]:.3f} to {evidence.train_loss[-1]:.3f}"
     figures = {"train_score": score.value, "chance_score": evidence.chance_score}
-    if score.low > evidence.chance_score:
+    # Of a score that is no share of images the limit is rough, and chance is 0: a trace of a score is nothing learned.
+    surely_above = evidence.chance_score if evidence.counts_right else evidence.chance_score + NEAR_CHANCE
+    if score.low > surely_above:
         return _finding("diverged", "no", f"{text}; {loss}.", "", figures)
     if score.high > evidence.chance_score + NEAR_CHANCE:
         return _finding(
@@ -207,8 +210,8 @@ def batch_norm_broken(evidence: Evidence) -> Finding:
     errors, n = evidence.errors, evidence.scored_train_count
     if errors is None or not (math.isfinite(errors.clean) and math.isfinite(errors.train_mode)) or n == 0:
         return _finding("batch-norm-broken", "cannot-tell", NOTHING_EVALUATED, "Train for at least one epoch.")
-    clean, train_mode = _share(errors.clean), _share(errors.train_mode)
-    excess, margin = newcombe_difference(clean * n, n, train_mode * n, n), margin_of(errors.clean)
+    margin = margin_of(errors.clean)
+    excess = evidence.eval_excess or newcombe_difference(_share(errors.clean) * n, n, _share(errors.train_mode) * n, n)
     text = (
         f"Train error{evidence.error_note} {percent(errors.clean)} in eval mode on clean images, "
         f"{percent(errors.train_mode)} in train mode: {points_within(excess)} more, margin {100 * margin:.1f}."
@@ -275,6 +278,7 @@ def verdict(findings: Sequence[Finding]) -> str:
 
 
 NOTHING_EVALUATED = "Nothing was evaluated."
+NO_EPOCH = "No epoch was evaluated."
 CALMER = "To try: a tenth of the learning rate, a warm-up, clipping of the gradient (clip_norm: 1.0)."
 SWEEP = "Training at a tenth and at ten times the learning rate would tell."
 PROBES = (

@@ -59,8 +59,11 @@ class Pyramid(nn.Module):
         self.out_channels = out_channels
 
     def forward(self, maps: list[torch.Tensor]) -> dict[str, torch.Tensor]:
-        named = self.levels({str(level): each for level, each in enumerate(maps)})
-        return {name: each.float() for name, each in named.items()}
+        # In full precision: the bf16 gradient of a stride-2 convolution on a map of 1 × 1 pixels, as the coarsest ones are
+        # of small images, reads memory that nobody wrote (torch 2.15 on a processor with AMX).
+        with torch.autocast(maps[0].device.type, enabled=False):
+            named: dict[str, torch.Tensor] = self.levels({str(level): each.float() for level, each in enumerate(maps)})
+        return named
 
 
 def _unfit(spec: NetworkSpec, strides: tuple[int, ...], why: str) -> RecipeError:

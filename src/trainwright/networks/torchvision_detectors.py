@@ -157,6 +157,7 @@ class TwoStageDetector(nn.Module):
     """torchvision's Faster R-CNN: normalized float [N, 3, H, W] and target [N, M, 5] to `Detections`.
 
     What it learns from is drawn from torch's random stream, in eval mode too: 256 anchors and `SAMPLES` proposals an image.
+    The draws hang on the batch, so that one worked through in parts (`accumulate`) has other draws than the whole.
     """
 
     takes_target = True

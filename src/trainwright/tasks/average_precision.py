@@ -16,7 +16,7 @@ import torch
 # for the next one otherwise.
 THRESHOLDS = tuple(torch.linspace(0.5, 0.95, 10).tolist())
 RECALLS = np.array(torch.linspace(0.0, 1.0, 101).tolist())
-MAX_ANSWERS = 100  # of an image: maxDets of COCO
+MAX_ANSWERS = 100  # of an image, of all classes together; COCO has as many of each class
 BINS = 100  # of scores, in tallies
 CHUNK = 2_000_000  # overlaps held at a time: 16 MB
 

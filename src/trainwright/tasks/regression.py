@@ -15,6 +15,7 @@ from trainwright.records import Answers, Chart, OutputForm, ResidualChart, Score
 FIGURES = 6  # of a column in a tally, see `_tally`
 NO_SPREAD = 1e-12  # of the mean square: less variance than this is rounding, and R² is not defined
 GOOD_ERROR = 0.5  # train deviations: a picture's answer within it is drawn as a good one
+FURTHEST = 1e9  # train deviations: an answer beyond is as wrong as one there, and its square is still a number
 MOST_SHOWN = 4  # columns written beside a picture
 
 
@@ -43,7 +44,7 @@ class Regression:
     def loss(self, outputs: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(loss [N], tally [N, 6T + 1]); the loss is that of the standardized numbers."""
         target_NT = self._standardized(target)
-        tally_NQ = torch.stack(_figures(outputs.detach().float(), target_NT), dim=2).flatten(1)
+        tally_NQ = torch.stack(_figures(outputs.detach().double(), target_NT.double()), dim=2).flatten(1)
         return self._loss(outputs, target_NT), torch.cat([tally_NQ, torch.ones_like(tally_NQ[:, :1])], dim=1)
 
     def answers(self, outputs: torch.Tensor, target: torch.Tensor | None, rows: np.ndarray) -> Answers:
@@ -63,6 +64,7 @@ class Regression:
         per_image is exp(−|error| in train deviations): an order for pictures, no measure of anything.
         """
         values_NT, target_NT = ((answers.columns[name] - self._mean_T) / self._std_T for name in ("values", "target"))
+        values_NT = np.clip(np.nan_to_num(values_NT), -FURTHEST, FURTHEST)
         figures = np.stack(_figures(values_NT, target_NT), axis=2).reshape(len(values_NT), -1)
         tally_NQ = np.column_stack([figures, np.ones(len(values_NT))])
         metrics = {name: float(value_B[0]) for name, value_B in self.measures(tally_NQ.sum(axis=0)[None]).items()}

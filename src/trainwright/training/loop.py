@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from trainwright.batch import Batch
-from trainwright.errors import NonFiniteLossError, OutOfResourcesError
+from trainwright.errors import NonFiniteLossError, OutOfResourcesError, RecipeError
 from trainwright.plugins import Task
 from trainwright.records import StepRecord
 from trainwright.training.device import autocast
@@ -83,9 +83,17 @@ def fit(
                 optimizer.zero_grad(set_to_none=True)
                 if not _out_of_memory(error):
                     raise
+            except ValueError as error:
+                if "more than 1 value per channel" not in str(error):
+                    raise
+                raise RecipeError(
+                    "batch norm has no statistics of a single image.",
+                    where="batch_size",
+                    cure="At least 2 images a part: raise batch_size, lower accumulate, or set network.norm=group.",
+                ) from error
             # Not in the handler: as long as the error lives, its traceback holds what the step had allocated.
             parts = _more_parts(parts, len(batch), device)
-        _update(model, optimizer, settings, device)
+        _update(model, optimizer, settings, device, step)
         yield StepRecord(
             step=step,
             loss=loss,
@@ -124,10 +132,12 @@ def outputs_of(model: nn.Module, batch: Batch) -> Any:
     return model(batch.images_NCHW)
 
 
-def _update(model: nn.Module, optimizer: torch.optim.Optimizer, settings: FitSettings, device: torch.device) -> None:
+def _update(
+    model: nn.Module, optimizer: torch.optim.Optimizer, settings: FitSettings, device: torch.device, step: int
+) -> None:
     """Move the weights. Out of memory here is final: some groups of parameters may have moved already."""
     try:
-        _move(model, optimizer, settings)
+        _move(model, optimizer, settings, step)
     except RuntimeError as error:
         if not _out_of_memory(error):
             raise
@@ -138,11 +148,18 @@ def _update(model: nn.Module, optimizer: torch.optim.Optimizer, settings: FitSet
         ) from error
 
 
-def _move(model: nn.Module, optimizer: torch.optim.Optimizer, settings: FitSettings) -> None:
+def _move(model: nn.Module, optimizer: torch.optim.Optimizer, settings: FitSettings, step: int) -> None:
     if settings.clip_norm is not None:
         if settings.scaler is not None:
             settings.scaler.unscale_(optimizer)
-        nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
+        norm = nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
+        if settings.scaler is None and not math.isfinite(norm.item()):
+            optimizer.zero_grad(set_to_none=True)
+            raise NonFiniteLossError(
+                f"the gradient is not finite at step {step}, although the loss is.",
+                where="training",
+                cure="Lower the learning rate (--set optimizer.lr=…) or train in full precision (--set precision=fp32).",
+            )
     if settings.scaler is None:
         optimizer.step()
     else:

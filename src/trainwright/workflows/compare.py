@@ -60,9 +60,8 @@ def _gain(first: RunFolder, second: RunFolder) -> dict[str, Any] | None:
     tallies = [found["tally"][rows].astype(np.float64) for found, rows in zip(answers, aligned, strict=True)]
     groups = answers[0]["groups"][aligned[0]]
     interval = paired_bootstrap(tallies[1], tallies[0], score_of(task), groups=groups)
-    exact = (
-        _result(second)["score"]["val"] - _result(first)["score"]["val"]
-    )  # tallies give average precision only nearly
+    scores = [_result(folder)["score"]["val"] for folder in (second, first)]
+    exact = None if None in scores else scores[0] - scores[1]  # tallies give average precision only nearly
     return {**to_json(moved_to(interval, exact)), "p": None, "images": len(paths)}
 
 

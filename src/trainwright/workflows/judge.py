@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,11 +12,12 @@ import numpy as np
 from trainwright.diagnosis.evidence import Evidence
 from trainwright.diagnosis.gap import Gap, cross_fitted_gap, gap
 from trainwright.diagnosis.rules import judge
-from trainwright.diagnosis.stats import bootstrap_measures, wilson
+from trainwright.diagnosis.stats import bootstrap_measures, paired_bootstrap, wilson
 from trainwright.files import write_atomically
 from trainwright.plugins import Task
 from trainwright.records import Answers, Finding, Interval, Scores, TrainErrors, part_of, to_json
 from trainwright.report import figures
+from trainwright.tracking.run_folder import RunFolder
 from trainwright.training import checkpoint as checkpoints
 from trainwright.workflows.prepare import Prepared
 from trainwright.workflows.training import Training, save_arrays
@@ -30,9 +31,9 @@ def judge_run(training: Training, *, seconds: float) -> dict[str, Any]:
     val_answers = training.evaluate(prepared.split.val, what="judging: val")
     train_answers = training.evaluate(prepared.probe_rows, what="judging: train")
     val, train = prepared.task.scores(val_answers), prepared.task.scores(train_answers)
-    errors = _train_errors(training, epochs[chosen], train, val)
+    errors, excess = _train_errors(training, epochs[chosen], train_answers, train, val)
     measured = _gap(training, len(epochs), chosen, train, val)
-    verdict, findings = judge(_evidence(training, epochs, measured, errors, val))
+    verdict, findings = judge(_evidence(training, epochs, (errors, measured), excess, val))
     for answers, scores, part in ((val_answers, val, "val"), (train_answers, train, "train")):
         save_arrays(folder, part, _record(prepared, answers, scores))
     for finding in findings:
@@ -93,18 +94,30 @@ def _keep_model(training: Training, epochs: int) -> tuple[int, str]:
     return chosen, digest
 
 
-def _train_errors(training: Training, epoch: Mapping[str, Any], train: Scores, val: Scores) -> TrainErrors:
-    """The four train errors of statistics: A from the epoch itself, B and C measured here, D and val given."""
+def _train_errors(
+    training: Training, epoch: Mapping[str, Any], answers: Answers, train: Scores, val: Scores
+) -> tuple[TrainErrors, Interval | None]:
+    """The four train errors of statistics: A from the epoch itself, B and C measured here, D and val given.
+
+    And by how much D exceeds B on the same images; None where answers are right or wrong, whose errors tell by themselves.
+    """
     task, rows = training.prepared.task, training.prepared.probe_rows
-    train_mode = task.scores(training.evaluate(rows, augmented=True, train_mode=True, what="judging: train mode"))
+    in_train_mode = training.evaluate(rows, augmented=True, train_mode=True, what="judging: train mode")
+    train_mode = task.scores(in_train_mode)
     augmented = task.scores(training.evaluate(rows, augmented=True, what="judging: augmented"))
-    return TrainErrors(
+    excess = None
+    if not task.counts_right and len(in_train_mode.rows) > 1:
+        same = np.searchsorted(answers.rows, in_train_mode.rows)  # probe rows are sorted, those of train mode are not
+        groups = _groups(training.prepared, in_train_mode.rows)
+        excess = paired_bootstrap(train_mode.tally, train.tally[same], score_of(task), groups=groups)
+    errors = TrainErrors(
         running=1 - _number(epoch["train_running"]["score"]),
         train_mode=1 - train_mode.score,
         augmented=1 - augmented.score,
         clean=1 - train.score,
         val=1 - val.score,
     )
+    return errors, excess
 
 
 def _gap(training: Training, epochs: int, chosen: int, train: Scores, val: Scores) -> Gap:
@@ -116,21 +129,34 @@ def _gap(training: Training, epochs: int, chosen: int, train: Scores, val: Score
     if prepared.recipe.keep != "best" or epochs < 2 or training.position.best_epoch is None:
         sides = (train.per_image, val.per_image) if right_or_wrong else (train.tally, val.tally)
         return gap(*sides, score=score, groups_val=groups, train_total=total)
-    per_epoch = []
-    for epoch in range(epochs):
-        with np.load(training.folder.answers / f"scores-epoch-{epoch:04d}.npz", allow_pickle=False) as scores:
-            per_epoch.append((scores["train"], scores["val"]))
-    if right_or_wrong:  # a tally begins with the right ones of one image: 0 or 1
-        per_epoch = [(train_NQ[:, 0], val_NQ[:, 0]) for train_NQ, val_NQ in per_epoch]
+    train_E, val_E = (_Recorded(training.folder, epochs, side, right_or_wrong) for side in ("train", "val"))
     strata = prepared.dataset.targets.strata()
     return cross_fitted_gap(
-        [train_scores for train_scores, _ in per_epoch],
-        [val_scores for _, val_scores in per_epoch],
+        np.stack(train_E) if right_or_wrong else train_E,
+        np.stack(val_E) if right_or_wrong else val_E,
         score=score,
         strata_N=np.array([strata[row] for row in prepared.split.val]),
         groups_N=groups,
         train_total=total,
+        kept=chosen,
     )
+
+
+class _Recorded(Sequence[np.ndarray]):
+    """What was recorded of every epoch, read when it is asked for: tallies [N, Q], or their first figure [N] (right or not)."""
+
+    def __init__(self, folder: RunFolder, epochs: int, side: str, first: bool) -> None:
+        self._folder, self._epochs, self._side, self._first = folder, epochs, side, first
+
+    def __len__(self) -> int:
+        return self._epochs
+
+    def __getitem__(self, epoch: int) -> np.ndarray:  # type: ignore[override]
+        if not 0 <= epoch < self._epochs:
+            raise IndexError(epoch)
+        with np.load(self._folder.answers / f"scores-epoch-{epoch:04d}.npz", allow_pickle=False) as saved:
+            tally_NQ: np.ndarray = saved[self._side]
+        return tally_NQ[:, 0] if self._first else tally_NQ
 
 
 def score_of(task: Task) -> Callable[[np.ndarray], np.ndarray]:
@@ -153,11 +179,15 @@ def _groups(prepared: Prepared, rows: np.ndarray) -> np.ndarray:
 
 
 def _evidence(
-    training: Training, epochs: list[dict[str, Any]], measured: Gap, errors: TrainErrors, val: Scores
+    training: Training,
+    epochs: list[dict[str, Any]],
+    judged: tuple[TrainErrors, Gap],
+    excess: Interval | None,
+    val: Scores,
 ) -> Evidence:
-    prepared = training.prepared
+    prepared, (errors, measured) = training.prepared, judged
     classes = prepared.task.info.names
-    probabilistic = prepared.task.target in ("class", "mask")
+    probabilistic = "cross-entropy" in (prepared.recipe.loss.name or "") and prepared.task.target in ("class", "mask")
     guesses = probabilistic and prepared.recipe.loss.name == "cross-entropy"
     return Evidence(
         metric=prepared.task.metric,
@@ -167,13 +197,15 @@ def _evidence(
         val_loss=tuple(_number(epoch["val"]["loss"]) for epoch in epochs),
         train_score=tuple(_number(epoch["train"]["score"]) for epoch in epochs),
         val_score=tuple(_number(epoch["val"]["score"]) for epoch in epochs),
-        classes=classes if probabilistic else (),
+        classes=classes if prepared.task.target in ("class", "mask") else (),
         val_per_class=val.per_class,
         val_count=len(prepared.split.val),
         train_count=len(prepared.split.train),
         chance_score=_chance(prepared),
         guess_loss=math.log(len(classes)) if guesses and len(classes) > 1 else math.inf,
         probabilistic=probabilistic,
+        counts_right=prepared.task.counts_right,
+        eval_excess=excess,
     )
 
 

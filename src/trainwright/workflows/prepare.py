@@ -229,22 +229,56 @@ def refuse_other_outputs(model: ImageNetwork, task: Task, size: Size) -> None:
     """Raise UsageError where the user's own module does not say what the task needs of two grey images."""
     model.eval()
     images_NCHW = torch.full((2, 3, *size), 128, dtype=torch.uint8)
-    with torch.no_grad():
-        outputs = model(images_NCHW, None) if model.takes_target else model(images_NCHW)
-    expected = {"vector": (2, task.outputs), "map": (2, task.outputs, *size)}.get(task.form)
-    if expected is None and isinstance(outputs, Detections):
+    if task.form == "boxes":
+        _refuse_other_detections(model, images_NCHW, task.outputs)
         return
+    with torch.no_grad():
+        outputs = model(images_NCHW)
+    expected = (2, task.outputs) if task.form == "vector" else (2, task.outputs, *size)
     shape = tuple(getattr(outputs, "shape", ()))
-    if expected is None or shape != expected:
-        given = f"outputs of shape {shape}" if shape else type(outputs).__name__
-        wanted = f"shape {expected}" if expected else "Detections (trainwright.batch)"
-        layer = "channels" if task.form == "map" else "outputs"
-        names = ", ".join(task.info.names[:5]) + (" …" if len(task.info.names) > 5 else "")
+    if shape == expected:
+        return
+    names = ", ".join(task.info.names[:5]) + (" …" if len(task.info.names) > 5 else "")
+    layer = "channels" if task.form == "map" else "outputs"
+    cure = f"Give it a last layer with {task.outputs} {layer}: {names}."
+    if task.form == "map" and shape[:2] == expected[:2]:
+        cure = "Its outputs must be as high and wide as its input: resize them with torch.nn.functional.interpolate."
+    given = f"outputs of shape {shape}" if shape else type(outputs).__name__
+    raise UsageError(f"the network gives {given} for 2 images, expected shape {expected}.", where="model", cure=cure)
+
+
+def _refuse_other_detections(model: ImageNetwork, images_NCHW: torch.Tensor, classes: int) -> None:
+    """Raise UsageError where the user's own detector does not keep what `plugins.Network` asks of one."""
+    cure = "See the Protocol Network in trainwright.plugins: (images, target) to trainwright.batch.Detections."
+    if not model.takes_target:
         raise UsageError(
-            f"the network gives {given} for 2 images, expected {wanted}.",
-            where="model",
-            cure=f"Give it a last layer with {task.outputs} {layer}: {names}.",
+            "a detector is called with its target.", where="model", cure=f"Set takes_target = True. {cure}"
         )
+    height, width = images_NCHW.shape[2:]
+    target_NM5 = torch.tensor([[[0.0, width / 4, height / 4, width / 2, height / 2]]]).expand(2, 1, 5)
+    with torch.no_grad():
+        alone, taught = model(images_NCHW, None), model(images_NCHW, target_NM5)
+    for found in (alone, taught):
+        if not isinstance(found, Detections):
+            raise UsageError(
+                f"the network gives {type(found).__name__}, expected Detections.", where="model", cure=cure
+            )
+    count = alone.scores_NM.shape[-1]
+    shapes = {
+        "boxes_NM4": (tuple(alone.boxes_NM4.shape), (2, count, 4)),
+        "scores_NM": (tuple(alone.scores_NM.shape), (2, count)),
+        "labels_NM": (tuple(alone.labels_NM.shape), (2, count)),
+        "loss_N with a target, in eval mode too": (tuple(getattr(taught.loss_N, "shape", ("none",))), (2,)),
+    }
+    wrong = [
+        f"{name} has shape {given}, expected {wanted}" for name, (given, wanted) in shapes.items() if given != wanted
+    ]
+    if count and not (int(alone.labels_NM.min()) >= -1 and int(alone.labels_NM.max()) < classes):
+        wrong.append(
+            f"labels go from {int(alone.labels_NM.min())} to {int(alone.labels_NM.max())}, expected -1 to {classes - 1}"
+        )
+    if wrong:
+        raise UsageError(f"the network's answers do not fit: {'; '.join(wrong)}.", where="model", cure=cure)
 
 
 def _normalization(spec: NetworkSpec, pixels: PixelSource, split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:

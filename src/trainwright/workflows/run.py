@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -70,14 +71,13 @@ class Run:
 
     @property
     def score(self) -> dict[str, float]:
-        """`train` and `val`, both in eval mode on the clean transform, 0–1."""
-        scores: dict[str, float] = self.result["score"]
-        return scores
+        """`train` and `val`, both in eval mode on the clean transform; nan where the images do not define one."""
+        return {part: math.nan if score is None else score for part, score in self.result["score"].items()}
 
     @property
     def gap(self) -> Interval:
         """Unseen minus train error, with its 95 % interval."""
-        return Interval(**self.result["gap"])
+        return Interval(**{end: math.nan if value is None else value for end, value in self.result["gap"].items()})
 
     @property
     def verdict(self) -> str:
@@ -158,13 +158,18 @@ def train(
     asked = Recipe().changed(wanted) if recipe is None else _recipe(recipe).changed(wanted)
     check_names(asked)
     device = choose_device(options.device)
-    if model is None:
+    if model is None and (recipe is not None or "network.name" in wanted):
         check_weights(asked.network, offline=options.offline)
     if not isinstance(data, Dataset):
         data = open_dataset(
             Path(data), target=target, task=asked.task, workers=options.workers, progress=options.reporter.progress
         )
-    recipe = asked if recipe is not None else published.get(published.default_for(data.task)).changed(wanted)
+    if recipe is None:
+        recipe = published.get(published.default_for(data.task)).changed(wanted)
+        if model is None:
+            check_weights(recipe.network, offline=options.offline)
+    else:
+        recipe = asked
     _note_problems(data, options.reporter)
     prepared = prepare(data, recipe, device=device, workers=options.workers, reporter=options.reporter, custom=model)
     options.reporter.note(f"precision {prepared.precision.name}: {prepared.precision.reason}")

@@ -137,12 +137,19 @@ class Training:
             self.prepared.pixels,
             self.prepared.targets,
             rows,
-            batch_size=batch_size or max(1, min(512, EVAL_PIXELS // math.prod(recipe.data.size))),
+            batch_size=batch_size or self._evaluated_at_once(),
             image_size=recipe.data.size,
             augment=recipe.augment if augmented else None,
             seed=recipe.seed,
             workers=self.workers,
         )
+
+    def _evaluated_at_once(self) -> int:
+        """Images of an evaluation batch: what it holds grows with the pixels and, of maps, with the classes of each."""
+        task, pixels = self.prepared.task, math.prod(self.prepared.recipe.data.size)
+        if task.form == "map":
+            pixels *= max(1, task.outputs // 3)  # an image has three channels; answers take about as much again
+        return max(1, min(512, EVAL_PIXELS // pixels))
 
     def evaluate(
         self, rows: np.ndarray, *, augmented: bool = False, train_mode: bool = False, what: str = ""
@@ -275,7 +282,7 @@ class Training:
         save_arrays(
             self.folder,
             f"scores-epoch-{epoch:04d}",
-            {"train": train.tally.astype(np.float32), "val": val.tally.astype(np.float32)},
+            {"train": train.tally, "val": val.tally},
         )
 
     def seconds(self) -> float:
