@@ -113,4 +113,4 @@ def test_a_task_overrules_the_layout(cli, images) -> None:
         for row in range(12):
             (images / part / "labels" / f"{row}.txt").write_text("0 0.5 0.5 0.5 0.5\n")
     assert cli("inspect", images).out.startswith("task         segmentation, 2 classes")
-    assert cli("inspect", images, "--task", "detection").out.startswith("task         detection, 1 classes")
+    assert cli("inspect", images, "--task", "detection").out.startswith("task         detection, 1 class\n")

@@ -85,7 +85,7 @@ def _headline(content: Mapping[str, Any]) -> str:
     names = content["classes"]
     if content["target"] == "numbers":
         return f"{content['task']}, {counted(len(names), 'number column')}: {few(names, limit=SHOWN_CLASSES)}"
-    return f"{content['task']}, {len(names)} classes"
+    return f"{content['task']}, {len(names)} class{'' if len(names) == 1 else 'es'}"
 
 
 def _amounts(target: TargetKind, counts: Mapping[str, int]) -> str:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from trainwright.data.orientation import AS_IT_STANDS, size_before, turned_boxes
+from trainwright.data.decode import AS_IT_STANDS
+from trainwright.data.orientation import size_before, turned_boxes
 from trainwright.data.problems import Problem, printable
 
 if TYPE_CHECKING:

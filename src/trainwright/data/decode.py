@@ -33,6 +33,7 @@ DECODER_VERSION = 2  # raised when the same file gives other pixels, so that wha
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "ICO")
 _GREY_ALPHA, _RGB_ALPHA = 4, 6  # colour types: PNG specification, third edition, §11.2.1
 _ALPHA_16 = ((16, _GREY_ALPHA), (16, _RGB_ALPHA))  # bit depth and colour type, the 25th and 26th byte of a PNG file
+AS_IT_STANDS = 1  # an orientation: EXIF 2.32 §4.6.4
 _ORIENTATION = 0x0112  # EXIF 2.32 §4.6.4
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -110,6 +111,16 @@ def upright_size(path: Path) -> tuple[int, int]:
             return image.size[::-1] if turned else image.size
         except Exception as error:  # Pillow's readers raise anything at all on damaged files
             raise DecodeError(*verdict(data, error)) from error
+
+
+def orientation_of(data: bytes) -> int:
+    """How the pixels of an image file are to be turned, EXIF's 1 to 8; 1 where nothing is said or can be read."""
+    with _pillow_muted():
+        try:
+            found = _orientation(Image.open(io.BytesIO(data), formats=FORMATS))
+        except Exception:  # Pillow's readers raise anything at all on damaged files
+            return AS_IT_STANDS
+    return found if 1 <= found <= 8 else AS_IT_STANDS
 
 
 def read_bytes(path: Path) -> bytes:

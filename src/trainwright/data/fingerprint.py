@@ -12,10 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from trainwright.data.decode import DecodeError, normalized, read_bytes
+from trainwright.data.decode import DecodeError, normalized, orientation_of, read_bytes
 from trainwright.data.examine import examine
 from trainwright.data.memory import Facts, is_settled, recall, remember, stamp_of
-from trainwright.data.orientation import orientation_of
 from trainwright.data.problems import Problem
 from trainwright.data.table import SampleTable
 from trainwright.records import Progress

@@ -2,27 +2,11 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
-from PIL import Image
 
-from trainwright.data.decode import FORMATS, _orientation, _pillow_muted
-
-AS_IT_STANDS = 1  # EXIF 2.32 §4.6.4
 _SWAPPED = (5, 6, 7, 8)  # by a quarter turn, or mirrored at a diagonal: width becomes height
 _FLIPPED_X = (2, 3, 6, 7)  # after that: left becomes right
 _FLIPPED_Y = (3, 4, 7, 8)
-
-
-def orientation_of(data: bytes) -> int:
-    """How the pixels of an image file are to be turned, EXIF's 1 to 8; 1 where nothing is said or can be read."""
-    with _pillow_muted():
-        try:
-            found = _orientation(Image.open(io.BytesIO(data), formats=FORMATS))
-        except Exception:  # Pillow's readers raise anything at all on damaged files
-            return AS_IT_STANDS
-    return found if 1 <= found <= 8 else AS_IT_STANDS
 
 
 def size_before(size: tuple[int, int], orientation: int) -> tuple[int, int]:

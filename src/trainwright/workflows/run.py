@@ -363,7 +363,8 @@ def _note_problems(data: Dataset, reporter: Reporter) -> None:
         by_kind.setdefault(problem.kind, []).append(problem)
     for kind, problems in by_kind.items():
         files = [file for problem in problems for file in problem.files]
-        out = ", left out" if problems[0].severity == "error" else ""
+        told = len(problems) == 1 and "left out" in problems[0].message
+        out = ", left out" if not told and all(problem.severity == "error" for problem in problems) else ""
         which = f"{counted(len(files), 'file')}{out}: {few(files)}. " if files else ""
         said = problems[0].message if len(problems) == 1 else "'trainwright inspect' says what is wrong with each."
         reporter.note(f"{kind}: {which}{said}")
