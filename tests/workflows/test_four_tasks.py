@@ -240,3 +240,32 @@ def test_twins_stay_in_one_part(tmp_path, task):
         if data.table.paths[row].endswith(("000.png", "001.png", "002.png", "003.png"))
     }
     assert len(parts) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("task", "network"),
+    [
+        ("classification", "resnet18"),
+        ("regression", "resnet18"),
+        ("segmentation", "unet"),
+        ("segmentation", "fpn"),
+        ("segmentation", "deeplabv3plus"),
+        ("detection", "faster-rcnn"),
+        ("detection", "retinanet"),
+        ("detection", "fcos"),
+    ],
+)
+def test_networks_of_other_libraries_go_the_whole_way_and_resume_to_the_same_bits(start, polls, task, network):
+    """One epoch on images of 64 pixels; what it learns is not the question."""
+    changes = {"network.name": network, "data.image_size": 64, "epochs": 1, "optimizer.lr": 1e-4}
+    untouched = start(task, changes)
+
+    run = start(task, changes, stop_asked=polls(1))
+    stopped = not run.finished
+    resumed = tw.resume(run, mirrors=(), workers=1)
+
+    assert stopped
+    assert resumed.result["weights_sha256"] == untouched.result["weights_sha256"]
+    assert resumed.result["score"] == untouched.result["score"]
+    assert resumed.result["gap"]["low"] <= resumed.result["gap"]["high"]
