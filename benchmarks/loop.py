@@ -92,7 +92,7 @@ def _plain_steps(prepared: Prepared) -> Iterator[None]:
     pixels = torch.from_numpy(prepared.pixels.take(rows)).permute(0, 3, 1, 2).float()
     images = ((pixels - pixels.mean((0, 2, 3), keepdim=True)) / pixels.std((0, 2, 3), keepdim=True)).to(device)
     images = images.contiguous(memory_format=torch.channels_last if recipe.channels_last else torch.contiguous_format)
-    labels = torch.from_numpy(prepared.dataset.targets[rows].astype(np.int64)).to(device)
+    labels = torch.from_numpy(prepared.dataset.targets.array(rows)).to(device)
     optimizer = torch.optim.Adam(network.parameters(), lr=recipe.optimizer.lr, fused=True)
     batches, dtype = len(rows) // recipe.batch_size, prepared.precision.autocast
     network.train()
