@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainwright.data.csv_layout import read_csv, read_parts_csv
+from trainwright.data.csv_layout import read_csv
+from trainwright.data.csv_parts import read_beside, read_parts_csv
 from trainwright.data.dataset import Dataset, open_dataset
 from trainwright.data.number_targets import NumberTargets
 from trainwright.data.table import SampleTable
@@ -391,3 +392,26 @@ def test_twins_with_other_numbers_are_named() -> None:
     (problem,) = Dataset.from_arrays(images, np.arange(12.0)).problems
     assert problem.kind == "twins-with-different-labels"
     assert "different labels: 3.0, 5.0" in problem.message
+
+
+def test_a_train_table_is_read_together_with_those_of_the_other_parts(write_parts: Write) -> None:
+    root = write_parts(counts=numbered("y", "0.5", "1.5", "2.5"))
+
+    table = read_beside(root / "train" / "counts.csv", target="y", task=None)
+
+    assert table.paths == read_parts_csv(root, target="y", task=None).paths
+    assert set(table.parts) == {"train", "val"}
+    assert [(problem.kind, problem.files) for problem in table.problems] == [("read-together", ("valid/counts.csv",))]
+
+
+def test_a_table_of_val_is_read_alone(write_parts: Write) -> None:
+    root = write_parts(counts=numbered("y", "0.5", "1.5", "2.5"))
+
+    assert read_beside(root / "valid" / "counts.csv", target="y", task=None) is None
+
+
+def test_a_train_table_that_is_the_only_one_is_read_alone(write_parts: Write) -> None:
+    root = write_parts(counts=numbered("y", "0.5", "1.5", "2.5"))
+    (root / "valid" / "counts.csv").unlink()
+
+    assert read_beside(root / "train" / "counts.csv", target="y", task=None) is None

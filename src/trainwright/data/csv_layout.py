@@ -9,13 +9,13 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from trainwright.data.listing import PARTS, listed
+from trainwright.data.listing import PARTS
 from trainwright.data.number_targets import NumberTargets
 from trainwright.data.problems import Problem, all_messages, counted, few
 from trainwright.data.table import Row, SampleTable, make_table
@@ -50,7 +50,7 @@ class _Columns:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Csv:
+class Table:
     """A file that was read: the cells of each row by column name, and the line numbers. folder: of its part, or ""."""
 
     file: Path
@@ -67,72 +67,12 @@ def read_csv(file: Path, *, target: str | None, task: str | None) -> SampleTable
     labels are for; None tells it from them. Comma, semicolon and tab are told apart by the header; the text is UTF-8 or
     UTF-16 with a mark. Raises DataError, UsageError where the task cannot be learned from a table.
     """
-    table = _parsed(file)
-    return _sample_table(file.parent, [table], _columns(file, table.header, target), where=file, task=task)
+    table = parse_table(file)
+    return sample_table(file.parent, [table], find_columns(file, table.header, target), where=file, task=task)
 
 
-def read_parts_csv(root: Path, *, target: str | None, task: str | None) -> SampleTable | None:
-    """The sample table of a folder whose part folders (train, val …) each hold a CSV of the same name, with paths that are
-    relative to their own folder; None where no part folder holds any. target, task: as for `read_csv`.
-
-    Of several such CSVs it is the one with the target columns. Raises DataError where that is none, or more than one, and
-    where a part has no such table or two folders.
-    """
-    folders = [name for name in listed(root)[0] if name.lower() in PARTS]
-    named = {folder: {name for name in listed(root / folder)[1] if _is_csv(name)} for folder in folders}
-    if not any(named.values()):
-        return None
-    shared = _shared_tables(root, named)
-    name = shared[0] if len(shared) == 1 else _with_target(root, folders, shared, target)
-    tables = [replace(_parsed(root / folder / name), folder=folder) for folder in folders]
-    columns = [_columns(table.file, table.header, target) for table in tables]
-    if len(set(columns)) > 1:
-        found = [f"{table.folder}/{name}: {', '.join(table.header)}." for table in tables]
-        cure = "Give the tables of all parts the same columns."
-        raise DataError(f"the columns differ between parts: {all_messages(found)}", where=str(root), cure=cure)
-    return _sample_table(root, tables, replace(columns[0], part=None), where=root, task=task)
-
-
-def _shared_tables(root: Path, named: Mapping[str, set[str]]) -> list[str]:
-    """Names of the tables that every part folder holds, at least one. named: the tables of each. Raises DataError."""
-    counts = Counter(PARTS[folder.lower()] for folder in named)
-    if twice := [part for part, count in counts.items() if count > 1]:
-        same = {part: [folder for folder in named if PARTS[folder.lower()] == part] for part in twice}
-        found = [f"more than one folder for {part}: {few(folders)}." for part, folders in same.items()]
-        raise DataError(all_messages(found), where=str(root), cure="Move them into one, or away.")
-    shared = sorted(set.intersection(*named.values()))
-    if not shared:
-        there = "; ".join(f"{folder}: {few(sorted(names)) or 'no table'}" for folder, names in named.items())
-        cure = "Give each part a table of the same name, with the same columns, or move the part away."
-        raise DataError(f"no table that every part has: {there}.", where=str(root), cure=cure)
-    return shared
-
-
-def _is_csv(name: str) -> bool:
-    return name.lower().endswith((".csv", ".tsv"))
-
-
-def _with_target(root: Path, folders: Sequence[str], names: Sequence[str], target: str | None) -> str:
-    """The one name whose files have the target columns in every part. Raises DataError."""
-    headers = {name: [_parsed(root / folder / name).header for folder in folders] for name in names}
-    fitting = [
-        name for name in names if target is None or all(_named(header, target) is not None for header in headers[name])
-    ]
-    if len(fitting) == 1:
-        return fitting[0]
-    there = all_messages([f"{name}: {', '.join(found[0])}." for name, found in headers.items()])
-    if fitting:
-        message = f"more than one table that every part has could be meant: {few(fitting)}."
-        cure = f"Their columns are {there} Name a column that only one of them has (--target), or move the others away."
-    else:
-        message = f"no table that every part has holds column {target!r}."
-        columns = sorted({name for found in headers.values() for header in found for name in header})
-        cure = f"{did_you_mean(target or '', columns)}There are {there}"
-    raise DataError(message, where=str(root), cure=cure)
-
-
-def _sample_table(
-    root: Path, tables: Sequence[_Csv], columns: _Columns, *, where: Path, task: str | None
+def sample_table(
+    root: Path, tables: Sequence[Table], columns: _Columns, *, where: Path, task: str | None
 ) -> SampleTable:
     """One table of the rows of all files. Raises DataError with everything that is wrong in them, UsageError."""
     kind = _kind(tables, columns, task)
@@ -168,7 +108,7 @@ def _sample_table(
     )
 
 
-def _kind(tables: Sequence[_Csv], columns: _Columns, task: str | None) -> TargetKind:
+def _kind(tables: Sequence[Table], columns: _Columns, task: str | None) -> TargetKind:
     """What the target columns hold. Raises UsageError where a task is given that learns from neither class nor numbers."""
     if task is None:
         texts = [record[columns.targets[0]].strip() for table in tables for record in table.records]
@@ -207,7 +147,7 @@ def _whole_numbers(column: str, labels: set[str]) -> list[Problem]:
     return [Problem(kind="whole-numbers", severity="warning", files=(), message=message)]
 
 
-def _parsed(file: Path) -> _Csv:
+def parse_table(file: Path) -> Table:
     """The file without its blank lines. Raises DataError."""
     text = _text(file)
     try:
@@ -228,7 +168,7 @@ def _parsed(file: Path) -> _Csv:
         raise DataError(message, where=str(file), cure="Quote cells that hold a delimiter.")
     if len(lines) == 1:
         raise DataError("there is a header line and no row.", where=str(file), cure="Add a row for each image.")
-    return _Csv(
+    return Table(
         file=file,
         header=tuple(header),
         records=tuple(dict(zip(header, cells, strict=True)) for _, cells in lines[1:]),
@@ -248,7 +188,7 @@ def _text(file: Path) -> str:
         raise DataError("the text is not UTF-8.", where=str(file), cure="Save it as CSV UTF-8.") from None
 
 
-def _columns(file: Path, header: Sequence[str], target: str | None) -> _Columns:
+def find_columns(file: Path, header: Sequence[str], target: str | None) -> _Columns:
     """Which column is which. Raises DataError that names those there are."""
     by_lower = {name.lower(): name for name in header}
 
@@ -263,7 +203,7 @@ def _columns(file: Path, header: Sequence[str], target: str | None) -> _Columns:
         raise DataError(message, where=str(file), cure=f"{near}{there} Rename the one that holds the image paths.")
     targets: tuple[str, ...]
     if target is not None:
-        targets = _named(header, target) or ()
+        targets = column_named(header, target) or ()
         missing = [name for name in _apart(target) if name.lower() not in by_lower]
     else:
         rest = [name for name in header if name not in (path, part, group)]
@@ -282,7 +222,7 @@ def _columns(file: Path, header: Sequence[str], target: str | None) -> _Columns:
     return _Columns(path=path, targets=targets, part=part, group=group)
 
 
-def _named(header: Sequence[str], target: str) -> tuple[str, ...] | None:
+def column_named(header: Sequence[str], target: str) -> tuple[str, ...] | None:
     """The columns that `target` names: one, or several with commas between them; None where one of them is not there."""
     by_lower = {name.lower(): name for name in header}
     if target.lower() in by_lower:  # first: a column's own name may hold a comma
@@ -297,7 +237,7 @@ def _apart(target: str) -> list[str]:
     return [name.strip() for name in target.split(",")]
 
 
-def _rows(table: _Csv, columns: _Columns, kind: TargetKind, found: list[str]) -> list[Row]:
+def _rows(table: Table, columns: _Columns, kind: TargetKind, found: list[str]) -> list[Row]:
     """A Row for each record; the label of numbers is their text, one after the other. What is wrong is added to `found`."""
     rows, unlabelled, outside, unknown, strange = [], [], [], Counter[str](), []
     for number, record in zip(table.lines, table.records, strict=True):

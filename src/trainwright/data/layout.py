@@ -43,7 +43,8 @@ def read_layout(path: Path, *, target: str | None = None, task: str | None = Non
 def _read(path: Path, target: str | None, task: str | None) -> SampleTable:
     """The table of a path that exists, for the task that it suggests. A readers' room is imported where it is needed."""
     from trainwright.data.box_layout import holds_boxes, read_boxes
-    from trainwright.data.csv_layout import read_csv, read_parts_csv
+    from trainwright.data.csv_layout import read_csv
+    from trainwright.data.csv_parts import read_beside, read_parts_csv
     from trainwright.data.mask_layout import holds_masks, read_masks
 
     if path.is_dir():
@@ -65,7 +66,7 @@ def _read(path: Path, target: str | None, task: str | None) -> SampleTable:
             return read_masks(path)
         return read_boxes(path) if holds_boxes(path) else _read_folder(path, said=kind == "class")
     if path.suffix.lower() in (".csv", ".tsv", ".txt"):
-        return read_csv(path, target=target, task=task)
+        return read_beside(path, target=target, task=task) or read_csv(path, target=target, task=task)
     if holds_boxes(path):
         return read_boxes(path)
     raise DataError("neither a folder nor a CSV file.", where=str(path), cure=f"Unpack an archive first. {LAYOUTS}")
