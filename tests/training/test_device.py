@@ -1,5 +1,7 @@
 """Device and precision follow from rules that give the same answer every time, with the reason."""
 
+import mmap
+
 import pytest
 import torch
 from torch import nn
@@ -137,6 +139,10 @@ def test_autocast_computes_in_its_type(dtype, expected):
 
 def test_memory_on_a_processor_is_that_of_the_process():
     before = memory_bytes(CPU)
-    held = torch.ones(64 * 2**20 // 4)
+    with mmap.mmap(
+        -1, 64 * 2**20
+    ) as held:  # from the system itself: what a tensor takes may have been freed by another test
+        held.write(b"1" * len(held))
+        after = memory_bytes(CPU)
 
-    assert memory_bytes(CPU) - before > 0.9 * held.nbytes
+    assert after - before > 0.9 * 64 * 2**20
