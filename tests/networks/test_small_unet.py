@@ -25,7 +25,12 @@ def test_every_pixel_has_its_logits(norm, blocks, size):
 
 def test_a_batch_of_one_image_can_be_learned_from():
     """Its mean over the image is a single value a channel, of which there are no statistics."""
-    SmallUNet(3, width=8).train()(torch.rand(1, 3, 32, 32)).sum().backward()
+    network = SmallUNet(3, width=8).train()
+
+    network(torch.rand(1, 3, 32, 32)).square().sum().backward()
+
+    assert [name for name, weight in network.named_parameters() if weight.grad is None] == []
+    assert all(bool(weight.grad.isfinite().all()) for weight in network.parameters())
 
 
 def test_it_has_as_many_parameters_as_is_told():
