@@ -13,11 +13,10 @@ from trainwright.recipe import (
     Recipe,
     Spec,
     load_recipe,
-    load_yaml,
-    parse_assignments,
     parse_recipe,
     recipe_keys,
 )
+from trainwright.yaml_text import load_yaml, parse_assignments
 
 fractions = st.floats(0, 1, exclude_max=True)
 positive = st.floats(0, exclude_min=True, allow_infinity=False)

@@ -22,11 +22,15 @@ class Batch:
     their own unit; mask uint8 [N, H, W], 255 is ignored; boxes float32 [N, M, 5] (class, left, top, right, bottom in pixels
     of the image; class -1 fills up).
     rows_N: int64, each image's row in the dataset's sample table.
+    partner, share_N: of a batch whose images are mixtures (mixup, CutMix): the target of the image that was mixed in, shaped
+    like `target`, and how much of each image is its own, float32 0–1; None where nothing was mixed.
     """
 
     images_NCHW: torch.Tensor
     target: torch.Tensor
     rows_N: np.ndarray
+    partner: torch.Tensor | None = None
+    share_N: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return int(self.images_NCHW.shape[0])
@@ -47,7 +51,13 @@ class Batch:
         parts = -(-len(self) // size)
         edges = [len(self) * part // parts for part in range(parts + 1)]
         return [
-            Batch(images_NCHW=self.images_NCHW[a:b], target=self.target[a:b], rows_N=self.rows_N[a:b])
+            Batch(
+                images_NCHW=self.images_NCHW[a:b],
+                target=self.target[a:b],
+                rows_N=self.rows_N[a:b],
+                partner=None if self.partner is None else self.partner[a:b],
+                share_N=None if self.share_N is None else self.share_N[a:b],
+            )
             for a, b in itertools.pairwise(edges)
         ]
 

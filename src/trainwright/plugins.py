@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from trainwright.errors import unknown_name
 
@@ -98,8 +98,28 @@ class BuildOptimizer(Protocol):
 
 class BuildSchedule(Protocol):
     def __call__(self, spec: ScheduleSpec) -> Callable[[float], float]:
-        """A pure function of progress (0 at the first step, 1 after the last) to the factor of the peak lr, 0–1."""
+        """A function of progress (0 at the first step, 1 after the last) to the factor of the peak lr, 0–1.
+
+        A pure one, or a `RememberingSchedule`.
+        """
         ...
+
+
+@runtime_checkable
+class RememberingSchedule(Protocol):
+    """A schedule that goes by what came of the training so far; what it remembers is part of every checkpoint."""
+
+    def __call__(self, progress: float) -> float: ...
+
+    def observe(self, score: float) -> None:
+        """Take in the val score of an epoch that has just ended."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it remembers, as plain JSON data."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
 
 
 class BuildLoss(Protocol):

@@ -7,7 +7,7 @@ in from the dataset and the network before training (`workflows/prepare.py`), an
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -23,13 +23,13 @@ from pydantic import (
 )
 
 from trainwright.errors import RecipeError, did_you_mean
+from trainwright.yaml_text import load_yaml, yaml_12
 
 Size = tuple[int, int]  # (height, width) in pixels
 
 Side = Annotated[int, Field(ge=4, le=4096)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
-MAX_YAML_BYTES = 1_000_000  # a recipe is a page; anything larger is not one
 PRETRAINED = "pretrained"
 RANDOM = "random"
 
@@ -62,12 +62,19 @@ class AugmentSpec(Spec):
     """Random changes of training images. Evaluation never sees any of them."""
 
     flip: Probability = 0.0  # left-right, of each image
+    vertical_flip: Probability = 0.0  # top-bottom, of each image
     crop_padding: Fraction = (
         0.0  # of the image side, reflected on each side and cropped back: He et al., arXiv:1512.03385 §4.2
     )
     crop_scale: tuple[Probability, Probability] | None = (
         None  # area of a random resized crop: Szegedy et al., arXiv:1409.4842 §6
     )
+    colour: Fraction = 0.0  # brightness, contrast and saturation each by a factor of 1 ± this: arXiv:1312.5402 §2.2
+    trivial_augment: Probability = 0.0  # strength: 0 none, 1 the wide range of Müller and Hutter, arXiv:2103.10158 §4
+    erase: Probability = 0.0  # a rectangle of noise in each image: Zhong et al., arXiv:1708.04896 §3.2
+    mixup: NonNegativeFloat = 0.0  # α of the Beta(α, α) of shares; 0: off: Zhang et al., arXiv:1710.09412 §2
+    cutmix: NonNegativeFloat = 0.0  # α of the Beta(α, α) of areas; 0: off: Yun et al., arXiv:1905.04899 §3
+    mix: Probability = 1.0  # share of the batches that are mixed, where mixup or cutmix is on
 
     @model_validator(mode="after")
     def _one_kind_of_crop(self) -> AugmentSpec:
@@ -92,10 +99,16 @@ class NetworkSpec(Spec):
     weights: str = RANDOM  # random, pretrained (of the network or its backbone: hub cache or download), or a file
     width: Annotated[int, Field(ge=8, le=256, multiple_of=8)] = 32  # small-…: channels of the first stage
     blocks: Annotated[int, Field(ge=1, le=8)] = 1  # small-…: residual blocks a stage
-    norm: Literal["batch", "group"] = "batch"  # small-…
+    norm: Literal["batch", "group", "frozen"] = (
+        "batch"  # group: in place of batch norm, arXiv:1803.08494; frozen: batch norm with its published statistics
+    )
     dropout: Fraction = (
         0.0  # before the head: small-…, timm, and unet, fpn, deeplabv3plus where they have a place for it
     )
+    block_dropout: Fraction = (
+        0.0  # inside the residual blocks: arXiv:1605.07146 §2.4; after the projections of a transformer
+    )
+    drop_path: Fraction = 0.0  # stochastic depth, of the last block, rising from 0: Huang et al., arXiv:1603.09382 §3
     trainable: Annotated[str, Field(pattern=r"^(all|head|last-[1-9]\d*)$")] = (
         "all"  # last-2: the head and the last 2 stages
     )
@@ -108,29 +121,58 @@ class OptimizerSpec(Spec):
     """Which optimizer with which constants. Constants that the named optimizer does not have are not used."""
 
     name: str = "adamw"
-    lr: PositiveFloat = 1e-3  # peak learning rate
+    lr: PositiveFloat | None = 1e-3  # peak learning rate; None: from the learning-rate range test
     weight_decay: NonNegativeFloat = 0.0  # not on biases and norms
-    momentum: Fraction = 0.9  # sgd
-    nesterov: bool = False  # sgd
-    betas: tuple[Fraction, Fraction] = (0.9, 0.999)  # adam, adamw: Kingma and Ba, arXiv:1412.6980 §2
+    momentum: Fraction = 0.9  # sgd, rmsprop, muon
+    nesterov: bool = False  # sgd, muon
+    betas: tuple[Fraction, Fraction] | None = None  # of adam and those after it; None: the optimizer's published ones
     eps: PositiveFloat = 1e-8
+    alpha: Fraction = 0.99  # rmsprop: how slowly the mean of squares follows
+
+    @property
+    def peak_lr(self) -> float:
+        """The peak learning rate. To be asked once `lr` is filled in."""
+        assert self.lr is not None
+        return self.lr
 
 
 class ScheduleSpec(Spec):
-    """Learning rate as a function of progress through the training."""
+    """Learning rate as a function of progress through the training. Constants that the named one does not have are not used.
+
+    Values at None are the named schedule's published ones; they are filled in before training.
+    """
 
     name: str = "constant"
-    warmup: Fraction = 0.0  # part of the training during which lr rises linearly from 0 to its peak
-    final: Probability = 0.0  # lr at the end, as a part of the peak
+    warmup: Fraction = (
+        0.0  # part of the training during which lr rises linearly from 0 to its peak, before any schedule
+    )
+    final: Probability | None = (
+        None  # lr at the end, as a part of the peak: cosine, polynomial, exponential, one-cycle, …
+    )
+    decay: Annotated[float, Field(gt=0, lt=1)] = 0.1  # step, reduce-on-plateau: factor each time
+    milestones: tuple[Fraction, ...] = (0.5, 0.75)  # step: progress at each factor: He et al., arXiv:1512.03385 §4.2
+    power: PositiveFloat = 0.9  # polynomial: Chen et al., arXiv:1606.00915 §4.1
+    low: Fraction | None = None  # lower bound of a cycle as a part of the peak: triangular, …; where one-cycle starts
+    cycles: PositiveInt | None = None  # how many: triangular, triangular2, exponential-range, cosine-restarts
+    growth: Annotated[float, Field(ge=1)] = 2.0  # cosine-restarts: a cycle over the one before: arXiv:1608.03983 §4.1
+    rise: Annotated[float, Field(gt=0, lt=1)] = 0.3  # one-cycle: part of the training before the peak
+    momentum: tuple[Fraction, Fraction] | None = None  # one-cycle: (at the peak, at the ends): arXiv:1803.09820 §4.3
+    cooldown: Annotated[float, Field(gt=0, le=1)] = 0.2  # warmup-stable-decay: last part: arXiv:2405.18392 §3
+    patience: PositiveInt = 5  # reduce-on-plateau: epochs without a better val score
 
 
 class LossSpec(Spec):
     """Which loss with which constants. Constants that the named loss does not have are not used."""
 
     name: str | None = None  # None: the first one that goes with the task
-    label_smoothing: Fraction = 0.0  # cross-entropy, dice+cross-entropy
+    label_smoothing: Fraction = 0.0  # cross-entropy, binary-cross-entropy, dice+cross-entropy
+    class_weights: Literal["balanced"] | tuple[PositiveFloat, ...] | None = (
+        None  # in the order of the classes; balanced: images, or pixels, over (classes × those of the class), from train
+    )
+    gamma: NonNegativeFloat = 2.0  # focal: how little easy ones count: Lin et al., arXiv:1708.02002 §3.2
     delta: PositiveFloat = 1.0  # huber: where it turns from square to line, in deviations of the target
     dice_weight: Probability = 0.5  # dice+cross-entropy: share of the Dice loss
+    tversky: tuple[Probability, Probability] = (0.3, 0.7)  # of false positives, false negatives: arXiv:1706.05721 §2
 
 
 class Recipe(Spec):
@@ -145,7 +187,7 @@ class Recipe(Spec):
     schedule: ScheduleSpec = ScheduleSpec()
     loss: LossSpec = LossSpec()
     epochs: PositiveInt = 20
-    batch_size: PositiveInt = 64  # images an optimizer step sees
+    batch_size: PositiveInt | Literal["auto"] = 64  # images an optimizer step sees; auto: measured on this machine
     accumulate: PositiveInt = 1  # parts a batch is worked through in; the step is that of the whole batch
     clip_norm: PositiveFloat | None = None  # largest norm of the gradient
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None  # of the averaged weights that are evaluated and kept
@@ -154,6 +196,12 @@ class Recipe(Spec):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     channels_last: bool | None = None  # None: where it pays
     seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
+
+    @property
+    def step_images(self) -> int:
+        """Images that an optimizer step sees. To be asked once `batch_size` is filled in."""
+        assert isinstance(self.batch_size, int)
+        return self.batch_size
 
     def changed(self, changes: Mapping[str, Any]) -> Recipe:
         """This recipe with values replaced, `{"optimizer.lr": 1e-3}`; validated as a whole.
@@ -176,7 +224,7 @@ class Recipe(Spec):
         """Every value, as YAML that `load_recipe` reads back to an equal recipe."""
         import io
 
-        yaml = _yaml()
+        yaml = yaml_12()
         buffer = io.StringIO()
         yaml.dump(self.model_dump(mode="json"), buffer)
         return buffer.getvalue()
@@ -211,77 +259,6 @@ def parse_recipe(tree: Any, *, where: str) -> Recipe:
 def load_recipe(path: Path) -> Recipe:
     """The recipe in a YAML file. Raises RecipeError where it cannot be read or says something unknown."""
     return parse_recipe(load_yaml(path), where=str(path))
-
-
-def load_yaml(path: Path) -> Any:
-    """Plain data from a YAML 1.2 file of at most 1 MB (1e-3 is a number; duplicate keys are refused)."""
-    from ruamel.yaml.error import YAMLError
-
-    try:
-        size = path.stat().st_size
-        text = path.read_text(encoding="utf-8") if size <= MAX_YAML_BYTES else ""
-    except OSError as error:
-        raise RecipeError(f"cannot be read ({error.strerror}).", where=str(path), cure="Check the path.") from None
-    except UnicodeDecodeError as error:
-        raise _not_yaml(error, path) from None
-    if size > MAX_YAML_BYTES:
-        raise RecipeError(f"larger than {MAX_YAML_BYTES:,} bytes.", where=str(path), cure="A recipe is a page of text.")
-    try:
-        return _yaml().load(text)
-    except (YAMLError, ValueError, RecursionError) as error:  # ValueError: a date such as 2026-02-30
-        raise _not_yaml(error, path) from None
-
-
-def _not_yaml(error: Exception, path: Path) -> RecipeError:
-    problem = " ".join(str(error).split())[:300]
-    return RecipeError(f"not YAML: {problem}.", where=str(path), cure="See 'trainwright recipes show' for one that is.")
-
-
-def parse_assignments(assignments: list[str]) -> dict[str, Any]:
-    """`["optimizer.lr=1e-3", "augment.crop_scale=[0.3, 1]"]` as keys and values; values are read as YAML scalars.
-
-    Raises RecipeError for one without '='.
-    """
-    changes: dict[str, Any] = {}
-    for assignment in assignments:
-        key, equals, text = assignment.partition("=")
-        if not equals or not key.strip():
-            raise RecipeError(
-                f"expected KEY=VALUE, got {assignment!r}.", where="--set", cure="For example --set optimizer.lr=1e-3."
-            )
-        changes[key.strip()] = _scalar(text.strip())
-    return changes
-
-
-def _scalar(text: str) -> Any:
-    import json
-
-    words: dict[str, bool | None] = {"": None, "null": None, "~": None, "true": True, "false": False}
-    if text.lower() in words:
-        return words[text.lower()]
-    readers: tuple[Callable[[str], Any], ...] = (int, float, json.loads)
-    for read in readers:
-        try:
-            return read(text)
-        except ValueError:
-            continue
-    return text
-
-
-def _yaml() -> Any:
-    from ruamel.yaml import YAML
-
-    yaml: Any = YAML(typ="safe", pure=True)
-    yaml.version = None
-    yaml.default_flow_style = False
-    yaml.sort_base_mapping_type_on_output = False
-    yaml.representer.add_representer(str, _text)
-    return yaml
-
-
-def _text(representer: Any, text: str) -> Any:
-    """Text as YAML; U+0085 is escaped, because ruamel writes it raw and reads it back as something else."""
-    return representer.represent_scalar("tag:yaml.org,2002:str", text, style='"' if "\x85" in text else None)
 
 
 def _unknown_key(key: str) -> str | None:

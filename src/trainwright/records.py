@@ -105,6 +105,44 @@ class Means:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LrTrial:
+    """A short training at one learning rate. losses: train loss at its end, one a seed; nan where it diverged."""
+
+    lr: float
+    losses: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LrRange:
+    """What a learning-rate range test measured, and what it concludes (`diagnosis/lr_choice.py`).
+
+    lrs_L: the sweep, ascending; every array after it belongs to them. losses_SL: train loss of each batch before its step,
+    a row a seed, nan after its divergence. smooth_L: their mean over seeds, smoothed on log lr, nan where no seed got;
+    low_L, high_L: its 95 % band. start: the loss before anything was learned. interval: lr between which the loss really
+    falls. suggestion: the peak lr. Both None where the test cannot tell. reason: why this one, or why it cannot tell. trials:
+    the short trainings that confirmed it, by lr. steps: optimizer steps that the whole test took. seconds: its wall-clock.
+    """
+
+    lrs_L: np.ndarray = field(repr=False)
+    losses_SL: np.ndarray = field(repr=False)
+    smooth_L: np.ndarray = field(repr=False)
+    low_L: np.ndarray = field(repr=False)
+    high_L: np.ndarray = field(repr=False)
+    start: float
+    interval: tuple[float, float] | None
+    suggestion: float | None
+    reason: str
+    trials: tuple[LrTrial, ...] = ()
+    steps: int = 0
+    seconds: float = 0.0
+
+    @property
+    def verdict(self) -> str:
+        """`found` or `cannot tell`."""
+        return "cannot tell" if self.suggestion is None else "found"
+
+
+@dataclass(frozen=True, kw_only=True)
 class EpochRecord:
     """One epoch. `train_running` is the mean during the epoch in train mode (train error A of statistics);
     `train` and `val` are in eval mode on the clean transform."""

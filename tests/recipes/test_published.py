@@ -5,9 +5,10 @@ import pytest
 from trainwright import plugins, recipes
 from trainwright.errors import UnknownNameError
 from trainwright.optim.losses import build_loss
-from trainwright.recipe import Recipe, load_recipe, load_yaml, recipe_keys
+from trainwright.recipe import Recipe, load_recipe, recipe_keys
 from trainwright.recipes.published import DEFAULT, FOLDER, OF_TASK
 from trainwright.workflows.early import check_names
+from trainwright.yaml_text import load_yaml
 
 NAMES = recipes.names()
 

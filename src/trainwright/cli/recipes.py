@@ -30,9 +30,10 @@ def recipe_from(
 
     Raises RecipeError or UnknownNameError.
     """
-    from trainwright.recipe import Recipe, load_recipe, parse_assignments
+    from trainwright.recipe import Recipe, load_recipe
     from trainwright.recipes import published
     from trainwright.workflows.early import check_names
+    from trainwright.yaml_text import parse_assignments
 
     wanted = parse_assignments(changes or [])
     wanted |= {key: value for key, value in (("epochs", epochs), ("seed", seed)) if value is not None}

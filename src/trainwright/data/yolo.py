@@ -30,7 +30,7 @@ from trainwright.data.box_layout import (
 from trainwright.data.problems import Problem, few, printable
 from trainwright.data.table import SampleTable
 from trainwright.errors import DataError, RecipeError
-from trainwright.recipe import load_yaml
+from trainwright.yaml_text import load_yaml
 
 LABEL_FOLDERS = frozenset({"labels"})
 NAME_FILES = ("classes.txt", "obj.names")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch.nn import functional
@@ -13,6 +13,14 @@ from trainwright.recipe import LossSpec
 from trainwright.records import IGNORED
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def balanced_weights(counts: Mapping[str, int], names: Sequence[str]) -> tuple[float, ...]:
+    """A weight for each class of `names`: all of the train part over (classes × what is of the class); mean 1 over the data.
+
+    counts: images, or pixels, of each class. Raises RecipeError for a class without any.
+    """
+    raise NotImplementedError
 
 
 def build_loss(spec: LossSpec, goes_with: Sequence[str]) -> Loss:

@@ -16,6 +16,17 @@ from trainwright.errors import RecipeError
 from trainwright.plugins import optimizers
 from trainwright.recipe import OptimizerSpec
 
+BETAS = (0.9, 0.999)  # Kingma and Ba, arXiv:1412.6980, Algorithm 1
+
+
+def published_constants(spec: OptimizerSpec) -> dict[str, Any]:
+    """Values for those of the spec's constants that are None, other than lr: what the named optimizer's authors used."""
+    return {"betas": BETAS} if spec.betas is None else {}
+
+
+def refuse_batch(spec: OptimizerSpec, *, batch_size: int, train_images: int) -> None:
+    """Raise RecipeError where the optimizer's steps are not valid for batches of that many of the train images."""
+
 
 def build_optimizer(
     parameters: Iterable[tuple[nn.Parameter, float]], spec: OptimizerSpec, device: torch.device
@@ -24,7 +35,7 @@ def build_optimizer(
 
     device: picks the implementation: fused where the whole update is one kernel. Raises UnknownNameError.
     """
-    groups = parameter_groups(parameters, lr=spec.lr, weight_decay=spec.weight_decay)
+    groups = parameter_groups(parameters, lr=spec.peak_lr, weight_decay=spec.weight_decay)
     optimizer = optimizers.get(spec.name)(groups, spec)
     for group in optimizer.param_groups:
         group["peak_lr"] = group["lr"]  # the schedule scales this; it is saved with the optimizer's state
@@ -56,16 +67,16 @@ def sgd(groups: list[dict[str, Any]], spec: OptimizerSpec) -> torch.optim.Optimi
             where="optimizer.nesterov",
             cure="Set optimizer.momentum=0.9, or optimizer.nesterov=false.",
         )
-    return torch.optim.SGD(groups, lr=spec.lr, momentum=spec.momentum, nesterov=spec.nesterov)
+    return torch.optim.SGD(groups, lr=spec.peak_lr, momentum=spec.momentum, nesterov=spec.nesterov)
 
 
 @optimizers.register("adam")
 def adam(groups: list[dict[str, Any]], spec: OptimizerSpec) -> torch.optim.Optimizer:
     """Adam (Kingma and Ba, arXiv:1412.6980); weight decay is added to the gradient."""
-    return torch.optim.Adam(groups, lr=spec.lr, betas=spec.betas, eps=spec.eps)
+    return torch.optim.Adam(groups, lr=spec.peak_lr, betas=spec.betas or BETAS, eps=spec.eps)
 
 
 @optimizers.register("adamw")
 def adamw(groups: list[dict[str, Any]], spec: OptimizerSpec) -> torch.optim.Optimizer:
     """Adam with decoupled weight decay (Loshchilov and Hutter, arXiv:1711.05101)."""
-    return torch.optim.AdamW(groups, lr=spec.lr, betas=spec.betas, eps=spec.eps)
+    return torch.optim.AdamW(groups, lr=spec.peak_lr, betas=spec.betas or BETAS, eps=spec.eps)

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 from trainwright.plugins import schedules
 from trainwright.recipe import ScheduleSpec
 
 Schedule = Callable[[float], float]
+
+
+def published_constants(spec: ScheduleSpec) -> dict[str, Any]:
+    """Values for those of the spec's constants that are None: the named schedule's published ones."""
+    return {"final": 0.0} if spec.final is None else {}
+
+
+def momentum_of(spec: ScheduleSpec) -> Callable[[float], float] | None:
+    """progress → momentum, for schedules that move it against lr; None for all others."""
+    return None
 
 
 def build_schedule(spec: ScheduleSpec) -> Schedule:
@@ -37,4 +48,5 @@ def constant(spec: ScheduleSpec) -> Schedule:
 @schedules.register("cosine")
 def cosine(spec: ScheduleSpec) -> Schedule:
     """Half a cosine from the peak lr to `final` of it (Loshchilov and Hutter, arXiv:1608.03983 §3, without restarts)."""
-    return lambda progress: spec.final + (1 - spec.final) * (1 + math.cos(math.pi * min(progress, 1.0))) / 2
+    final = spec.final or 0.0
+    return lambda progress: final + (1 - final) * (1 + math.cos(math.pi * min(progress, 1.0))) / 2

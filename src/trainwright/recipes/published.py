@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from trainwright.errors import unknown_name
-from trainwright.recipe import Recipe, load_yaml, parse_recipe
+from trainwright.recipe import Recipe, parse_recipe
+from trainwright.yaml_text import load_yaml
 
 DEFAULT = "scratch-default"
 OF_TASK = {  # where none is named; tasks of one's own take DEFAULT

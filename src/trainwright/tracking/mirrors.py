@@ -94,7 +94,7 @@ def _metric_name(name: str) -> str:
 
 def parameters(run: RunFolder) -> dict[str, Any]:
     """The recipe as dotted keys and plain values; lists as JSON text, null as None."""
-    from trainwright.recipe import load_yaml  # pydantic: only here
+    from trainwright.yaml_text import load_yaml  # pydantic: only here
 
     return dict(_leaves(load_yaml(run.path / RECIPE)))
 

@@ -31,7 +31,8 @@ class FitSettings:
     parts: how many pieces a batch is worked through in; the update is that of the whole batch. clip_norm: largest norm of
     the gradient. autocast: type of mixed precision, None for none. scaler: for fp16. average: weights averaged after
     every step. seed: of the random streams (dropout). name_rows: turns rows of the sample table into what a person
-    recognizes, for errors.
+    recognizes, for errors. mix: (batch on the device, step) → a batch of mixtures (`training/mixing.py`). momentum: progress
+    (0–1) → the momentum of every parameter group, beta1 where it has betas.
     """
 
     parts: int = 1
@@ -41,6 +42,8 @@ class FitSettings:
     average: WeightAverage | None = None
     seed: int = 0
     name_rows: Callable[[Any], list[str]] | None = None
+    mix: Callable[[Batch, int], Batch] | None = None
+    momentum: Callable[[float], float] | None = None
 
 
 def fit(
@@ -68,9 +71,7 @@ def fit(
     buffers = _Buffers(model)
     parts = settings.parts
     for step, batch in zip(range(first_step, steps), batches, strict=False):
-        factor = schedule(step / steps)
-        for group in optimizer.param_groups:
-            group["lr"] = group["peak_lr"] * factor
+        _set_rates(optimizer, schedule(step / steps), settings.momentum and settings.momentum(step / steps))
         if not model.training:
             model.train()  # the caller may have evaluated since the last yield
         buffers.remember()
@@ -111,10 +112,12 @@ def _gradients(
     """(mean loss, summed tallies [Q]) of the batch, whose gradient is then in the parameters."""
     scaler = settings.scaler
     losses, tallies = [], []
+    if settings.mix is not None:
+        batch = settings.mix(batch, step)
     with randomness_of(settings.seed, "step", step, device=batch.images_NCHW.device):
         for part in batch.split(math.ceil(len(batch) / parts)):
             with autocast(settings.autocast, part.images_NCHW.device):
-                loss_N, tally_NQ = task.loss(outputs_of(model, part), part.target)
+                loss_N, tally_NQ = loss_of(task, outputs_of(model, part), part)
             loss = loss_N.sum() / len(batch)
             if not math.isfinite(loss.item()):
                 with autocast(settings.autocast, part.images_NCHW.device):
@@ -123,6 +126,28 @@ def _gradients(
             losses.append(loss.detach())
             tallies.append(tally_NQ.detach().sum(dim=0))
     return torch.stack(losses).sum(), torch.stack(tallies).sum(dim=0)
+
+
+def _set_rates(optimizer: torch.optim.Optimizer, factor: float, momentum: float | None) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak_lr"] * factor
+        if momentum is not None and "betas" in group:
+            group["betas"] = (momentum, *group["betas"][1:])
+        elif momentum is not None and group.get("momentum"):
+            group["momentum"] = momentum
+
+
+def loss_of(task: Task, outputs: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """(loss [N], tally [N, Q]) of the task; of mixtures those of both targets, each by its share."""
+    loss_N, tally_NQ = task.loss(outputs, batch.target)
+    if batch.partner is None or batch.share_N is None:
+        return loss_N, tally_NQ
+    other_N, other_NQ = task.loss(outputs, batch.partner)
+    share_N = batch.share_N
+    return (
+        share_N * loss_N + (1 - share_N) * other_N,
+        share_N[:, None] * tally_NQ + (1 - share_N[:, None]) * other_NQ,
+    )
 
 
 def outputs_of(model: nn.Module, batch: Batch) -> Any:

@@ -20,12 +20,16 @@ from trainwright.data.pixels import PixelSource
 from trainwright.data.split import Split
 from trainwright.data.targets import TargetSource
 from trainwright.errors import DataError, RecipeError, UsageError
-from trainwright.optim.losses import build_loss
+from trainwright.optim.losses import balanced_weights, build_loss
+from trainwright.optim.optimizers import published_constants as optimizer_constants
+from trainwright.optim.optimizers import refuse_batch
+from trainwright.optim.schedules import published_constants as schedule_constants
 from trainwright.plugins import Task, networks, tasks
 from trainwright.recipe import PRETRAINED, RANDOM, NetworkSpec, Recipe, Size
 from trainwright.records import TargetInfo
 from trainwright.seeding import stream
 from trainwright.training.device import Precision, choose_precision, prefers_channels_last
+from trainwright.training.mixing import mixing
 from trainwright.training.model import ImageNetwork, build_network, published_input
 from trainwright.training.names import CUSTOM
 from trainwright.training.weights import saved_normalization
@@ -80,6 +84,9 @@ def prepare(
     refuse_unusable(dataset)
     recipe = _filled_in(dataset, recipe, custom)
     split = dataset.split(recipe.data)
+    recipe = _weights_filled_in(dataset, recipe, split)
+    if recipe.batch_size != "auto":
+        refuse_batch(recipe.optimizer, batch_size=recipe.step_images, train_images=len(split.train))
     rows = np.sort(np.concatenate([split.train, split.val]))
     task = build_task(recipe, dataset.info(split.train))
     stored = stored_for(task, recipe)
@@ -156,7 +163,10 @@ def _filled_in(dataset: Dataset, recipe: Recipe, custom: nn.Module | None) -> Re
             where="augment.crop_padding",
             cure="Set it to 0 and use augment.crop_scale, for example [0.5, 1].",
         )
+    mixing(recipe.augment, kind=task.target, seed=recipe.seed)  # refuses what cannot be mixed
     changes: dict[str, Any] = {"task": dataset.task}
+    changes |= {f"optimizer.{key}": value for key, value in optimizer_constants(recipe.optimizer).items()}
+    changes |= {f"schedule.{key}": value for key, value in schedule_constants(recipe.schedule).items()}
     if recipe.loss.name is None:
         changes["loss.name"] = task.losses[0]
     if recipe.network.weights not in (RANDOM, PRETRAINED):
@@ -167,6 +177,27 @@ def _filled_in(dataset: Dataset, recipe: Recipe, custom: nn.Module | None) -> Re
         height, width = _image_size(dataset, recipe, task, custom)
         changes["data.image_size"] = height if height == width else [height, width]
     return recipe.changed(changes)
+
+
+def _weights_filled_in(dataset: Dataset, recipe: Recipe, split: Split) -> Recipe:
+    """The recipe with the class weights of its train part in numbers. Raises RecipeError where they do not fit the task."""
+    weights, names = recipe.loss.class_weights, dataset.targets.names
+    if weights is None:
+        return recipe
+    if tasks.get(dataset.task).target not in ("class", "mask"):
+        raise RecipeError(
+            f"{dataset.task} has no classes to weigh.", where="loss.class_weights", cure="Set it to null."
+        )
+    if weights == "balanced":
+        balanced = balanced_weights(dataset.targets.counts(split.train), names)
+        return recipe.changed({"loss.class_weights": list(balanced)})
+    if len(weights) != len(names):
+        raise RecipeError(
+            f"{len(weights)} weights for {len(names)} classes.",
+            where="loss.class_weights",
+            cure=f"One for each, in this order: {', '.join(names[:10])}{' …' if len(names) > 10 else ''}; or balanced.",
+        )
+    return recipe
 
 
 def _image_size(dataset: Dataset, recipe: Recipe, task: type[Task], custom: nn.Module | None) -> Size:

@@ -17,7 +17,8 @@ import torch
 from trainwright.data.loader import EvalBatches, TrainBatches
 from trainwright.files import write_atomically
 from trainwright.optim.optimizers import build_optimizer
-from trainwright.optim.schedules import build_schedule
+from trainwright.optim.schedules import build_schedule, momentum_of
+from trainwright.plugins import RememberingSchedule
 from trainwright.records import Answers, EpochRecord, Means, Scores, StepRecord, to_json
 from trainwright.seeding import stream
 from trainwright.tracking.run_folder import RunFolder
@@ -26,6 +27,7 @@ from trainwright.training.device import memory_bytes
 from trainwright.training.ema import WeightAverage
 from trainwright.training.evaluate import evaluate
 from trainwright.training.loop import FitSettings, fit
+from trainwright.training.mixing import mixing
 from trainwright.workflows.prepare import Prepared
 from trainwright.workflows.reporting import Reporter
 
@@ -49,6 +51,7 @@ class Position:
     ended: bool = False
     seconds: float = 0.0  # wall-clock of the training so far, over all of its starts
     records_bytes: int = 0
+    schedule: dict[str, Any] | None = None  # what a schedule remembers of the epochs so far
 
 
 @dataclass
@@ -81,7 +84,7 @@ class Training:
             prepared.pixels,
             prepared.targets,
             prepared.split.train,
-            batch_size=recipe.batch_size,
+            batch_size=recipe.step_images,
             image_size=recipe.data.size,
             augment=recipe.augment,
             seed=recipe.seed,
@@ -162,7 +165,7 @@ class Training:
         recipe = self.prepared.recipe
         batch_size = None
         if train_mode:
-            batch_size = math.ceil(recipe.batch_size / self.position.parts)
+            batch_size = math.ceil(recipe.step_images / self.position.parts)
             rows = stream(recipe.seed, "train-mode").permutation(rows)
             rows = rows[: max(1, len(rows) // batch_size) * batch_size]  # a last batch of one image has no statistics
         return evaluate(
@@ -189,6 +192,8 @@ class Training:
             average=self.average,
             seed=self.prepared.recipe.seed,
             name_rows=self.prepared.name_rows,
+            mix=mixing(self.prepared.recipe.augment, kind=self.prepared.task.target, seed=self.prepared.recipe.seed),
+            momentum=momentum_of(self.prepared.recipe.schedule),
         )
         with closing(self.batches.iterate(position.step, self.steps)) as batches:  # type: ignore[type-var]
             records = fit(
@@ -273,6 +278,9 @@ class Training:
             position.best_score, position.best_epoch = val.score, epoch
             if prepared.recipe.keep == "best":
                 position.best_sha256 = checkpoints.save_tensors(self.best_file, self.evaluated_model.state_dict())
+        if isinstance(self.schedule, RememberingSchedule):
+            self.schedule.observe(val.score)
+            position.schedule = self.schedule.state_dict()
         waited = epoch - (position.best_epoch if position.best_epoch is not None else epoch)
         patience = prepared.recipe.early_stop
         position.ended = position.step >= self.steps or (patience is not None and waited >= patience)
@@ -324,6 +332,8 @@ class Training:
         if saved["best_score"] is None:
             saved["best_score"] = -math.inf
         self.position = Position(**saved)
+        if self.position.schedule is not None and isinstance(self.schedule, RememberingSchedule):
+            self.schedule.load_state_dict(self.position.schedule)
         self.folder.cut(self.position.records_bytes)
         return True
 
