@@ -2,9 +2,9 @@
 
     python examples/multi_label.py
 
-Importing this file registers a loss and a task by name; everything else of trainwright then works with them: recipes, run
-folders, learning curves with error bars, diagnosis. A package registers its own through the entry-point group
-`trainwright.plugins`, so that the command line knows them too.
+Importing this file registers a task by name; everything else of trainwright then works with it: recipes, losses, run folders,
+learning curves with error bars, diagnosis. A package registers its own through the entry-point group `trainwright.plugins`, so
+that the command line knows it too.
 """
 
 from __future__ import annotations
@@ -15,25 +15,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 import trainwright as tw
-from trainwright.plugins import losses, tasks
-from trainwright.recipe import LossSpec
+from trainwright.plugins import tasks
 from trainwright.records import Answers, BarsChart, Chart, OutputForm, Scores, TargetInfo, TargetKind, Tile
 from trainwright.seeding import stream
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-
-
-@losses.register("binary-cross-entropy")
-def binary_cross_entropy(spec: LossSpec) -> Loss:
-    """Cross-entropy in nats of logits [N, L] and labels [N, L] of 0 or 1, the mean over the labels of an image: [N]."""
-
-    def loss(logits_NL: torch.Tensor, target_NL: torch.Tensor) -> torch.Tensor:
-        return functional.binary_cross_entropy_with_logits(logits_NL.float(), target_NL, reduction="none").mean(dim=1)
-
-    return loss
 
 
 @tasks.register("multi-label")
@@ -44,7 +32,7 @@ class MultiLabel:
     metric = "macro F1"
     target: TargetKind = "numbers"
     form: OutputForm = "vector"
-    losses: tuple[str, ...] = ("binary-cross-entropy",)
+    losses: tuple[str, ...] = ("binary-cross-entropy", "focal")
     counts_right = False
 
     def __init__(self, info: TargetInfo, loss: Loss) -> None:

@@ -13,6 +13,7 @@ import tarfile
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -83,3 +84,58 @@ def real_data(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
         return target
 
     return unpack
+
+
+@pytest.fixture(scope="session")
+def lr_range_of() -> Callable[..., Any]:
+    """(kind, seeds=3) → a learning-rate range test as one comes out: `found`, `flat`, `diverging` or `nothing`.
+
+    The loss starts at 2.3. Of `found` it falls from 2e-4 to 6e-2, the suggestion is 0.013, and one of nine short runs diverged.
+    """
+    import numpy as np
+
+    from trainwright.records import LrRange, LrTrial
+
+    found_L = np.geomspace(1e-7, 10, 97)
+    x_L = np.log10(found_L)
+    fall_L, rise_L = 1.4 / (1 + np.exp(-2.2 * (x_L + 3.2))), np.exp(np.clip(5 * (x_L + 0.9), -20, 14))
+    curves = {
+        "found": 2.3 - fall_L + rise_L,
+        "flat": np.full(97, 2.3),
+        "diverging": 2.3 + 20 * rise_L,
+        "nothing": np.full(97, np.nan),
+    }
+    reasons = {
+        "found": "of three short runs the one at 0.013 ended lowest, beyond the noise between seeds.",
+        "flat": "the loss never falls below its start by more than the noise between seeds.",
+        "diverging": "the loss only rises.",
+        "nothing": "the loss is not finite at any learning rate.",
+    }
+    trials = (
+        LrTrial(lr=0.004, losses=(1.1, 1.14, 1.08)),
+        LrTrial(lr=0.013, losses=(0.85, 0.9, 0.87)),
+        LrTrial(lr=0.04, losses=(1.0, float("nan"), 1.3)),
+    )
+
+    def make(kind: str, *, seeds: int = 3) -> LrRange:
+        draws = np.random.Generator(np.random.Philox(0))
+        losses_SL = curves[kind] + draws.normal(0, 0.08, (seeds, 97))
+        losses_SL[:, (x_L > 0.3) & (kind in ("found", "diverging"))] = np.nan
+        smooth_L = np.where(np.isnan(losses_SL).all(axis=0), np.nan, curves[kind])
+        told = kind == "found"
+        return LrRange(
+            lrs_L=found_L,
+            losses_SL=losses_SL,
+            smooth_L=smooth_L,
+            low_L=smooth_L - 0.06,
+            high_L=smooth_L + 0.06,
+            start=float("nan") if kind == "nothing" else 2.3,
+            interval=(2e-4, 6e-2) if told else None,
+            suggestion=0.013 if told else None,
+            reason=reasons[kind],
+            trials=trials if told else (),
+            steps=330,
+            seconds=4.25,
+        )
+
+    return make

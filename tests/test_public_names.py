@@ -29,6 +29,7 @@ def test_the_public_names_are_these():
         "fit",
         "list_runs",
         "load_recipe",
+        "lr_range_test",
         "open_dataset",
         "open_run",
         "predict",

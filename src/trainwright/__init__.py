@@ -15,12 +15,13 @@ _HOMES = {
     "FitSettings": "trainwright.training.loop",
     "Recipe": "trainwright.recipe",
     "Run": "trainwright.workflows.run",
-    "RunOptions": "trainwright.workflows.run",
+    "RunOptions": "trainwright.workflows.options",
     "TrainwrightError": "trainwright.errors",
     "evaluate": "trainwright.training.evaluate",
     "fit": "trainwright.training.loop",
     "list_runs": "trainwright.workflows.library",
     "load_recipe": "trainwright.recipe",
+    "lr_range_test": "trainwright.workflows.range_test",
     "open_dataset": "trainwright.data.dataset",
     "open_run": "trainwright.workflows.library",
     "predict": "trainwright.workflows.predict",
@@ -40,6 +41,7 @@ __all__ = [
     "fit",
     "list_runs",
     "load_recipe",
+    "lr_range_test",
     "open_dataset",
     "open_run",
     "predict",
@@ -57,8 +59,10 @@ if TYPE_CHECKING:
     from trainwright.training.evaluate import evaluate
     from trainwright.training.loop import FitSettings, fit
     from trainwright.workflows.library import list_runs, open_run, sync
+    from trainwright.workflows.options import RunOptions
     from trainwright.workflows.predict import predict
-    from trainwright.workflows.run import Run, RunOptions, resume, train
+    from trainwright.workflows.range_test import lr_range_test
+    from trainwright.workflows.run import Run, resume, train
 
 
 def __getattr__(name: str) -> Any:

@@ -100,15 +100,17 @@ class NetworkSpec(Spec):
     width: Annotated[int, Field(ge=8, le=256, multiple_of=8)] = 32  # small-…: channels of the first stage
     blocks: Annotated[int, Field(ge=1, le=8)] = 1  # small-…: residual blocks a stage
     norm: Literal["batch", "group", "frozen"] = (
-        "batch"  # group: in place of batch norm, arXiv:1803.08494; frozen: batch norm with its published statistics
+        "batch"  # group: in place of batch norm, arXiv:1803.08494; frozen: batch norm with the statistics it came with
     )
     dropout: Fraction = (
         0.0  # before the head: small-…, timm, and unet, fpn, deeplabv3plus where they have a place for it
     )
     block_dropout: Fraction = (
-        0.0  # inside the residual blocks: arXiv:1605.07146 §2.4; after the projections of a transformer
+        0.0  # inside of blocks: small-… (arXiv:1605.07146 §2.4), transformers (projections), ResNets (DropBlock)
     )
-    drop_path: Fraction = 0.0  # stochastic depth, of the last block, rising from 0: Huang et al., arXiv:1603.09382 §3
+    drop_path: Fraction = (
+        0.0  # stochastic depth of the last block, rising from 0: arXiv:1603.09382 §3; at 0 a timm network keeps its own
+    )
     trainable: Annotated[str, Field(pattern=r"^(all|head|last-[1-9]\d*)$")] = (
         "all"  # last-2: the head and the last 2 stages
     )
@@ -118,16 +120,19 @@ class NetworkSpec(Spec):
 
 
 class OptimizerSpec(Spec):
-    """Which optimizer with which constants. Constants that the named optimizer does not have are not used."""
+    """Which optimizer with which constants. Constants that the named optimizer does not have are not used.
+
+    Values at None, other than lr, are the named optimizer's published ones; they are filled in before training.
+    """
 
     name: str = "adamw"
     lr: PositiveFloat | None = 1e-3  # peak learning rate; None: from the learning-rate range test
     weight_decay: NonNegativeFloat = 0.0  # not on biases and norms
-    momentum: Fraction = 0.9  # sgd, rmsprop, muon
-    nesterov: bool = False  # sgd, muon
-    betas: tuple[Fraction, Fraction] | None = None  # of adam and those after it; None: the optimizer's published ones
-    eps: PositiveFloat = 1e-8
-    alpha: Fraction = 0.99  # rmsprop: how slowly the mean of squares follows
+    momentum: Fraction | None = None  # sgd, rmsprop, muon
+    nesterov: bool | None = None  # sgd, muon
+    betas: tuple[Fraction, Fraction] | None = None  # of adam and those after it
+    eps: PositiveFloat | None = None  # beside the root of the mean of squares
+    alpha: Fraction | None = None  # rmsprop: how slowly the mean of squares follows
 
     @property
     def peak_lr(self) -> float:
@@ -143,18 +148,16 @@ class ScheduleSpec(Spec):
     """
 
     name: str = "constant"
-    warmup: Fraction = (
-        0.0  # part of the training during which lr rises linearly from 0 to its peak, before any schedule
-    )
+    warmup: Fraction = 0.0  # part of the training during which lr rises linearly from 0 to where the schedule begins, before any of them
     final: Probability | None = (
-        None  # lr at the end, as a part of the peak: cosine, polynomial, exponential, one-cycle, …
+        None  # lr at the end, as a part of the peak: cosine, polynomial, …; exponential-range: both bounds, of themselves
     )
     decay: Annotated[float, Field(gt=0, lt=1)] = 0.1  # step, reduce-on-plateau: factor each time
     milestones: tuple[Fraction, ...] = (0.5, 0.75)  # step: progress at each factor: He et al., arXiv:1512.03385 §4.2
     power: PositiveFloat = 0.9  # polynomial: Chen et al., arXiv:1606.00915 §4.1
     low: Fraction | None = None  # lower bound of a cycle as a part of the peak: triangular, …; where one-cycle starts
     cycles: PositiveInt | None = None  # how many: triangular, triangular2, exponential-range, cosine-restarts
-    growth: Annotated[float, Field(ge=1)] = 2.0  # cosine-restarts: a cycle over the one before: arXiv:1608.03983 §4.1
+    growth: Annotated[float, Field(ge=1)] = 2.0  # cosine-restarts: a cycle over the one before: arXiv:1608.03983 §4.2
     rise: Annotated[float, Field(gt=0, lt=1)] = 0.3  # one-cycle: part of the training before the peak
     momentum: tuple[Fraction, Fraction] | None = None  # one-cycle: (at the peak, at the ends): arXiv:1803.09820 §4.3
     cooldown: Annotated[float, Field(gt=0, le=1)] = 0.2  # warmup-stable-decay: last part: arXiv:2405.18392 §3

@@ -40,7 +40,7 @@ class StepRecord:
     """One optimizer step. `loss` is the mean over the batch, as the device left it: `float(loss)` waits for the device.
 
     tally_sum: [Q], the task's tallies of its images in train mode summed, likewise unread. images: how many. parts: how many
-    pieces the batch was worked through in.
+    pieces the batch was worked through in. momentum: what the schedule set it to, None where it does not.
     """
 
     step: int
@@ -50,6 +50,7 @@ class StepRecord:
     lr: float
     progress: float
     parts: int = 1
+    momentum: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -70,3 +70,40 @@ def test_of_many_classes_the_lowest_are_named() -> None:
     assert "lowest     class 1 0.010, class 2 0.020, class 3 0.030, class 4 0.040, class 5 0.050\n" in show_run(
         result(per_class=per_class)
     )
+
+
+def rates(**changes: float | None) -> dict[str, float | None]:
+    return {"low": None, "high": None, "suggested": None, "used": 0.001, **changes}
+
+
+def line_of_lr(**changes: Any) -> str:
+    (line,) = [line for line in show_run(result(**changes)).splitlines() if line.startswith("lr ")]
+    return line
+
+
+def test_a_learning_rate_of_the_recipe_is_said_to_be_so() -> None:
+    assert line_of_lr(lr=rates()) == "lr         0.001   (from the recipe)"
+
+
+def test_a_learning_rate_of_the_range_test_comes_with_its_interval() -> None:
+    found = rates(low=2e-4, high=0.06, suggested=0.013, used=0.013)
+
+    assert line_of_lr(lr=found) == "lr         0.013   (from the range test: the loss falls from 0.0002 to 0.06)"
+
+
+def test_a_cyclic_schedule_is_said_to_go_up_to_the_upper_end() -> None:
+    found = rates(low=2e-4, high=0.06, suggested=0.013, used=0.06)
+
+    assert line_of_lr(lr=found).endswith("0.06, and the schedule goes up to the upper end)")
+
+
+def test_a_learning_rate_that_could_not_be_told_is_the_optimizers_published_one() -> None:
+    finding = {"rule": "lr-range", "verdict": "cannot-tell", "evidence": "flat.", "advice": ""}
+
+    assert line_of_lr(lr=rates(), findings=[finding]) == (
+        "lr         0.001   (the optimizer's published one: the range test could not tell)"
+    )
+
+
+def test_a_result_of_old_has_no_line_of_it() -> None:
+    assert "\nlr " not in show_run(result())

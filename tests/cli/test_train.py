@@ -7,6 +7,7 @@ from torch import nn
 
 import trainwright as tw
 from trainwright import files
+from trainwright.training import batch_size
 from trainwright.workflows import judge
 from trainwright.workflows import run as workflow
 
@@ -223,3 +224,64 @@ def test_a_network_of_timm_trains_on_flowers_at_224_pixels(cli, real_data, tmp_p
     done = cli("train", real_data("flowers12"), *options)
 
     assert (done.code, done.json["recipe"]["data"]["image_size"], done.json["epochs"]) == (0, 224, 2)
+
+
+@pytest.fixture
+def quick_measurement(monkeypatch):
+    """Rounds of two timed steps."""
+    monkeypatch.setattr(batch_size, "ROUND_SECONDS", 0.0)
+
+
+def test_a_batch_size_is_measured_and_the_table_shown(cli, digits, small, tmp_path, quick_measurement):
+    done = cli("train", digits, *small, "--epochs", 1, "--batch-size", "auto", "--runs", tmp_path / "runs", "--json")
+
+    table = done.json["measured"]["batch_size"]
+    assert (done.code, done.json["recipe"]["batch_size"]) == (0, table["chosen"])
+    assert table["chosen"] == 8  # of 102 train images 16 would leave six steps an epoch
+    assert {"images_per_second", "memory_bytes", "steps_per_epoch"} <= table["rows"][0].keys()
+    assert "batch size   images/s" in done.err
+    assert "←" in done.err
+
+
+def test_a_dry_run_shows_the_table_and_the_number_too(cli, digits, small, tmp_path, quick_measurement):
+    done = cli("train", digits, *small, "--batch-size", "auto", "--dry-run", "--json", "--runs", tmp_path / "runs")
+
+    assert done.json["recipe"]["batch_size"] == done.json["measured"]["batch_size"]["chosen"] == 8
+    assert "batch size   images/s" in done.err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_rate_that_is_given_stays_with_another_batch_size(cli, digits, small):
+    """The options of `small` set it."""
+    done = cli("train", digits, *small, "--batch-size", 10, "--dry-run", "--json")
+
+    assert (done.json["recipe"]["batch_size"], done.json["recipe"]["optimizer"]["lr"]) == (10, 0.01)
+
+
+@pytest.mark.slow
+def test_another_batch_size_finds_the_rate_anew(cli, digits, small, tmp_path):
+    without_lr = [option for option in small if "lr" not in option and "batch_size" not in option]
+
+    done = cli("train", digits, *without_lr, "--batch-size", 8, "--epochs", 4, "--runs", tmp_path / "runs", "--json")
+
+    assert "batch size 8 instead of 64: the learning rate is found anew" in done.err
+    assert done.code == 0
+    assert done.json["recipe"]["batch_size"] == 8
+    assert done.json["lr"]["used"] == done.json["recipe"]["optimizer"]["lr"]
+
+
+@pytest.mark.parametrize("given", ["0", "-3", "many", "6.4", ""])
+def test_a_batch_size_that_is_none_ends_with_2_and_the_cure(cli, digits, given):
+    done = cli("train", digits, "--batch-size", given)
+
+    assert done.code == 2
+    assert done.err == (
+        f"error: --batch-size: expected a number of images from 1 up, or auto, got {given!r}. "
+        "For example --batch-size 64.\n"
+    )
+
+
+def test_help_says_what_becomes_of_the_rate(cli):
+    said = " ".join(cli("train", "--help").out.split())
+
+    assert "--set batch_size=N leaves the rate alone" in said

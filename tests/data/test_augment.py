@@ -10,22 +10,20 @@ from PIL import Image
 
 from trainwright import seeding
 from trainwright.data.augment import (
-    FLIP,
     MIN_VISIBLE,
     Moves,
-    X,
-    Y,
     crop_windows,
-    draws,
     move_boxes,
     move_images,
     move_masks,
     plan,
     stored_size,
 )
+from trainwright.data.draws import ALL, FIRST, FLIP, X, Y, draws
 from trainwright.recipe import AugmentSpec, Size
 
 ALWAYS_FLIPPED = AugmentSpec(flip=1.0)
+UPSIDE_DOWN = AugmentSpec(vertical_flip=1.0)
 RESIZED = AugmentSpec(crop_scale=(0.3, 1.0))
 ALL_KINDS = [
     AugmentSpec(),
@@ -33,6 +31,8 @@ ALL_KINDS = [
     AugmentSpec(crop_padding=0.125),
     AugmentSpec(flip=0.5, crop_padding=0.9),
     AugmentSpec(flip=0.5, crop_scale=(0.1, 1.0)),
+    AugmentSpec(flip=0.5, vertical_flip=0.5, crop_padding=0.3),
+    AugmentSpec(vertical_flip=0.5, crop_scale=(0.1, 1.0)),
 ]
 SIZES = st.tuples(st.integers(4, 40), st.integers(4, 40))
 KINDS = st.sampled_from(ALL_KINDS)
@@ -111,6 +111,13 @@ def test_draws_of_a_sample_depend_on_seed_epoch_and_sample_alone() -> None:
     assert not np.array_equal(few, draws(4, 7, 10))
 
 
+def test_the_first_draws_are_a_stream_of_their_own_which_more_columns_do_not_move() -> None:
+    expected = seeding.stream(3, "augment", 7).random((10, 5), dtype=np.float32)
+    assert FIRST == 5
+    assert np.array_equal(draws(3, 7, 10)[:, :FIRST], expected)
+    assert draws(3, 7, 10).shape == (10, ALL)
+
+
 def test_draws_lie_in_zero_to_one() -> None:
     table = draws(0, 0, 10_000)
     assert table.min() >= 0
@@ -131,10 +138,10 @@ def test_a_flip_mirrors_left_and_right() -> None:
     assert np.array_equal(augment(images, (8, 12), ALWAYS_FLIPPED, draws(0, 0, 3)), images[:, :, ::-1])
 
 
-@given(size=SIZES, seed=st.integers(0, 100))
-def test_a_flip_of_a_flip_is_the_image_its_mask_and_its_boxes(size: Size, seed: int) -> None:
+@given(size=SIZES, spec=st.sampled_from([ALWAYS_FLIPPED, UPSIDE_DOWN]), seed=st.integers(0, 100))
+def test_a_flip_of_a_flip_is_the_image_its_mask_and_its_boxes(size: Size, spec: AugmentSpec, seed: int) -> None:
     images, masks = random_images(3, size, seed), random_masks(3, size, seed)
-    moves = planned(images, size, ALWAYS_FLIPPED, draws(seed, 0, 3))
+    moves = planned(images, size, spec, draws(seed, 0, 3))
     clean_moves = planned(images, size, None, draws(seed, 0, 3))
     boxes = move_boxes(random_boxes(3, 4, size, seed), clean_moves)
     assert np.array_equal(move_images(move_images(images, moves), moves), images)
@@ -191,7 +198,7 @@ def test_every_offset_of_a_padded_crop_occurs() -> None:
 
 
 def test_a_draw_just_below_one_stays_within_the_padding() -> None:
-    table = np.full((1, 5), np.nextafter(np.float32(1), np.float32(0)), dtype=np.float32)
+    table = np.full((1, ALL), np.nextafter(np.float32(1), np.float32(0)), dtype=np.float32)
     images = random_images(1, (32, 32))
     out = augment(images, (32, 32), AugmentSpec(crop_padding=0.125), table)
     assert np.array_equal(out[0, :28, :28], images[0, 4:, 4:])
@@ -247,15 +254,26 @@ def test_windows_lie_inside_and_have_the_area_and_shape_asked_for(
     assert ((across - half_x) / (down + half_y)).max() <= 4 / 3
 
 
-@given(size=SIZES, flip=st.sampled_from([0.0, 1.0]), padding=st.floats(0, 0.5), seed=st.integers(0, 100))
-def test_a_moved_box_encloses_the_pixels_of_the_moved_mask(size: Size, flip: float, padding: float, seed: int) -> None:
+@given(
+    size=SIZES,
+    flip=st.sampled_from([0.0, 1.0]),
+    turn=st.sampled_from([0.0, 1.0]),
+    padding=st.floats(0, 0.5),
+    seed=st.integers(0, 100),
+)
+def test_a_moved_box_encloses_the_pixels_of_the_moved_mask(
+    size: Size, flip: float, turn: float, padding: float, seed: int
+) -> None:
     boxes = whole_boxes(6, size, seed)
     images, masks = painted(boxes, size)
-    moves = planned(images, size, AugmentSpec(flip=flip, crop_padding=padding), draws(seed, 0, 6))
+    spec = AugmentSpec(flip=flip, vertical_flip=turn, crop_padding=padding)
+    moves = planned(images, size, spec, draws(seed, 0, 6))
     left, top = moves.windows_N4.T[:2, :, None, None]
     rows, columns = np.mgrid[: size[0], : size[1]]
     inside = (rows + top >= 0) & (rows + top < size[0]) & (columns + left >= 0) & (columns + left < size[1])
-    inside = inside[:, :, ::-1] if flip else inside  # what is no reflection, which may show the rectangle again
+    inside = inside[
+        :, :: -1 if turn else 1, :: -1 if flip else 1
+    ]  # what is no reflection, which may show the rectangle again
     moved_masks, moved_boxes = move_masks(masks, moves), move_boxes(labelled(boxes), moves)
     kept = moved_boxes[:, 0, 0] == 0
     assert np.array_equal(move_images(images, moves)[..., 0] == 255, moved_masks == 1)

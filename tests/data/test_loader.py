@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from trainwright import seeding
 from trainwright.batch import Batch
-from trainwright.data.augment import Moves, draws, move_boxes, move_images, move_masks, plan, stored_size
+from trainwright.data.augment import Moves, move_boxes, move_images, move_masks, paint_images, plan, stored_size
+from trainwright.data.draws import draws
 from trainwright.data.loader import EvalBatches, TrainBatches
 from trainwright.data.pixels import DecodedPixels, MemoryPixels
 from trainwright.data.targets import PlainSource
@@ -24,6 +25,9 @@ from trainwright.recipe import AugmentSpec
 
 SIZE = (8, 12)
 FLIP_AND_CROP = AugmentSpec(flip=0.5, crop_padding=0.25)
+EVERYTHING = AugmentSpec(
+    flip=0.5, vertical_flip=0.5, crop_padding=0.25, colour=0.4, trivial_augment=1.0, erase=0.5, mixup=0.2, cutmix=1.0
+)
 IMAGES = seeding.stream(0, "test-images").integers(0, 256, (40, *SIZE, 3), dtype=np.uint8)
 MASKS = seeding.stream(0, "test-masks").integers(0, 256, (40, *SIZE), dtype=np.uint8)
 BOXES = np.array([[[0, 1, 2, row % 9 + 3, 7], [1, 0, 0, 5, 3]] for row in range(40)], dtype=np.float32)
@@ -70,10 +74,17 @@ def our_threads() -> set[threading.Thread]:
     return {thread for thread in threading.enumerate() if thread.name.startswith("trainwright")}
 
 
-@given(workers=st.integers(0, 5), first=st.integers(0, 20), seed=st.integers(0, 2**63 - 1))
-def test_the_batch_of_a_step_is_the_same_for_any_workers_and_starting_step(workers: int, first: int, seed: int) -> None:
-    expected = [train_batches(seed=seed).batch(step) for step in range(first, first + 4)]
-    found = list(train_batches(seed=seed, workers=workers).iterate(first, first + 4))
+@given(
+    workers=st.integers(0, 5),
+    first=st.integers(0, 20),
+    seed=st.integers(0, 2**63 - 1),
+    spec=st.sampled_from([FLIP_AND_CROP, EVERYTHING]),
+)
+def test_the_batch_of_a_step_is_the_same_for_any_workers_and_starting_step(
+    workers: int, first: int, seed: int, spec: AugmentSpec
+) -> None:
+    expected = [train_batches(seed=seed, augment=spec).batch(step) for step in range(first, first + 4)]
+    found = list(train_batches(seed=seed, augment=spec, workers=workers).iterate(first, first + 4))
     assert len(found) == 4
     assert all(map(same, expected, found))
 
@@ -161,7 +172,57 @@ def test_a_resized_crop_comes_from_the_larger_stored_image() -> None:
     assert batches.batch(0).images_NCHW.shape == (4, 3, *SIZE)
 
 
-@pytest.mark.parametrize("spec", [AugmentSpec(), FLIP_AND_CROP, AugmentSpec(flip=0.5, crop_scale=(0.5, 1.0))], ids=str)
+def test_a_vertical_flip_is_added_to_what_was_drawn_before() -> None:
+    """Numbers for new changes come from a stream of their own, so the old ones stay as they were."""
+    before = train_batches().batch(2)
+    turned = train_batches(augment=FLIP_AND_CROP.model_copy(update={"vertical_flip": 1.0})).batch(2)
+    assert torch.equal(turned.images_NCHW, before.images_NCHW.flip(2))
+    assert np.array_equal(turned.rows_N, before.rows_N)
+
+
+def test_mixtures_are_not_made_here() -> None:
+    mixed = FLIP_AND_CROP.model_copy(update={"mixup": 0.2, "cutmix": 1.0})
+    assert same(train_batches(augment=mixed).batch(1), train_batches().batch(1))
+    assert train_batches(augment=mixed).batch(1).partner is None
+
+
+def test_images_are_augmented_and_not_only_moved() -> None:
+    plain, painted = train_batches().batch(0), train_batches(augment=EVERYTHING).batch(0)
+    assert painted.images_NCHW.dtype == torch.uint8
+    assert painted.images_NCHW.is_contiguous(memory_format=torch.channels_last)
+    assert not any(torch.equal(*pair) for pair in zip(plain.images_NCHW, painted.images_NCHW, strict=True))
+
+
+@pytest.mark.parametrize("warpable", [True, False])
+def test_images_are_warped_only_where_their_targets_bear_it(warpable: bool) -> None:
+    source = _MovedSource(MASKS, move_masks)
+    source.warpable = warpable
+    batches = TrainBatches(
+        MemoryPixels(np.repeat(MASKS[..., None], 3, axis=3)),
+        source,
+        np.arange(40),
+        batch_size=40,
+        image_size=SIZE,
+        augment=AugmentSpec(trivial_augment=1.0),
+        seed=0,
+        workers=0,
+    )
+    batch = batches.batch(0)
+    stored = MASKS[batch.rows_N]
+    in_place = [np.array_equal(*pair) for pair in zip(batch.target.numpy(), stored, strict=True)]
+    assert all(in_place) != warpable
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        AugmentSpec(),
+        FLIP_AND_CROP,
+        AugmentSpec(flip=0.5, crop_scale=(0.5, 1.0)),
+        AugmentSpec(vertical_flip=0.5, erase=0.5),
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize(("stored", "move"), [(MASKS, move_masks), (BOXES, move_boxes)], ids=["masks", "boxes"])
 def test_targets_move_as_their_images_do(spec: AugmentSpec, stored: np.ndarray, move: Move) -> None:
     batches = TrainBatches(
@@ -175,8 +236,10 @@ def test_targets_move_as_their_images_do(spec: AugmentSpec, stored: np.ndarray, 
         workers=0,
     )
     batch = batches.batch(0)
-    moves = plan(SIZE, (7, 10), spec, draws(3, 0, 40)[batch.rows_N], 40)
-    assert np.array_equal(batch.images_NCHW.permute(0, 2, 3, 1).numpy(), move_images(IMAGES[batch.rows_N], moves))
+    table = draws(3, 0, 40)[batch.rows_N]
+    moves = plan(SIZE, (7, 10), spec, table, 40)
+    images = paint_images(move_images(IMAGES[batch.rows_N], moves), moves, spec, table)
+    assert np.array_equal(batch.images_NCHW.permute(0, 2, 3, 1).numpy(), images)
     assert np.array_equal(batch.target.numpy(), move(stored[batch.rows_N], moves))
     assert batch.target.numpy().dtype == stored.dtype
 
@@ -273,20 +336,24 @@ def test_the_length_of_an_evaluation_is_its_number_of_batches() -> None:
     assert len(eval_batches(np.arange(15))) == 3
 
 
-def test_an_evaluation_may_be_repeated() -> None:
-    batches = eval_batches(np.arange(15), augment=FLIP_AND_CROP, workers=2)
+@pytest.mark.parametrize("spec", [FLIP_AND_CROP, EVERYTHING], ids=str)
+def test_an_evaluation_may_be_repeated(spec: AugmentSpec) -> None:
+    batches = eval_batches(np.arange(15), augment=spec, workers=2)
     assert all(map(same, list(batches), list(batches)))
 
 
-def test_augmented_evaluation_draws_from_a_stream_of_its_own() -> None:
-    training = train_batches(np.array([4]), batch_size=1)
-    evaluation = next(iter(eval_batches(np.array([4]), augment=FLIP_AND_CROP)))
+@pytest.mark.parametrize("spec", [FLIP_AND_CROP, AugmentSpec(colour=0.5)], ids=str)
+def test_augmented_evaluation_draws_from_a_stream_of_its_own(spec: AugmentSpec) -> None:
+    training = train_batches(np.array([4]), batch_size=1, augment=spec)
+    evaluation = next(iter(eval_batches(np.array([4]), augment=spec)))
     assert not torch.equal(evaluation.images_NCHW, torch.from_numpy(IMAGES[[4]]).permute(0, 3, 1, 2))
     assert not torch.equal(evaluation.images_NCHW, training.batch(0).images_NCHW)
 
 
 class _MovedSource:
     """Targets that are an array beside the stored images, moved by `move`."""
+
+    warpable = False
 
     def __init__(self, stored_S: np.ndarray, move: Move) -> None:
         self._stored_S, self._move = stored_S, move

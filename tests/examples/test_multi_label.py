@@ -43,10 +43,10 @@ def answered(said_NL: np.ndarray = SAID, true_NL: np.ndarray = TRUE) -> Answers:
 # ---- one file ----
 
 
-def test_the_task_and_its_loss_are_known_once_the_file_is_imported(load: Load) -> None:
+def test_the_task_is_known_once_the_file_is_imported(load: Load) -> None:
     before = {*tasks.names(), *losses.names()}
     load("multi_label")
-    assert {*tasks.names(), *losses.names()} - before == {"multi-label", "binary-cross-entropy"}
+    assert {*tasks.names(), *losses.names()} - before == {"multi-label"}
 
 
 def test_nothing_else_knows_of_it() -> None:
@@ -65,6 +65,14 @@ def test_without_the_file_the_task_does_not_exist() -> None:
 def test_the_loss_of_undecided_logits_is_ln_2(task: Task) -> None:
     loss_N, _ = task.loss(torch.zeros(3, 3), torch.from_numpy(TRUE))
     assert loss_N.tolist() == pytest.approx([np.log(2)] * 3)
+
+
+def test_with_focal_loss_it_is_a_quarter_of_that(load: Load) -> None:
+    load("multi_label")
+    chosen = tasks.get("multi-label")
+    focal = build_loss(LossSpec(name="focal", gamma=2.0), chosen.losses)
+    loss_N, _ = chosen(TargetInfo(names=("a", "b", "c")), focal).loss(torch.zeros(3, 3), torch.from_numpy(TRUE))  # type: ignore[call-arg]
+    assert loss_N.tolist() == pytest.approx([(1 - 0.5) ** 2 * np.log(2)] * 3)
 
 
 def test_the_score_is_the_mean_f1_of_labels_that_somebody_has_or_says(task: Task) -> None:

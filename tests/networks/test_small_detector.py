@@ -34,7 +34,7 @@ NO_BOX = (-1.0, 0.0, 0.0, 0.0, 0.0)
 def detector(*, norm: str = "batch", seed: int = 0) -> SmallDetector:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        return SmallDetector(CLASSES, width=8, norm=norm)
+        return SmallDetector(CLASSES, NetworkSpec(width=8, norm=norm))
 
 
 def noise(count: int, *, height: int = SIDE, width: int = SIDE, seed: int = 0) -> torch.Tensor:

@@ -12,7 +12,7 @@ from trainwright.training.model import build_network
     ("width", "blocks", "millions"), [(32, 1, 0.3), (64, 2, 2.8)], ids=["the default", "the largest that is told"]
 )
 def test_small_resnet_has_as_many_parameters_as_its_description_says(width, blocks, millions):
-    network = SmallResNet(10, width=width, blocks=blocks)
+    network = SmallResNet(10, NetworkSpec(width=width, blocks=blocks))
 
     assert round(sum(p.numel() for p in network.parameters()) / 1e6, 1) == millions
 
@@ -21,7 +21,7 @@ def test_small_resnet_has_as_many_parameters_as_its_description_says(width, bloc
 @pytest.mark.parametrize("blocks", [1, 3])
 @pytest.mark.parametrize("side", [4, 9, 32])
 def test_small_resnet_takes_any_size(norm, blocks, side):
-    network = SmallResNet(7, width=8, blocks=blocks, norm=norm, dropout=0.1)
+    network = SmallResNet(7, NetworkSpec(width=8, blocks=blocks, norm=norm, dropout=0.1))
 
     assert network(torch.zeros(2, 3, side, side)).shape == (2, 7)
 
@@ -35,7 +35,7 @@ def test_weights_are_drawn_with_the_deviation_that_keeps_the_gradients_size():
 
 
 def test_group_norm_leaves_no_statistics_of_the_batch():
-    names = [type(module).__name__ for module in SmallResNet(3, width=16, norm="group").modules()]
+    names = [type(module).__name__ for module in SmallResNet(3, NetworkSpec(width=16, norm="group")).modules()]
 
     assert "GroupNorm" in names
     assert "BatchNorm2d" not in names

@@ -18,14 +18,14 @@ def small(**spec):
 @pytest.mark.parametrize("blocks", [1, 2])
 @pytest.mark.parametrize("size", [(16, 16), (45, 61), (64, 32)])
 def test_every_pixel_has_its_logits(norm, blocks, size):
-    network = SmallUNet(5, width=8, blocks=blocks, norm=norm, dropout=0.1)
+    network = SmallUNet(5, NetworkSpec(width=8, blocks=blocks, norm=norm, dropout=0.1))
 
     assert network(torch.zeros(2, 3, *size)).shape == (2, 5, *size)
 
 
 def test_a_batch_of_one_image_can_be_learned_from():
     """Its mean over the image is a single value a channel, of which there are no statistics."""
-    network = SmallUNet(3, width=8).train()
+    network = SmallUNet(3, NetworkSpec(width=8)).train()
 
     network(torch.rand(1, 3, 32, 32)).square().sum().backward()
 
@@ -34,11 +34,11 @@ def test_a_batch_of_one_image_can_be_learned_from():
 
 
 def test_it_has_as_many_parameters_as_is_told():
-    assert round(sum(p.numel() for p in SmallUNet(11).parameters()) / 1e6, 1) == 1.5
+    assert round(sum(p.numel() for p in SmallUNet(11, NetworkSpec()).parameters()) / 1e6, 1) == 1.5
 
 
 def test_group_norm_leaves_no_statistics_of_the_batch():
-    names = {type(module).__name__ for module in SmallUNet(3, width=16, norm="group").modules()}
+    names = {type(module).__name__ for module in SmallUNet(3, NetworkSpec(width=16, norm="group")).modules()}
 
     assert "GroupNorm" in names
     assert "BatchNorm2d" not in names

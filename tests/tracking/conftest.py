@@ -77,8 +77,8 @@ def new_run() -> Iterator[Callable[..., RunFolder]]:
     """Makes a run of this process; closed after the test."""
     made: list[RunFolder] = []
 
-    def make(runs: Path, epochs: int = 0, *, run_id: str | None = None) -> RunFolder:
-        made.append(RunFolder.create(runs, recipe_yaml=RECIPE, manifest=MANIFEST, run_id=run_id))
+    def make(runs: Path, epochs: int = 0, *, run_id: str | None = None, recipe: str = RECIPE) -> RunFolder:
+        made.append(RunFolder.create(runs, recipe_yaml=recipe, manifest=MANIFEST, run_id=run_id))
         for epoch in range(epochs):
             add_epoch(made[-1], epoch)
         return made[-1]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from trainwright import plugins
 from trainwright.errors import CheckpointError, OutOfResourcesError
 from trainwright.training.checkpoint import (
     Checkpoint,
@@ -249,27 +250,47 @@ def test_a_checkpoint_without_averaged_weights_does_not_restore_a_training_with_
         restore_training(Checkpoint(tensors=tensors, state=state), model, optimizer, WeightAverage(model, 0.9))
 
 
-@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
-def test_the_optimizers_tensors_come_back_in_the_layout_of_their_weights(
-    tmp_path, make_model, make_batches, make_optimizer, task, name
+@pytest.mark.parametrize("name", plugins.optimizers.names())
+def test_a_training_in_channels_last_memory_goes_on_in_the_same_bits(
+    tmp_path, make_model, make_batches, make_optimizer, task, assert_same, name
 ):
+    """The optimizer's tensors have to come back in the layout of their weights: fused kernels walk both by address."""
     from trainwright.training.loop import fit
 
-    model = make_model().to(memory_format=torch.channels_last)
-    optimizer = make_optimizer(model, name)
-    list(fit(model, task, make_batches(1), optimizer, lambda p: 1.0, steps=1, device=torch.device("cpu")))
+    batches, device = make_batches(4), torch.device("cpu")
+    whole, resumed = (make_model().to(memory_format=torch.channels_last) for _ in range(2))
+    of_whole, of_resumed = make_optimizer(whole, name), make_optimizer(resumed, name)
+    list(fit(whole, task, batches[:2], of_whole, lambda p: 1.0 - p, steps=4, device=device))
+    tensors, state = training_tensors(whole, of_whole, None)
+    save_checkpoint(tmp_path, 2, Checkpoint(tensors=tensors, state=state))
+
+    restore_training(load_newest(tmp_path), resumed, of_resumed, None)
+    layouts = [
+        (value.stride(), parameter.stride())
+        for parameter, values in of_resumed.state.items()
+        for value in values.values()
+        if isinstance(value, torch.Tensor) and value.shape == parameter.shape
+    ]
+    for model, optimizer in [(whole, of_whole), (resumed, of_resumed)]:
+        list(fit(model, task, batches[2:], optimizer, lambda p: 1.0 - p, steps=4, device=device, first_step=2))
+
+    assert len(layouts) >= 10  # one or more for each of ten parameters
+    assert all(given == expected for given, expected in layouts)
+    assert_same(training_tensors(resumed, of_resumed, None)[0], training_tensors(whole, of_whole, None)[0])
+
+
+def test_what_an_optimizer_counts_for_a_whole_group_comes_back(
+    tmp_path, make_model, make_batches, make_optimizer, task
+):
+    """LAMB counts its steps there, as a tensor, and constants in pairs are pairs again."""
+    from trainwright.training.loop import fit
+
+    model, other = make_model(), make_model()
+    optimizer, restored = make_optimizer(model, "lamb"), make_optimizer(other, "lamb")
+    list(fit(model, task, make_batches(3), optimizer, lambda p: 1.0, steps=3, device=torch.device("cpu")))
     tensors, state = training_tensors(model, optimizer, None)
-    save_checkpoint(tmp_path, 1, Checkpoint(tensors=tensors, state=state))
-    other = make_model().to(memory_format=torch.channels_last)
-    restored = make_optimizer(other, name)
+    save_checkpoint(tmp_path, 3, Checkpoint(tensors=tensors, state=state))
 
     restore_training(load_newest(tmp_path), other, restored, None)
 
-    layouts = [
-        (value.stride(), parameter.stride())
-        for parameter, values in restored.state.items()
-        for value in values.values()
-        if value.shape == parameter.shape
-    ]
-    assert len(layouts) >= 10  # one or two for each of ten parameters
-    assert all(given == expected for given, expected in layouts)
+    assert [(float(group["step"]), group["betas"]) for group in restored.param_groups] == [(3.0, (0.9, 0.999))] * 2

@@ -91,6 +91,30 @@ def test_kills_change_no_bit_of_any_task(tmp_path: Path, task: str) -> None:
         assert resumed[key] == untouched[key]
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize(
+    "schedule",
+    [["reduce-on-plateau", "--set=schedule.patience=1", "--set=schedule.decay=0.7"], ["one-cycle"]],
+    ids=["with-a-memory", "with-moved-momentum"],
+)
+def test_kills_change_no_bit_under_a_schedule_that_moves_more_than_lr(tmp_path: Path, schedule: list[str]) -> None:
+    data, recipe = _write_dots(tmp_path / "dots", "regression"), [*OF_ALL_TASKS, f"--set=schedule.name={schedule[0]}"]
+    command = ["train", *data, *recipe, *schedule[1:]]
+    untouched = _finish(_start(*command, runs=tmp_path / "untouched"))
+    moments = random.Random(2)
+    runs = tmp_path / "killed"
+    for kill in range(4):
+        process = _start(*command, runs=runs)
+        _kill(process, runs, inside_write=kill % 2 == 1, after_seconds=moments.uniform(0.0, 0.4))
+        command = ["resume", "last"]
+
+    resumed = _finish(_start(*command, runs=runs))
+
+    assert resumed["weights_sha256"] == untouched["weights_sha256"]
+    assert resumed["score"] == untouched["score"]
+
+
 def _write_dots(folder: Path, task: str) -> list[str]:
     """Forty noisy images of 32 pixels with a bright square each, and what a task learns from; what `train` is to be told."""
     stream = np.random.default_rng(0)

@@ -21,8 +21,8 @@ from trainwright.recipe import LossSpec, ScheduleSpec
 from trainwright.records import TargetInfo
 from trainwright.tasks.classification import Classification
 from trainwright.training.model import ImageNetwork
+from trainwright.workflows.options import installed_mirrors, parse_mirrors
 from trainwright.workflows.prepare import build_task, refuse_other_outputs
-from trainwright.workflows.run import installed_mirrors, parse_mirrors
 
 CPU = torch.device("cpu")
 

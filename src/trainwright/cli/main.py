@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from trainwright.cli import data, recipes, runs, training
+from trainwright.cli import data, lr, recipes, runs, training
 from trainwright.errors import OutOfResourcesError, TrainwrightError, UsageError
 
 INTERRUPTED = 130
@@ -64,7 +64,7 @@ def top(
     pass
 
 
-for module in (data, training, runs, recipes):
+for module in (data, lr, training, runs, recipes):
     module.add_to(app)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
+
+from trainwright.errors import UsageError
 
 Data = Annotated[
     Path,
@@ -28,6 +30,15 @@ Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the recipe; repeatable.")
 ]
 Epochs = Annotated[int | None, typer.Option(metavar="N", min=1, help="Short for --set epochs=N.")]
+BatchSize = Annotated[
+    str | None,
+    typer.Option(
+        "--batch-size",
+        metavar="N|auto",
+        help="Images a step; auto: measured here. Unless --set optimizer.lr is given too, the learning rate is found anew "
+        "where this is not the recipe's own number; --set batch_size=N leaves the rate alone.",
+    ),
+]
 Seed = Annotated[int | None, typer.Option(metavar="N", min=0, help="Short for --set seed=N.")]
 Runs = Annotated[Path, typer.Option("--runs", metavar="DIR", envvar="TRAINWRIGHT_RUNS", help="Folder of run folders.")]
 Device = Annotated[str, typer.Option(metavar="NAME", envvar="TRAINWRIGHT_DEVICE", help="auto, cpu, cuda or cuda:N.")]
@@ -61,3 +72,16 @@ DryRun = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+
+
+def batch_size_from(given: str | None) -> int | Literal["auto"] | None:
+    """What --batch-size says. Raises UsageError for anything but a number from 1 up or `auto`."""
+    if given is None or given == "auto":
+        return given  # type: ignore[return-value]
+    if not given.isascii() or not given.isdigit() or int(given) < 1:
+        raise UsageError(
+            f"expected a number of images from 1 up, or auto, got {given!r}.",
+            where="--batch-size",
+            cure="For example --batch-size 64.",
+        )
+    return int(given)

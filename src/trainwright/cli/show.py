@@ -25,6 +25,7 @@ def show_run(result: Mapping[str, Any]) -> str:
         f"gap        {_number(gap['value'])}   ({_number(gap['low'])} to {_number(gap['high'])}), "
         f"margin {result['gap_margin']:.3f}",
         f"verdict    {result['verdict']}",
+        *_learning_rate(result),
         "",
     ]
     for finding in result["findings"]:
@@ -32,7 +33,7 @@ def show_run(result: Mapping[str, Any]) -> str:
             lines += _finding(finding)
     denied = [finding["rule"] for finding in result["findings"] if finding["verdict"] == "no"]
     if denied:
-        lines += _wrapped(f"{SYMBOLS['no']} not: ", ", ".join(denied))
+        lines += wrapped(f"{SYMBOLS['no']} not: ", ", ".join(denied))
     lines += [
         "",
         f"weights    epoch {result['kept_epoch'] + 1} of {result['epochs']}, {result['parameters']:,} parameters",
@@ -66,7 +67,7 @@ def show_comparison(content: Mapping[str, Any]) -> str:
         lines.append("  the same")
     lines += ["", "result"]
     lines += [f"  {key:<26} {_plain(first)}  →  {_plain(second)}" for key, (first, second) in content["result"].items()]
-    lines += ["", *_wrapped("", content["conclusion"])]
+    lines += ["", *wrapped("", content["conclusion"])]
     return "\n".join(lines)
 
 
@@ -87,13 +88,30 @@ def _classes(result: Mapping[str, Any]) -> list[str]:
     if len(per_class) > MOST_CLASSES:
         known = {name: value for name, value in per_class.items() if value is not None}
         lowest = sorted(known, key=lambda name: known[name])[:LOWEST]
-        return _wrapped("lowest     ", ", ".join(f"{name} {_number(known[name])}" for name in lowest))
+        return wrapped("lowest     ", ", ".join(f"{name} {_number(known[name])}" for name in lowest))
     width = max(len(name) for name in per_class)
     rows = [
         f"{name:<{width}}  {_number(value)}{_doubt(intervals.get(name), _number)}" for name, value in per_class.items()
     ]
     heads = ["classes    ", *[" " * 11] * len(rows)]
     return [head + row for head, row in zip(heads, rows, strict=False)]
+
+
+def _learning_rate(result: Mapping[str, Any]) -> list[str]:
+    """The peak learning rate and where it is from."""
+    lr = result.get("lr")
+    if not lr:
+        return []
+    if lr["suggested"] is None:
+        untold = any(finding["rule"] == "lr-range" for finding in result["findings"])
+        origin = "the optimizer's published one: the range test could not tell" if untold else "from the recipe"
+    else:
+        origin = "from the range test"
+        if lr["low"] is not None:
+            origin += f": the loss falls from {lr['low']:.2g} to {lr['high']:.2g}"
+            end = lr["used"] != lr["suggested"] and lr["used"] == lr["high"]
+            origin += ", and the schedule goes up to the upper end" if end else ""
+    return [f"lr         {lr['used']:.3g}   ({origin})"]
 
 
 def _within(figure: Mapping[str, Any] | float | None) -> str:
@@ -111,11 +129,12 @@ def _doubt(interval: Mapping[str, Any] | None, say: Callable[[float | None], str
 
 def _finding(finding: Mapping[str, Any]) -> list[str]:
     head = f"{SYMBOLS[finding['verdict']]} {finding['rule']}: {finding['verdict'].replace('-', ' ')}. "
-    lines = _wrapped(head, finding["evidence"])
-    return lines + (_wrapped("  → ", finding["advice"]) if finding["advice"] else [])
+    lines = wrapped(head, finding["evidence"])
+    return lines + (wrapped("  → ", finding["advice"]) if finding["advice"] else [])
 
 
-def _wrapped(head: str, text: str) -> list[str]:
+def wrapped(head: str, text: str) -> list[str]:
+    """`text` behind `head`, in lines of at most WIDTH characters."""
     return textwrap.wrap(head + text, WIDTH, subsequent_indent="  ", drop_whitespace=True) or [head]
 
 

@@ -19,7 +19,8 @@ from trainwright.cli.recipes import recipe_from
 
 if TYPE_CHECKING:
     from trainwright.recipe import Recipe
-    from trainwright.workflows.run import Run, RunOptions
+    from trainwright.workflows.run import Run
+    from trainwright.workflows.settle import Settled
 
 CHECKPOINT_SECONDS = 60.0
 DEMO_CHANGES = {
@@ -35,6 +36,7 @@ def add_to(app: typer.Typer) -> None:
     app.command(
         short_help="One run on a dataset: train, evaluate, judge, record.",
         epilog="Examples:\n\n  trainwright train photos/\n\n  trainwright train photos/ --recipe story --json\n\n"
+        "  trainwright train photos/ --batch-size auto\n\n"
         "  trainwright train labels.csv --target species --set network.name=resnet18 --set optimizer.lr=3e-4",
     )(train)
     app.command(
@@ -53,6 +55,7 @@ def train(
     target: options.Target = None,
     task: options.TaskName = None,
     epochs: options.Epochs = None,
+    batch_size: options.BatchSize = None,
     seed: options.Seed = None,
     runs: options.Runs = Path("runs"),
     device: options.Device = "auto",
@@ -66,14 +69,16 @@ def train(
     as_json: options.Json = False,
 ) -> int:
     """One run on DATA: train, evaluate, judge, record."""
+    images = options.batch_size_from(batch_size)
     named, wanted = recipe_from(recipe, changes, epochs=epochs, seed=seed)
     wanted |= {} if task is None else {"task": task}
-    _check_early(named, wanted, data, offline=offline)
+    check_early(named, wanted, data, offline=offline)
     from trainwright.cli.runs import close_dead_runs
     from trainwright.workflows import run as workflow
+    from trainwright.workflows.options import RunOptions
 
     close_dead_runs(runs)
-    chosen = workflow.RunOptions(
+    chosen = RunOptions(
         runs=runs,
         device=device,
         workers=workers,
@@ -83,10 +88,11 @@ def train(
         checkpoint_seconds=checkpoint_seconds,
         reporter=_reporter(quiet),
     )
+    asked: dict[str, Any] = {"changes": wanted, "batch_size": images, "target": target, "options": chosen}
     if dry_run:
-        return _dry_run(data, named, wanted, target, chosen, as_json)
+        return _dry_run(workflow.plan(data, named, **asked), as_json=as_json)
     return _carry_out(
-        lambda stop: workflow.train(data, named, changes=wanted, target=target, options=chosen, stop_asked=stop),
+        lambda stop: workflow.train(data, named, **asked, stop_asked=stop),
         as_json=as_json,
         quiet=quiet,
     )
@@ -107,9 +113,10 @@ def resume(
     """Go on with RUN where it stopped; it ends in the very same weights as if it never had."""
     from trainwright.cli.runs import close_dead_runs
     from trainwright.workflows import run as workflow
+    from trainwright.workflows.options import RunOptions
 
     close_dead_runs(runs)
-    chosen = workflow.RunOptions(
+    chosen = RunOptions(
         runs=runs,
         device=device,
         workers=workers,
@@ -135,13 +142,14 @@ def demo(
     from trainwright.data.digits import write_digits
     from trainwright.recipes import published
     from trainwright.workflows import run as workflow
+    from trainwright.workflows.options import RunOptions
 
     close_dead_runs(runs)
     folder = write_digits(platformdirs.user_cache_path("trainwright") / "digits")
     reporter = _reporter(quiet)
     reporter.note(f"1,797 handwritten digits as PNG files: {folder}")
     recipe = published.get(published.DEFAULT).changed(DEMO_CHANGES)
-    chosen = workflow.RunOptions(runs=runs, mirrors=_mirrors(mirrors), reporter=reporter)
+    chosen = RunOptions(runs=runs, mirrors=_mirrors(mirrors), reporter=reporter)
     code = _carry_out(
         lambda stop: workflow.train(folder, recipe, options=chosen, stop_asked=stop), as_json=as_json, quiet=quiet
     )
@@ -150,7 +158,7 @@ def demo(
     return code
 
 
-def _check_early(recipe: Recipe | None, changes: dict[str, Any], data: Path, *, offline: bool) -> None:
+def check_early(recipe: Recipe | None, changes: dict[str, Any], data: Path, *, offline: bool) -> None:
     """What can be refused before torch is imported."""
     from trainwright.errors import DataError
     from trainwright.recipe import Recipe
@@ -166,7 +174,7 @@ def _check_early(recipe: Recipe | None, changes: dict[str, Any], data: Path, *, 
 
 
 def _mirrors(given: str | None) -> tuple[str, ...] | None:
-    from trainwright.workflows.run import parse_mirrors
+    from trainwright.workflows.options import parse_mirrors
 
     return None if given is None else parse_mirrors(given)
 
@@ -177,22 +185,16 @@ def _reporter(quiet: bool) -> Any:
     return choose_reporter(quiet=quiet)
 
 
-def _dry_run(
-    data: Path, named: Recipe | None, changes: dict[str, Any], target: str | None, chosen: RunOptions, as_json: bool
-) -> int:
-    from trainwright.data.dataset import open_dataset
-    from trainwright.recipes import published
-    from trainwright.training.device import choose_device
-    from trainwright.workflows.prepare import prepare
+def _dry_run(settled: Settled, *, as_json: bool) -> int:
+    from trainwright.records import to_json
 
-    dataset = open_dataset(data, target=target, task=changes.get("task"), progress=chosen.reporter.progress)
-    recipe = (named or published.get(published.default_for(dataset.task))).changed(changes)
-    device = choose_device(chosen.device)
-    prepared = prepare(dataset, recipe, device=device, workers=chosen.workers, reporter=chosen.reporter)
+    prepared = settled.prepared
     counts = {part: len(getattr(prepared.split, part)) for part in ("train", "val", "test")}
     if as_json:
         content = {"images": counts, "device": str(prepared.device), "recipe": prepared.recipe.model_dump(mode="json")}
-        print(json.dumps({"schema": "trainwright.plan/1", **content}))
+        measured = {"measured": settled.measured} if settled.measured else {}
+        chosen = {"choice": to_json(settled.choice)} if settled.choice else {}
+        print(json.dumps({"schema": "trainwright.plan/1", **content, **measured, **chosen}))
         return 0
     print(prepared.recipe.to_yaml(), end="")
     print(

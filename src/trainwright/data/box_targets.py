@@ -193,6 +193,8 @@ class BoxTargets:
 class BoxSource:
     """Boxes beside stored images: those of row s are `boxes_B5` from starts[s] to starts[s + 1], `most` a row at most."""
 
+    warpable = False  # the frame of a turned box is larger than what is in it
+
     def __init__(self, starts: np.ndarray, boxes_B5: np.ndarray, most: int) -> None:
         self._starts = starts
         self._boxes_B5 = boxes_B5

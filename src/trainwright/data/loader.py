@@ -16,7 +16,8 @@ import torch
 
 from trainwright import seeding
 from trainwright.batch import Batch
-from trainwright.data.augment import draws, move_images, plan
+from trainwright.data.augment import move_images, paint_images, plan
+from trainwright.data.draws import draws
 from trainwright.data.pixels import PixelSource
 from trainwright.data.targets import TargetSource
 from trainwright.errors import DataError
@@ -91,7 +92,10 @@ class EvalBatches:
         workers: int = 2,
         pin: bool = False,
     ) -> None:
-        """As `TrainBatches`. augment: changes to draw, from a stream of their own; None: the clean transform."""
+        """As `TrainBatches`. augment: changes to draw, from streams of their own; None: the clean transform.
+
+        Mixtures (`training/mixing.py`) are no part of them: each image keeps its own target.
+        """
         self._maker = _Maker(pixels, targets, rows, image_size=image_size, augment=augment, pin=pin)
         self._workers = workers
         self._batch_size = batch_size
@@ -134,8 +138,9 @@ class _Maker:
         rows_N = self.rows_S[samples_N]
         stored_NHWC = self._pixels.take(rows_N)
         draws_ND = None if draws_SD is None else draws_SD[samples_N]
-        moves = plan(stored_NHWC.shape[1:3], self._image_size, self._augment, draws_ND, len(rows_N))
-        images_NHWC = move_images(stored_NHWC, moves)
+        spec, warpable = self._augment, self._targets.warpable
+        moves = plan(stored_NHWC.shape[1:3], self._image_size, spec, draws_ND, len(rows_N), warpable=warpable)
+        images_NHWC = paint_images(move_images(stored_NHWC, moves), moves, spec, draws_ND, warpable=warpable)
         return Batch(
             images_NCHW=self._tensor(images_NHWC).permute(0, 3, 1, 2),  # channels-last memory, no copy
             target=self._tensor(self._targets.moved(self._targets.take(rows_N), moves)),

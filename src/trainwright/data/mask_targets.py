@@ -204,6 +204,8 @@ class MaskTargets:
 class MaskSource:
     """Masks beside stored images, from the pixel cache."""
 
+    warpable = True
+
     def __init__(self, pixels: PixelSource) -> None:
         self._pixels = pixels
 

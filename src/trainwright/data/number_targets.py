@@ -97,7 +97,8 @@ class NumberTargets:
 
     def source(self, stored: Stored) -> TargetSource:
         with np.errstate(over="ignore"):  # of rows that are left out
-            return PlainSource(self.values.astype(np.float32))
+            # Of a sheared or shifted image a part is gone, and with it perhaps what was counted or measured.
+            return PlainSource(self.values.astype(np.float32), warpable=False)
 
     def ranges(self, rows: np.ndarray) -> dict[str, dict[str, float]]:
         """`min`, `median` and `max` of each column over these rows; nothing where there are none."""

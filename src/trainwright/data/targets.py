@@ -55,7 +55,13 @@ class Stored:
 
 
 class TargetSource(Protocol):
-    """Targets as a loader wants them: laid beside the stored images, then moved as those are."""
+    """Targets as a loader wants them: laid beside the stored images, then moved as those are.
+
+    warpable: whether they stay true, or are moved along, where images are sheared, shifted and turned.
+    """
+
+    @property
+    def warpable(self) -> bool: ...
 
     def take(self, rows_N: np.ndarray) -> np.ndarray:
         """The targets of these dataset rows beside their stored images, first axis N, a new array."""
@@ -193,8 +199,9 @@ class ClassTargets:
 class PlainSource:
     """Targets that no move of the image changes. targets_S: first axis S, by dataset row."""
 
-    def __init__(self, targets_S: np.ndarray) -> None:
+    def __init__(self, targets_S: np.ndarray, *, warpable: bool = True) -> None:
         self._targets_S = targets_S
+        self.warpable = warpable
 
     def take(self, rows_N: np.ndarray) -> np.ndarray:
         taken: np.ndarray = self._targets_S[rows_N]

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from trainwright.errors import RecipeError
+from trainwright.networks.timm_regularization import inner_rates
 from trainwright.recipe import PRETRAINED, NetworkSpec, Size
 
 STRIDES = (4, 8, 16, 32)
@@ -28,6 +29,7 @@ class Encoder(nn.Module):
         options: dict[str, Any] = {"features_only": True, "out_indices": tuple(range(-len(strides), 0))}
         if published is not None and published.fixed_input_size:
             options["img_size"] = size
+        options |= inner_rates(spec, spec.backbone, **options)
         try:
             body: Any = timm.create_model(spec.backbone, pretrained=False, **options)
         except (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:

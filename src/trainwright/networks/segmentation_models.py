@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from trainwright.errors import RecipeError
+from trainwright.networks.timm_regularization import inner_rates
 from trainwright.plugins import networks
 from trainwright.recipe import PRETRAINED, NetworkSpec, Size
 from trainwright.records import OutputForm
@@ -59,7 +60,8 @@ def _build(kind: str, spec: NetworkSpec, size: Size, **options: Any) -> nn.Modul
     import timm
 
     published = timm.get_pretrained_cfg(spec.backbone)
-    of_encoder = {"img_size": size} if published is not None and published.fixed_input_size else {}
+    of_encoder: dict[str, Any] = {"img_size": size} if published is not None and published.fixed_input_size else {}
+    of_encoder |= inner_rates(spec, spec.backbone, features_only=True)
     try:
         network: Any = getattr(package, kind)(
             f"tu-{spec.backbone}", encoder_weights=None, encoder_depth=ENCODER_DEPTH, **options, **of_encoder

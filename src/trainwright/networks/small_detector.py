@@ -13,7 +13,8 @@ from trainwright.batch import Detections
 from trainwright.networks.detector_assignment import assign
 from trainwright.networks.detector_boxes import Grid, decode, grid_of, overlap_and_generalized
 from trainwright.networks.detector_decoding import CANDIDATES, TRAIN_CANDIDATES, best_boxes, true_boxes
-from trainwright.networks.small_resnet import GROUP_CHANNELS, Block
+from trainwright.networks.norms import norm_layer
+from trainwright.networks.residual_blocks import drop_path_rates, residual_stage
 from trainwright.plugins import networks
 from trainwright.recipe import NetworkSpec, Size
 from trainwright.records import OutputForm
@@ -33,7 +34,7 @@ class SmallDetectorNetwork:
     multiple = 8
 
     def build(self, spec: NetworkSpec, *, outputs: int, size: Size) -> nn.Module:
-        return SmallDetector(outputs, width=spec.width, blocks=spec.blocks, norm=spec.norm, dropout=spec.dropout)
+        return SmallDetector(outputs, spec)
 
 
 class SmallDetector(nn.Module):
@@ -46,17 +47,16 @@ class SmallDetector(nn.Module):
 
     takes_target = True
 
-    def __init__(
-        self, outputs: int, *, width: int = 32, blocks: int = 1, norm: str = "batch", dropout: float = 0.0
-    ) -> None:
+    def __init__(self, outputs: int, spec: NetworkSpec) -> None:
         super().__init__()
+        width, norm, rates = spec.width, spec.norm, drop_path_rates(spec, stages=4)
         self.stem = _convolution(3, width, norm, stride=2)
-        self.stage1 = _stage(width, width, blocks, norm)
-        self.stage2 = _stage(width, 2 * width, blocks, norm)
-        self.stage3 = _stage(2 * width, 4 * width, blocks, norm)
-        self.stage4 = _stage(4 * width, 8 * width, blocks, norm)
+        self.stage1 = residual_stage(width, width, spec, rates[0], stride=2)
+        self.stage2 = residual_stage(width, 2 * width, spec, rates[1], stride=2)
+        self.stage3 = residual_stage(2 * width, 4 * width, spec, rates[2], stride=2)
+        self.stage4 = residual_stage(4 * width, 8 * width, spec, rates[3], stride=2)
         self.neck = Pyramid((2 * width, 4 * width, 8 * width), 2 * width, norm)
-        self.head = Heads(2 * width, outputs, norm, dropout)
+        self.head = Heads(2 * width, outputs, norm, spec.dropout)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -131,7 +131,7 @@ class Tower(nn.Module):
         self.convolutions = nn.ModuleList(
             nn.Conv2d(channels, channels, 3, padding=1, bias=False) for _ in range(HEAD_DEPTH)
         )
-        self.norms = nn.ModuleList(_norm(norm, channels) for _ in range(HEAD_DEPTH * len(STRIDES)))
+        self.norms = nn.ModuleList(norm_layer(norm, channels) for _ in range(HEAD_DEPTH * len(STRIDES)))
 
     def forward(self, x: torch.Tensor, level: int) -> torch.Tensor:
         own_norms = list(self.norms)[level * HEAD_DEPTH : (level + 1) * HEAD_DEPTH]
@@ -177,17 +177,9 @@ def _in_a_row(map_NCHW: torch.Tensor) -> torch.Tensor:
     return map_NCHW.flatten(start_dim=2).transpose(1, 2)
 
 
-def _stage(channels: int, wider: int, blocks: int, norm: str) -> nn.Sequential:
-    return nn.Sequential(Block(channels, wider, norm, 2), *(Block(wider, wider, norm, 1) for _ in range(blocks - 1)))
-
-
 def _convolution(channels: int, wider: int, norm: str, *, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(channels, wider, 3, stride=stride, padding=1, bias=False),
-        _norm(norm, wider),
+        norm_layer(norm, wider),
         nn.ReLU(inplace=True),
     )
-
-
-def _norm(kind: str, channels: int) -> nn.Module:
-    return nn.GroupNorm(channels // GROUP_CHANNELS, channels) if kind == "group" else nn.BatchNorm2d(channels)

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from trainwright.networks.small_resnet import norm_layer, residual_stage
+from trainwright.networks.norms import norm_layer
+from trainwright.networks.residual_blocks import drop_path_rates, residual_stage
 from trainwright.plugins import networks
 from trainwright.recipe import NetworkSpec, Size
 from trainwright.records import OutputForm
@@ -20,7 +21,7 @@ class SmallUNets:
     multiple = 1
 
     def build(self, spec: NetworkSpec, *, outputs: int, size: Size) -> nn.Module:
-        return SmallUNet(outputs, width=spec.width, blocks=spec.blocks, norm=spec.norm, dropout=spec.dropout)
+        return SmallUNet(outputs, spec)
 
 
 class SmallUNet(nn.Module):
@@ -32,27 +33,26 @@ class SmallUNet(nn.Module):
     Input float [N, 3, H, W] of any size, output [N, outputs, H, W].
     """
 
-    def __init__(
-        self, outputs: int, *, width: int = 32, blocks: int = 1, norm: str = "batch", dropout: float = 0.0
-    ) -> None:
+    def __init__(self, outputs: int, spec: NetworkSpec) -> None:
         super().__init__()
-        half, quarter, eighth, sixteenth = width, 2 * width, 4 * width, 8 * width
+        half, quarter, eighth, sixteenth = (factor * spec.width for factor in (1, 2, 4, 8))
+        norm, rates = spec.norm, drop_path_rates(spec, stages=3)
         stem = nn.Sequential(
             nn.Conv2d(3, half, 3, stride=2, padding=1, bias=False), norm_layer(norm, half), nn.ReLU(inplace=True)
         )
         self.encoder = nn.ModuleList(
             [
                 stem,
-                residual_stage(half, quarter, blocks, norm, stride=2),
-                residual_stage(quarter, eighth, blocks, norm, stride=2),
-                residual_stage(eighth, sixteenth, blocks, norm, stride=2),
+                residual_stage(half, quarter, spec, rates[0], stride=2),
+                residual_stage(quarter, eighth, spec, rates[1], stride=2),
+                residual_stage(eighth, sixteenth, spec, rates[2], stride=2),
             ]
         )
         self.context = Context(sixteenth)
         self.decoder = nn.ModuleList(
             [Up(sixteenth, eighth, norm), Up(eighth, quarter, norm), Up(quarter, half, norm)]  # from deep to fine
         )
-        self.dropout = nn.Dropout2d(dropout)
+        self.dropout = nn.Dropout2d(spec.dropout)
         self.head = nn.Conv2d(half, outputs, 1)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from trainwright.batch import Detections
+from trainwright.errors import RecipeError
 from trainwright.networks.detector_backbone import STRIDES, Encoder, Pyramid
 from trainwright.networks.detector_decoding import CANDIDATES, KEPT, TRAIN_CANDIDATES, Found, packed, true_boxes
 from trainwright.plugins import networks
@@ -40,7 +41,7 @@ class FasterRcnnNetwork:
         from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
         from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-        encoder = Encoder(spec, strides=STRIDES, size=size)
+        encoder = _encoder(spec, strides=STRIDES, size=size)
         detector = FasterRCNN(
             Pyramid(encoder.channels, CHANNELS, LastLevelMaxPool()),
             rpn_anchor_generator=AnchorGenerator(tuple((side,) for side in ANCHORS[:5]), ((0.5, 1.0, 2.0),) * 5),
@@ -72,7 +73,7 @@ class RetinaNetNetwork:
         # Group norm and generalized IoU loss as in torchvision's second version of it
         head = RetinaNetHead(CHANNELS, 9, outputs, norm_layer=partial(nn.GroupNorm, 32))
         head.regression_head._loss_type = "giou"
-        encoder = Encoder(spec, strides=STRIDES[1:], size=size)
+        encoder = _encoder(spec, strides=STRIDES[1:], size=size)
         detector = RetinaNet(
             _five_levels(encoder),
             outputs,
@@ -94,9 +95,20 @@ class FcosNetwork:
     def build(self, spec: NetworkSpec, *, outputs: int, size: Size) -> nn.Module:
         from torchvision.models.detection import FCOS
 
-        encoder = Encoder(spec, strides=STRIDES[1:], size=size)
+        encoder = _encoder(spec, strides=STRIDES[1:], size=size)
         detector = FCOS(_five_levels(encoder), outputs, score_thresh=LEAST_SCORE, detections_per_img=KEPT)
         return OneStageDetector(encoder, detector, sizes_by_level=True)
+
+
+def _encoder(spec: NetworkSpec, *, strides: tuple[int, ...], size: Size) -> Encoder:
+    """Raises RecipeError for dropout before the head, where none of the three has a place for it."""
+    if spec.dropout:
+        raise RecipeError(
+            f"{spec.name!r} has no dropout before its head.",
+            where="network.dropout",
+            cure="Set it to 0; small-detector has it, and network.drop_path acts in the backbone.",
+        )
+    return Encoder(spec, strides=strides, size=size)
 
 
 def _five_levels(encoder: Encoder) -> Pyramid:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch.nn import functional
 
+from trainwright.optim.losses import Loss, full_precision, refuse_class_weights
 from trainwright.plugins import losses
 from trainwright.recipe import LossSpec
 
-Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+NO_CLASSES = "numbers have no classes"
 
 
 @losses.register("huber")
@@ -19,9 +18,11 @@ def huber(spec: LossSpec) -> Loss:
 
     Huber 1964, "Robust Estimation of a Location Parameter".
     """
+    refuse_class_weights(spec, NO_CLASSES)
 
     def loss(outputs_NT: torch.Tensor, target_NT: torch.Tensor) -> torch.Tensor:
-        each_NT = functional.huber_loss(outputs_NT.float(), target_NT.float(), reduction="none", delta=spec.delta)
+        outputs_NT = full_precision(outputs_NT)
+        each_NT = functional.huber_loss(outputs_NT, target_NT.to(outputs_NT), reduction="none", delta=spec.delta)
         return each_NT.mean(dim=1)
 
     return loss
@@ -30,9 +31,10 @@ def huber(spec: LossSpec) -> Loss:
 @losses.register("mse")
 def mse(spec: LossSpec) -> Loss:
     """The squared error; minimized by the mean of what the target can be."""
+    refuse_class_weights(spec, NO_CLASSES)
 
     def loss(outputs_NT: torch.Tensor, target_NT: torch.Tensor) -> torch.Tensor:
-        return (outputs_NT.float() - target_NT.float()).square().mean(dim=1)
+        return (full_precision(outputs_NT) - full_precision(target_NT)).square().mean(dim=1)
 
     return loss
 
@@ -40,8 +42,9 @@ def mse(spec: LossSpec) -> Loss:
 @losses.register("mae")
 def mae(spec: LossSpec) -> Loss:
     """The absolute error; minimized by the median of what the target can be."""
+    refuse_class_weights(spec, NO_CLASSES)
 
     def loss(outputs_NT: torch.Tensor, target_NT: torch.Tensor) -> torch.Tensor:
-        return (outputs_NT.float() - target_NT.float()).abs().mean(dim=1)
+        return (full_precision(outputs_NT) - full_precision(target_NT)).abs().mean(dim=1)
 
     return loss

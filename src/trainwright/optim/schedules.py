@@ -1,52 +1,117 @@
-"""Schedules: the learning rate as a stateless function of progress, 0 at the first step and 1 after the last."""
+"""Schedules: the learning rate as a function of progress, 0 at the first step and 1 after the last.
+
+The families are `decay`, `cycles` and `plateau`. Here is what they have in common: the warm-up before any of them, their
+published constants, and what is refused.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import Any
 
-from trainwright.plugins import schedules
+from trainwright.errors import RecipeError
+from trainwright.optim import cycles, decay, plateau
+from trainwright.optim.decay import Schedule
+from trainwright.plugins import RememberingSchedule, schedules
 from trainwright.recipe import ScheduleSpec
 
-Schedule = Callable[[float], float]
+PUBLISHED: Mapping[str, Mapping[str, Any]] = {**decay.PUBLISHED, **cycles.PUBLISHED, **plateau.PUBLISHED}
+SHORTEST_CYCLE = 1e-6  # of the training: no training has as many steps
 
 
 def published_constants(spec: ScheduleSpec) -> dict[str, Any]:
-    """Values for those of the spec's constants that are None: the named schedule's published ones."""
-    return {"final": 0.0} if spec.final is None else {}
+    """Values for those of the spec's constants that are None: the named schedule's published ones.
+
+    Those that the named schedule does not have stay None. Raises RecipeError where the constants contradict each other.
+    """
+    refuse_contradictions(spec)
+    return {key: value for key, value in PUBLISHED.get(spec.name, {}).items() if getattr(spec, key) is None}
 
 
 def momentum_of(spec: ScheduleSpec) -> Callable[[float], float] | None:
-    """progress → momentum, for schedules that move it against lr; None for all others."""
-    return None
+    """progress → momentum, for schedules that move it against lr; None for all others.
+
+    During a warm-up it stays where the schedule begins.
+    """
+    if spec.name != "one-cycle":
+        return None
+    after = cycles.cycled_momentum(spec)
+    return lambda progress: after(max(0.0, progress - spec.warmup) / (1 - spec.warmup))
 
 
 def build_schedule(spec: ScheduleSpec) -> Schedule:
     """progress → factor of the peak lr: the named schedule, behind a linear warm-up where the recipe asks for one.
 
-    The named schedule runs over what the warm-up leaves (Goyal et al., arXiv:1706.02677 §2.2). Raises UnknownNameError.
+    The warm-up rises from 0 to where the schedule begins, and that runs over what is left (Goyal et al., arXiv:1706.02677
+    §2.2). A `RememberingSchedule` stays one. Raises UnknownNameError, and RecipeError where the constants contradict.
     """
+    refuse_contradictions(spec)
     after = schedules.get(spec.name)(spec)
     if spec.warmup == 0:
         return after
-
-    def warmed_up(progress: float) -> float:
-        if progress < spec.warmup:
-            return progress / spec.warmup
-        return after((progress - spec.warmup) / (1 - spec.warmup))
-
-    return warmed_up
+    return (
+        RememberingWarmUp(after, spec.warmup) if isinstance(after, RememberingSchedule) else WarmUp(after, spec.warmup)
+    )
 
 
-@schedules.register("constant")
-def constant(spec: ScheduleSpec) -> Schedule:
-    """The peak lr throughout."""
-    return lambda progress: 1.0
+class WarmUp:
+    """A schedule behind a linear warm-up. part: of the training, that the warm-up takes."""
+
+    def __init__(self, after: Schedule, part: float) -> None:
+        self._after, self._part = after, part
+
+    def __call__(self, progress: float) -> float:
+        if progress < self._part:
+            return progress / self._part * self._after(0.0)
+        return self._after((progress - self._part) / (1 - self._part))
 
 
-@schedules.register("cosine")
-def cosine(spec: ScheduleSpec) -> Schedule:
-    """Half a cosine from the peak lr to `final` of it (Loshchilov and Hutter, arXiv:1608.03983 §3, without restarts)."""
-    final = spec.final or 0.0
-    return lambda progress: final + (1 - final) * (1 + math.cos(math.pi * min(progress, 1.0))) / 2
+class RememberingWarmUp(WarmUp):
+    """A schedule with a memory behind a linear warm-up; it hears of every epoch, also of those of the warm-up."""
+
+    def __init__(self, after: RememberingSchedule, part: float) -> None:
+        super().__init__(after, part)
+        self.observe, self.state_dict, self.load_state_dict = after.observe, after.state_dict, after.load_state_dict
+
+
+def refuse_contradictions(spec: ScheduleSpec) -> None:
+    """Raise RecipeError for constants that the named schedule cannot follow."""
+    if spec.name == "step":
+        _refuse_milestones(spec.milestones)
+    if spec.name in ("exponential", "exponential-range") and spec.final == 0:
+        raise RecipeError(
+            f"{spec.name} never gets to 0.",
+            where="schedule.final",
+            cure="Set it above 0, or to null for the published one. Schedules that end at 0: cosine, polynomial.",
+        )
+    if spec.name == "one-cycle" and spec.momentum is not None and not 0 < spec.momentum[0] <= spec.momentum[1]:
+        raise RecipeError(
+            f"{list(spec.momentum)} is not momentum at the peak and, as high or higher, at the ends.",
+            where="schedule.momentum",
+            cure="Set [0.85, 0.95], or twice the same number to keep it. Without momentum: optimizer.momentum=0.",
+        )
+    if spec.cycles is not None and "cycles" in PUBLISHED.get(spec.name, {}):
+        _refuse_short_cycles(spec.cycles, spec.growth if spec.name == "cosine-restarts" else 1.0)
+
+
+def _refuse_milestones(milestones: tuple[float, ...]) -> None:
+    if not milestones or any(later <= earlier for earlier, later in pairwise((0.0, *milestones))):
+        raise RecipeError(
+            f"{list(milestones)} are not parts of the training above 0, each later than the one before.",
+            where="schedule.milestones",
+            cure="Set for example [0.5, 0.75]. To keep lr: schedule.name=constant.",
+        )
+
+
+def _refuse_short_cycles(count: int, growth: float) -> None:
+    """The first of `count` cycles, each `growth` times the one before, must not be over before the first step."""
+    most = 1 / SHORTEST_CYCLE  # Σ growth^k of all cycles is what the first one is a part of
+    short = count > most if growth == 1 else count * math.log(growth) > math.log1p(most * (growth - 1))
+    if short:
+        raise RecipeError(
+            f"the first of {count} cycles would be less than a millionth of the training.",
+            where="schedule.cycles",
+            cure=f"Set fewer{'' if growth == 1 else ', or schedule.growth nearer to 1'}; usual are 3 to 10.",
+        )

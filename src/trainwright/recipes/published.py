@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from trainwright.errors import unknown_name
 from trainwright.recipe import Recipe, parse_recipe
@@ -17,6 +20,37 @@ OF_TASK = {  # where none is named; tasks of one's own take DEFAULT
     "detection": "detection-default",
 }
 FOLDER = Path(__file__).parent
+# Who wrote it, and its number. How a source begins says what it is: "ours:" a choice of ours with its reason, "adapted:"
+# a published value that was changed, with the value it had; any other is as published.
+PAPER = re.compile(
+    r"([A-Z]\w+(?: et al\.| and [A-Z]\w+)?),? (arXiv:\d{4}\.\d{4,5}|[A-Z][A-Za-z ]+ \d+ \(\d{4}\)(?: \d+)?)"
+)
+MAIN_PAPERS = 2  # how many stand for a recipe in a list
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """A published recipe with all that is said of it.
+
+    tasks: those it is for. start: which weights. when: one sentence on when to take it. sources: where values come from, by
+    dotted key, or by section for all of its values that have none of their own.
+    """
+
+    name: str
+    recipe: Recipe
+    tasks: tuple[str, ...]
+    start: Literal["scratch", "pretrained"]
+    when: str
+    sources: dict[str, str]
+
+    @property
+    def papers(self) -> tuple[str, ...]:
+        """The papers that most of its values come from, as 'He et al., arXiv:1512.03385', the first one first."""
+        sources = [source for source in self.sources.values() if not source.startswith("ours:")]
+        cited = [match for source in sources for match in PAPER.findall(source)]
+        authors = {paper: author for author, paper in reversed(cited)}
+        most = Counter(paper for _, paper in cited).most_common(MAIN_PAPERS)
+        return tuple(f"{authors[paper]}, {paper}" for paper, _ in most)
 
 
 def names() -> list[str]:
@@ -29,8 +63,22 @@ def get(name: str) -> Recipe:
     return parse_recipe(_content(name)["recipe"], where=f"recipe {name}")
 
 
+def page(name: str) -> Page:
+    """The published recipe of that name with what is said of it. Raises UnknownNameError with the nearest name."""
+    content = _content(name)
+    purpose = content["for"]
+    return Page(
+        name=name,
+        recipe=get(name),
+        tasks=tuple(purpose["tasks"]),
+        start=purpose["start"],
+        when=purpose["when"],
+        sources=dict(content["sources"]),
+    )
+
+
 def default_for(task: str) -> str:
-    """The name of the recipe that is taken for a task where none is named."""
+    """The name of the recipe from random weights that is taken for a task where none is named."""
     return OF_TASK.get(task, DEFAULT)
 
 

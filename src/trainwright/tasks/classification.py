@@ -21,7 +21,7 @@ class Classification:
     metric = "accuracy"
     target: TargetKind = "class"
     form: OutputForm = "vector"
-    losses: tuple[str, ...] = ("cross-entropy",)
+    losses: tuple[str, ...] = ("cross-entropy", "binary-cross-entropy", "focal")
     counts_right = True
 
     def __init__(self, info: TargetInfo, loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> None:

@@ -53,7 +53,14 @@ class Segmentation:
     metric = "mean IoU"
     target: TargetKind = "mask"
     form: OutputForm = "map"
-    losses: tuple[str, ...] = ("dice+cross-entropy", "cross-entropy", "dice")
+    losses: tuple[str, ...] = (
+        "dice+cross-entropy",
+        "cross-entropy",
+        "dice",
+        "tversky",
+        "lovasz",
+        "focal",
+    )
     counts_right = False
 
     def __init__(self, info: TargetInfo, loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> None:

@@ -61,6 +61,17 @@ def whole_bytes(path: Path) -> int:
     return 0
 
 
+def bytes_before(path: Path, kind: str) -> int:
+    """How many bytes of whole lines come before the first record of a kind; all of them where there is none."""
+    before = 0
+    with _open(path) as file:
+        for line in file:
+            if not line.endswith(b"\n") or not _of_other_kind(line, kind):
+                break
+            before += len(line)
+    return before
+
+
 class Tail:
     """Reads a growing records.jsonl piece by piece."""
 

@@ -20,6 +20,8 @@ mirrors: Registry[Callable[[], Mirror]] = Registry(
 
 NOT_SCALARS = frozenset({"kind", "time", "epoch", "step"})
 MOST_CLASSES = 100  # whose scores go to the stores one by one; the run folder has those of more
+STEP_CURVES = ("loss", "lr", "momentum")  # of a steps record: lists, a value a step
+ALL_STEPS = 256  # a power of two: below it `step_scalars` has every one
 RENAMED = {"seconds": "epoch_seconds"}  # `seconds` is the whole run's
 
 
@@ -55,6 +57,34 @@ def epoch_scalars(record: Mapping[str, Any]) -> list[Scalar]:
         Scalar(name=RENAMED.get(name, name), step=record["epoch"], value=value, time=record["time"])
         for name, value in _numbers(record)
         if name not in NOT_SCALARS
+    ]
+
+
+def step_scalars(record: Mapping[str, Any]) -> list[Scalar]:
+    """A steps record's finite numbers: train_step/loss, train_step/lr, thinned for a store that is no place for millions.
+
+    Every step below 256, every second one below 512, every fourth below 1024, …: by the step alone, so that whoever is asked
+    chooses the same.
+    """
+    return [
+        Scalar(name=f"train_step/{name}", step=step, value=value, time=record["time"])
+        for name in STEP_CURVES
+        for step, value in enumerate(record.get(name) or (), start=record["first_step"])
+        if value is not None and step % max(1, 2 ** step.bit_length() // ALL_STEPS) == 0
+    ]
+
+
+def range_scalars(record: Mapping[str, Any]) -> list[Scalar]:
+    """A learning-rate range test's finite numbers: lr_range/loss and lr_range/lr along the sweep, its points as steps, and at
+    step 0 lr_range/low, high and suggested where it could tell."""
+    low, high = record.get("interval") or (None, None)
+    curves = {"lr": record["lrs"], "loss": record["smooth"]}
+    answer = {"low": [low], "high": [high], "suggested": [record.get("suggestion")]}
+    return [
+        Scalar(name=f"lr_range/{name}", step=step, value=value, time=record["time"])
+        for name, values in {**curves, **answer}.items()
+        for step, value in enumerate(values)
+        if value is not None
     ]
 
 

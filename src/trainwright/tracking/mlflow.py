@@ -15,9 +15,20 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from trainwright.errors import TrainwrightError, UsageError
+from trainwright.tracking.journal import Tail
 from trainwright.tracking.lock import FileLock
-from trainwright.tracking.mirrors import Scalar, closing_scalars, epoch_scalars, mirrors, need, parameters, tags
-from trainwright.tracking.run_folder import MANIFEST, RECIPE, RESULT, RunFolder
+from trainwright.tracking.mirrors import (
+    Scalar,
+    closing_scalars,
+    epoch_scalars,
+    mirrors,
+    need,
+    parameters,
+    range_scalars,
+    step_scalars,
+    tags,
+)
+from trainwright.tracking.run_folder import MANIFEST, RECIPE, RECORDS, RESULT, RunFolder
 from trainwright.tracking.store import Store, store_of
 
 T = TypeVar("T")
@@ -47,13 +58,14 @@ class _Copy:
     tags: dict[str, str]
     params: set[str]
     steps: dict[str, set[int]]
+    tail: Tail  # of the records, for the steps: reading all of them again at every update would take long
     params_complete: bool = False
     files: dict[str, tuple[int, int]] = field(default_factory=dict)  # uploaded: time and size of what was
 
 
 @mirrors.register("mlflow")
 class MlflowMirror:
-    """Parameters, metrics of each epoch, tags, figures and files of a run, in MLflow.
+    """Parameters, metrics of each epoch, of steps and of the range test, tags, figures and files of a run, in MLflow.
 
     The store is MLFLOW_TRACKING_URI, else mlflow.db beside the runs. What was looked up there is remembered as long
     as the copy is there and nothing fails. An experiment that was deleted is restored; a deleted run is made anew.
@@ -138,6 +150,7 @@ class MlflowMirror:
             tags=dict(found.data.tags),
             params=set(found.data.params),
             steps=defaultdict(set),
+            tail=Tail(folder.path / RECORDS),
         )
         for name in found.data.metrics:
             copy.steps[name] = {metric.step for metric in client.get_metric_history(copy.mlflow_id, name)}
@@ -241,14 +254,27 @@ def _add_params(copy: _Copy, folder: RunFolder) -> int:
 def _add_metrics(copy: _Copy, folder: RunFolder) -> int:
     from mlflow.entities import Metric
 
-    wanted = [scalar for record in folder.records("epoch") for scalar in epoch_scalars(record)]
-    missing = _unique(s for s in [*wanted, *closing_scalars(folder)] if s.step not in copy.steps[s.name])
+    wanted = [scalar for record in folder.records("lr_range") for scalar in range_scalars(record)]
+    wanted += [scalar for record in folder.records("epoch") for scalar in epoch_scalars(record)]
+    wanted += [*_new_steps(copy, folder), *closing_scalars(folder)]
+    missing = _unique(s for s in wanted if s.step not in copy.steps[s.name])
     for part in _parts(missing, MAX_METRICS):
         metrics = [Metric(s.name, s.value, int(s.time * 1000), s.step) for s in part]
         copy.client.log_batch(copy.mlflow_id, metrics=metrics)
         for scalar in part:
             copy.steps[scalar.name].add(scalar.step)
     return len(missing)
+
+
+def _new_steps(copy: _Copy, folder: RunFolder) -> Iterator[Scalar]:
+    """Curves of the steps recorded since the last call; of all of them where a resume went back behind that."""
+    records = copy.tail.read()
+    if records is None:
+        copy.tail = Tail(folder.path / RECORDS)
+        records = copy.tail.read() or []
+    for record in records:
+        if record["kind"] == "steps":
+            yield from step_scalars(record)
 
 
 def _add_files(copy: _Copy, folder: RunFolder) -> int:

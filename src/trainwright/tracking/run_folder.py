@@ -168,6 +168,10 @@ class RunFolder:
         os.fsync(self._records)
         return os.fstat(self._records).st_size
 
+    def opening(self) -> int:
+        """Bytes of records.jsonl before the first step's: what was found out before the training, as its learning rate."""
+        return journal.bytes_before(self.path / RECORDS, "steps")
+
     def cut(self, position: int) -> None:
         """Go back to an earlier `position`: what was appended since is forgotten. Raises RunError where it was none."""
         self.claim()

@@ -20,11 +20,20 @@ from typing import Any
 from trainwright.errors import TrainwrightError
 from trainwright.tracking import events
 from trainwright.tracking.journal import Tail
-from trainwright.tracking.mirrors import closing_scalars, epoch_scalars, figure_tag, mirrors, need, parameters
+from trainwright.tracking.mirrors import (
+    STEP_CURVES,
+    closing_scalars,
+    epoch_scalars,
+    figure_tag,
+    mirrors,
+    need,
+    parameters,
+    range_scalars,
+)
 from trainwright.tracking.run_folder import RECORDS, RunFolder
 
 EVENT_FILES = "events.out.tfevents.*"
-RECIPE_TAG = "recipe/text_summary"
+RECIPE_TAG, RANGE_TAG = "recipe/text_summary", "lr_range/text_summary"
 PARAMETERS_TAGS = ("_hparams_/experiment", "_hparams_/session_start_info")
 Key = tuple[str, int]  # tag, step
 _numbers = itertools.count()
@@ -165,12 +174,15 @@ def _rows(folder: RunFolder, records: list[dict[str, Any]]) -> Iterator[_Row]:
     for record in records:
         match record["kind"]:
             case "steps":
-                for name in ("loss", "lr"):
+                for name in STEP_CURVES:
                     for step, value in enumerate(record.get(name) or (), start=record["first_step"]):
                         number = float("nan") if value is None else value
                         yield _Row(tag=f"train_step/{name}", step=step, time=record["time"], value=number)
             case "epoch":
                 yield from _scalars(epoch_scalars(record))
+            case "lr_range":
+                yield from _scalars(range_scalars(record))
+                yield _Row(tag=RANGE_TAG, step=0, time=record["time"], value=f"{record['verdict']}: {record['reason']}")
             case "figure":
                 tag, step = figure_tag(record)
                 yield _Row(tag=tag, step=step, time=record["time"], value=folder.path / "figures" / record["name"])

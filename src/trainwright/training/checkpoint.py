@@ -124,8 +124,13 @@ def training_tensors(
                 tensors[f"optimizer.{index}.{name}"] = value
             else:
                 scalars.setdefault(str(index), {})[name] = value
+    groups = []
+    for index, group in enumerate(optimizer_state["param_groups"]):
+        counted = {name: value for name, value in group.items() if isinstance(value, torch.Tensor)}  # steps, mostly
+        tensors |= {f"optimizer-group.{index}.{name}": tensor for name, tensor in counted.items()}
+        groups.append({name: value for name, value in group.items() if name not in counted})
     state = {
-        "optimizer": {"groups": optimizer_state["param_groups"], "scalars": scalars},
+        "optimizer": {"groups": groups, "scalars": scalars},
         "average_updates": average.updates if average is not None else None,
     }
     return tensors, state
@@ -140,17 +145,22 @@ def restore_training(
         _load_module(average.model, checkpoint.tensors, "average.")
         average.updates = checkpoint.state["average_updates"]
     entries: dict[int, dict[str, Any]] = {}
+    groups = [dict(group) for group in checkpoint.state["optimizer"]["groups"]]
     for key, tensor in checkpoint.tensors.items():
         if key.startswith("optimizer."):
-            _, index, name = key.split(".", 2)
-            entries.setdefault(int(index), {})[name] = tensor
-    for index, values in checkpoint.state["optimizer"]["scalars"].items():
-        entries.setdefault(int(index), {}).update(values)
-    groups = [
-        {**group, **({"betas": tuple(group["betas"])} if "betas" in group else {})}
-        for group in checkpoint.state["optimizer"]["groups"]
-    ]
-    optimizer.load_state_dict({"state": entries, "param_groups": groups})
+            _, number, name = key.split(".", 2)
+            entries.setdefault(int(number), {})[name] = tensor
+        elif key.startswith("optimizer-group."):
+            _, number, name = key.split(".", 2)
+            groups[int(number)][name] = tensor
+    for number, values in checkpoint.state["optimizer"]["scalars"].items():
+        entries.setdefault(int(number), {}).update(values)
+    for group, fresh in zip(groups, optimizer.param_groups, strict=False):
+        group |= {
+            name: tuple(group[name]) for name, value in fresh.items() if isinstance(value, tuple) and name in group
+        }
+    in_order = dict(sorted(entries.items()))  # the file's own order changes from one reading to the next
+    optimizer.load_state_dict({"state": in_order, "param_groups": groups})
     for parameter, values in optimizer.state.items():
         for name, value in values.items():
             if isinstance(value, torch.Tensor) and value.shape == parameter.shape:

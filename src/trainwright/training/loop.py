@@ -71,7 +71,7 @@ def fit(
     buffers = _Buffers(model)
     parts = settings.parts
     for step, batch in zip(range(first_step, steps), batches, strict=False):
-        _set_rates(optimizer, schedule(step / steps), settings.momentum and settings.momentum(step / steps))
+        momentum = _set_rates(optimizer, schedule(step / steps), settings.momentum and settings.momentum(step / steps))
         if not model.training:
             model.train()  # the caller may have evaluated since the last yield
         buffers.remember()
@@ -103,6 +103,7 @@ def fit(
             lr=max(group["lr"] for group in optimizer.param_groups),
             progress=(step + 1) / steps,
             parts=parts,
+            momentum=momentum,
         )
 
 
@@ -128,13 +129,16 @@ def _gradients(
     return torch.stack(losses).sum(), torch.stack(tallies).sum(dim=0)
 
 
-def _set_rates(optimizer: torch.optim.Optimizer, factor: float, momentum: float | None) -> None:
+def _set_rates(optimizer: torch.optim.Optimizer, factor: float, momentum: float | None) -> float | None:
+    """Set lr, and momentum where a group has one: where it is 0 it stays so. Returns the momentum that was set."""
+    taken = None
     for group in optimizer.param_groups:
         group["lr"] = group["peak_lr"] * factor
         if momentum is not None and "betas" in group:
-            group["betas"] = (momentum, *group["betas"][1:])
-        elif momentum is not None and group.get("momentum"):
-            group["momentum"] = momentum
+            group["betas"], taken = (momentum, *group["betas"][1:]), momentum
+        if momentum is not None and group.get("momentum"):  # Muon has both: one for hidden layers, one for the others
+            group["momentum"] = taken = momentum
+    return taken
 
 
 def loss_of(task: Task, outputs: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from math import ceil, floor
 from pathlib import Path
@@ -13,6 +13,8 @@ import torch
 from torch import nn
 
 from trainwright.errors import RecipeError, TrainwrightError, UsageError
+from trainwright.networks.norms import norms_with_statistics, put_group_norms, refuse_fresh_statistics
+from trainwright.networks.timm_regularization import inner_rates, refuse_idle_dropout
 from trainwright.plugins import networks
 from trainwright.recipe import PRETRAINED, RANDOM, NetworkSpec, Size
 from trainwright.records import OutputForm
@@ -21,6 +23,7 @@ from trainwright.training.names import CUSTOM, check_network, has_backbone, publ
 from trainwright.training.weights import load_weight_file, pretrained_missing, unpublished
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+DROPPING = ("dropout", "block_dropout", "drop_path")  # parts of a NetworkSpec that act in train mode alone
 USUAL_SIZE = 224  # pixels a side, where a network does not say what it was made for
 FORMS: dict[OutputForm, str] = {
     "vector": "figures for each image",
@@ -46,6 +49,7 @@ class ImageNetwork(nn.Module):
         self.register_buffer("scale", (1 / std_C).view(1, -1, 1, 1))
         self.register_buffer("shift", (-torch.tensor(mean) * 255 / std_C).view(1, -1, 1, 1))
         self._frozen: list[nn.Module] = []
+        self._settled: list[nn.Module] = []
 
     @property
     def takes_target(self) -> bool:
@@ -70,10 +74,15 @@ class ImageNetwork(nn.Module):
         super().train(mode)
         for module in self._frozen:
             module.eval()
+        for norm in self._settled:
+            norm.training = False  # not eval(): timm's have dropout inside of them
         return self
 
-    def freeze(self, trainable: str) -> None:
-        """Let only the head (`head`), the head and the last k stages (`last-k`) or everything (`all`) learn."""
+    def freeze(self, trainable: str, *, settled: Iterable[nn.Module] = ()) -> None:
+        """Let only the head (`head`), the head and the last k stages (`last-k`) or everything (`all`) learn.
+
+        settled: batch norms that use the statistics they have in train mode too; their scale and shift still learn.
+        """
         stages = parameter_stages(self.network)
         last = max(stages.values(), default=0)
         first = {"all": 0, "head": last}.get(trainable)
@@ -83,6 +92,7 @@ class ImageNetwork(nn.Module):
             if stages[name] < first:  # what the network's maker has frozen stays frozen
                 parameter.requires_grad_(False)
         self._frozen = [module for module in self.network.modules() if _is_frozen(module)]
+        self._settled = list(settled)
         self.train(self.training)  # frozen parts leave train mode at once, not at the next change of mode
 
     def learning_rates(self, decay: float) -> list[tuple[nn.Parameter, float]]:
@@ -92,18 +102,74 @@ class ImageNetwork(nn.Module):
         last = max(stages.values(), default=0)
         return [(parameter, decay ** (last - stages[name])) for name, parameter in self.network.named_parameters()]
 
+    def ends(self) -> list[nn.Parameter]:
+        """The parameters of the first layer and of the head, and embeddings: what an optimizer of hidden layers leaves out.
+
+        The head is the last stage; behind an encoder, whose decoder is hidden too, it is the last layer. Embeddings are
+        `nn.Embedding`s, and what a timm network names as not to be decayed.
+        """
+        layers = [module for module in self.network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+        named = dict(self.network.named_parameters())
+        if isinstance(getattr(self.network, "encoder", None), nn.Module):
+            head = [parameter for layer in layers[-1:] for parameter in layer.parameters()]
+        else:
+            stages = parameter_stages(self.network)
+            last = max(stages.values(), default=0)
+            head = [parameter for name, parameter in named.items() if stages[name] == last]
+        tables = [module for module in self.network.modules() if isinstance(module, nn.Embedding)]
+        first = [parameter for module in (*layers[:1], *tables) for parameter in module.parameters()]
+        undecayed = self.network.no_weight_decay() if hasattr(self.network, "no_weight_decay") else ()  # type: ignore[operator]
+        return [*first, *head, *(named[name] for name in undecayed if name in named)]
+
 
 def build_network(
-    spec: NetworkSpec, *, form: OutputForm, outputs: int, size: Size, seed: int, custom: nn.Module | None = None
+    spec: NetworkSpec,
+    *,
+    form: OutputForm,
+    outputs: int,
+    size: Size,
+    seed: int,
+    custom: nn.Module | None = None,
+    weights_follow: bool = False,
 ) -> nn.Module:
     """The network that `spec` names, with a fresh head of `outputs`, on the CPU; its random weights depend only on `seed`.
 
-    form: what the task needs of it. size: of its input. custom: your own module, taken as it is. Raises UnknownNameError for
-    a name that is neither ours nor timm's, RecipeError for a network of another form or an input that it does not take, and
+    form: what the task needs of it. size: of its input. custom: your own module, taken as it is but for group norm, which is
+    put in the place of its batch norms. weights_follow: a checkpoint will replace all weights and statistics, so those that
+    `spec` starts from are neither looked for nor judged. Raises UnknownNameError for a name that is neither ours nor timm's,
+    RecipeError for a network of another form, an input that it does not take, or regularization that it has no place for, and
     WeightsError for weights that cannot be had.
     """
+    start = spec.model_copy(update={"weights": RANDOM}) if weights_follow else spec
     if custom is not None:
-        return _own(spec, custom)
+        network, of = _own(start, custom), CUSTOM
+    else:
+        network, of = _named(start, form=form, outputs=outputs, size=size, seed=seed), spec.name
+    if spec.norm == "group":
+        put_group_norms(network, of=of, learned=not weights_follow)
+    if start.weights not in (RANDOM, PRETRAINED):
+        load_weight_file(network, Path(start.weights))
+    if spec.norm == "frozen" and not weights_follow:
+        refuse_fresh_statistics(_settled(network, spec), of=of)
+    return network
+
+
+def settled_norms(network: nn.Module, spec: NetworkSpec) -> list[nn.Module]:
+    """The batch norms of a network that `build_network` made whose statistics are to stay as they came: none, if not `frozen`.
+
+    Where only the backbone's weights are published, those of the backbone: the others have no statistics to keep.
+    """
+    return [norm for _, norm in _settled(network, spec)] if spec.norm == "frozen" else []
+
+
+def _settled(network: nn.Module, spec: NetworkSpec) -> list[tuple[str, nn.Module]]:
+    encoder = getattr(network, "encoder", None)
+    if spec.weights == PRETRAINED and has_backbone(spec.name) and isinstance(encoder, nn.Module):
+        return norms_with_statistics(encoder)
+    return norms_with_statistics(network)
+
+
+def _named(spec: NetworkSpec, *, form: OutputForm, outputs: int, size: Size, seed: int) -> nn.Module:
     if spec.name == CUSTOM:
         raise UsageError(
             "this recipe trains a network of your own, which only Python code can give.",
@@ -117,13 +183,9 @@ def build_network(
         torch.default_generator.manual_seed(derive(seed, "weights"))
         with _published_weights(spec):
             if kind is None:
-                network = _from_timm(spec, outputs=outputs, size=size)
-            else:
-                _refuse_other_multiples(spec.name, kind().multiple, size)
-                network = kind().build(spec, outputs=outputs, size=size)
-    if spec.weights not in (RANDOM, PRETRAINED):
-        load_weight_file(network, Path(spec.weights))
-    return network
+                return _from_timm(spec, outputs=outputs, size=size)
+            _refuse_other_multiples(spec.name, kind().multiple, size)
+            return kind().build(spec, outputs=outputs, size=size)
 
 
 def published_input(spec: NetworkSpec) -> dict[str, Any]:
@@ -204,8 +266,13 @@ def _own(spec: NetworkSpec, custom: nn.Module) -> nn.Module:
             where="network.weights",
             cure="Load them into your module before, or name a file of weights.",
         )
-    if spec.weights != RANDOM:
-        load_weight_file(custom, Path(spec.weights))
+    idle = [field for field in DROPPING if getattr(spec, field)]
+    if idle:
+        raise RecipeError(
+            f"nothing can be put inside of a network of your own, and {' and '.join(idle)} would be without effect.",
+            where=f"network.{idle[0]}",
+            cure="Set it to 0, and put layers such as torch.nn.Dropout into your module.",
+        )
     return custom
 
 
@@ -266,7 +333,9 @@ def _from_timm(spec: NetworkSpec, *, outputs: int, size: Size) -> nn.Module:
             )
         if size[0] != wanted["size"]:
             options["img_size"] = size[0]
+    options |= inner_rates(spec, spec.name)
     network: nn.Module = timm.create_model(spec.name, pretrained=spec.weights == PRETRAINED, **options)
+    refuse_idle_dropout(spec, network)
     return network
 
 

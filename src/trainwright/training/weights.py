@@ -110,6 +110,12 @@ def load_weight_file(network: nn.Module, path: Path) -> list[str]:
             cure="Check network.name.",
         )
     unknown = [name for name in given if name not in own]
+    if any(name.endswith(".running_mean") and f"{name.removesuffix('running_mean')}weight" in own for name in unknown):
+        raise WeightsError(
+            "holds weights that were learned with batch norm, and the network has group norm in its place.",
+            where=str(path),
+            cure="Set network.norm to batch or frozen.",
+        )
     if len(unknown) > MAX_LEFT_OVER * len(given):
         raise WeightsError(
             f"holds {len(unknown)} of {len(given)} tensors that the network has no place for "

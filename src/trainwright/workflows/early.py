@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from trainwright.optim.schedules import refuse_contradictions
 from trainwright.plugins import losses, optimizers, schedules, tasks
 from trainwright.recipe import Recipe
 from trainwright.training.names import check_network
@@ -15,9 +16,11 @@ def check_early(recipe: Recipe, *, offline: bool) -> None:
 
 
 def check_names(recipe: Recipe) -> None:
-    """Raise UnknownNameError for an optimizer, schedule, loss, task or network that does not exist."""
+    """Raise UnknownNameError for an optimizer, schedule, loss, task or network that does not exist, RecipeError for a schedule
+    whose constants contradict each other."""
     optimizers.check(recipe.optimizer.name)
     schedules.check(recipe.schedule.name)
+    refuse_contradictions(recipe.schedule)
     if recipe.loss.name is not None:
         losses.check(recipe.loss.name)
     if recipe.task is not None:

@@ -19,8 +19,13 @@ from trainwright.records import Answers, Finding, Interval, Scores, TrainErrors,
 from trainwright.report import figures
 from trainwright.tracking.run_folder import RunFolder
 from trainwright.training import checkpoint as checkpoints
+from trainwright.workflows.lr import recorded_finding, recorded_lr
 from trainwright.workflows.prepare import Prepared
 from trainwright.workflows.training import Training, save_arrays
+
+# Losses that are least where the softmax says the true probabilities. Binary cross-entropy teaches K answers of their own,
+# whose softmax is surer than they are, and focal loss is least where the answer is less sure than the truth.
+PROBABILISTIC = ("cross-entropy", "dice+cross-entropy")
 
 
 def judge_run(training: Training, *, seconds: float) -> dict[str, Any]:
@@ -57,14 +62,14 @@ def judge_run(training: Training, *, seconds: float) -> dict[str, Any]:
         "gap": to_json(measured.interval),
         "gap_margin": measured.margin,
         "verdict": verdict,
-        "findings": [_public(finding) for finding in findings],
+        "findings": [_public(finding) for finding in (*recorded_finding(folder), *findings)],
         "train_errors": to_json(errors),
         "per_class": to_json(val.per_class),
         "intervals": {
             "score": intervals.get("score"),
             "per_class": {name: intervals[f"class.{name}"] for name in val.per_class if f"class.{name}" in intervals},
         },
-        "lr": {"low": None, "high": None, "suggested": None, "used": recipe.optimizer.lr},
+        "lr": recorded_lr(folder, used=recipe.optimizer.peak_lr),
         "epochs": len(epochs),
         "kept_epoch": chosen,
         "seconds": seconds,
@@ -72,6 +77,7 @@ def judge_run(training: Training, *, seconds: float) -> dict[str, Any]:
         "parameters": sum(parameter.numel() for parameter in prepared.model.parameters()),
         "weights_sha256": digest,
         "recipe": recipe.model_dump(mode="json"),
+        **{key: folder.manifest[key] for key in ("measured",) if key in folder.manifest},
     }
     clean: dict[str, Any] = to_json(result)
     folder.write_json("result.json", clean)
@@ -86,7 +92,7 @@ def _keep_model(training: Training, epochs: int) -> tuple[int, str]:
         chosen = position.best_epoch
         best = checkpoints.load_tensors(training.best_file, position.best_sha256)
         checkpoints.load_model(training.evaluated_model, best)
-    if training.average is not None:  # so that a module of the user's own ends up with the weights that were judged
+    if training.evaluated_model is not training.prepared.model:  # a module of the user's own is to have what was judged
         checkpoints.load_model(training.prepared.model, training.evaluated_model.state_dict())
     digest = checkpoints.save_tensors(folder.checkpoints / "model.safetensors", training.evaluated_model.state_dict())
     content = {"sha256": digest, "epoch": chosen}
@@ -100,6 +106,7 @@ def _train_errors(
     """The four train errors of statistics: A from the epoch itself, B and C measured here, D and val given.
 
     And by how much D exceeds B on the same images; None where answers are right or wrong, whose errors tell by themselves.
+    Mixtures of images are a part of A alone: an answer for one image is right or wrong, one for a mixture is by halves.
     """
     task, rows = training.prepared.task, training.prepared.probe_rows
     in_train_mode = training.evaluate(rows, augmented=True, train_mode=True, what="judging: train mode")
@@ -187,8 +194,11 @@ def _evidence(
 ) -> Evidence:
     prepared, (errors, measured) = training.prepared, judged
     classes = prepared.task.info.names
-    probabilistic = "cross-entropy" in (prepared.recipe.loss.name or "") and prepared.task.target in ("class", "mask")
-    guesses = probabilistic and prepared.recipe.loss.name == "cross-entropy"
+    loss, of_classes = prepared.recipe.loss, prepared.task.target in ("class", "mask")
+    probabilistic = of_classes and loss.name in PROBABILISTIC
+    guesses = of_classes and loss.name == "cross-entropy"
+    if prepared.task.target == "mask" and loss.class_weights is not None:
+        guesses = False  # a map is judged by the loss of the training, whose weights need not have a mean of 1
     return Evidence(
         metric=prepared.task.metric,
         gap=measured,

@@ -9,7 +9,8 @@ from pathlib import Path
 from trainwright.tracking import runs as tracked
 from trainwright.tracking import sync as mirroring
 from trainwright.tracking.runs import RunSummary, find_run
-from trainwright.workflows.run import Run, installed_mirrors
+from trainwright.workflows.options import installed_mirrors
+from trainwright.workflows.run import Run
 
 
 def list_runs(runs: str | os.PathLike[str] = "runs") -> list[RunSummary]:

@@ -17,13 +17,13 @@ from trainwright.deploy.predict import Fitting, Predicted, as_function, find_ima
 from trainwright.errors import RunError
 from trainwright.files import write_atomically
 from trainwright.plugins import Task
-from trainwright.recipe import RANDOM, Recipe
+from trainwright.recipe import Recipe
 from trainwright.records import IGNORED, Progress, TargetInfo, Tile
 from trainwright.report import figures
 from trainwright.tracking.run_folder import RunFolder
 from trainwright.training import checkpoint as checkpoints
 from trainwright.training.device import PRECISIONS, choose_device
-from trainwright.training.model import ImageNetwork, build_network
+from trainwright.training.model import DROPPING, ImageNetwork, build_network
 from trainwright.workflows.prepare import build_task, stored_for
 from trainwright.workflows.run import Run, recipe_of
 
@@ -80,9 +80,14 @@ def load_model(folder: RunFolder, recipe: Recipe, task: Task, *, custom: nn.Modu
         raise RunError(
             "has no model yet.", where=folder.run_id, cure=f"Go on with 'trainwright resume {folder.run_id}'."
         )
-    spec = recipe.network.model_copy(update={"weights": RANDOM})  # the run's own weights follow
     network = build_network(
-        spec, form=task.form, outputs=task.outputs, size=recipe.data.size, seed=recipe.seed, custom=custom
+        recipe.network.model_copy(update=dict.fromkeys(DROPPING, 0.0)),  # an answer leaves nothing out
+        form=task.form,
+        outputs=task.outputs,
+        size=recipe.data.size,
+        seed=recipe.seed,
+        custom=custom,
+        weights_follow=True,
     )
     model = ImageNetwork(network, mean=(0.0,) * 3, std=(1.0,) * 3)
     digest = json.loads(described.read_bytes())["sha256"]

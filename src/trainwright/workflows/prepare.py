@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from trainwright.batch import Detections
-from trainwright.data.augment import stored_size
+from trainwright.data.augment import refuse_what_lies, stored_size
 from trainwright.data.cache import open_pixels, pixels_key
 from trainwright.data.dataset import Dataset
 from trainwright.data.pixels import PixelSource
@@ -22,7 +22,7 @@ from trainwright.data.targets import TargetSource
 from trainwright.errors import DataError, RecipeError, UsageError
 from trainwright.optim.losses import balanced_weights, build_loss
 from trainwright.optim.optimizers import published_constants as optimizer_constants
-from trainwright.optim.optimizers import refuse_batch
+from trainwright.optim.optimizers import refuse_average, refuse_batch
 from trainwright.optim.schedules import published_constants as schedule_constants
 from trainwright.plugins import Task, networks, tasks
 from trainwright.recipe import PRETRAINED, RANDOM, NetworkSpec, Recipe, Size
@@ -30,7 +30,7 @@ from trainwright.records import TargetInfo
 from trainwright.seeding import stream
 from trainwright.training.device import Precision, choose_precision, prefers_channels_last
 from trainwright.training.mixing import mixing
-from trainwright.training.model import ImageNetwork, build_network, published_input
+from trainwright.training.model import ImageNetwork, build_network, published_input, settled_norms
 from trainwright.training.names import CUSTOM
 from trainwright.training.weights import saved_normalization
 from trainwright.workflows.reporting import Reporter
@@ -94,13 +94,19 @@ def prepare(
     targets = dataset.stored_targets(rows, stored, recipe.data.fit, workers=workers, progress=reporter.progress)
     start = recipe.network.model_copy(update={"weights": RANDOM}) if weights_follow else recipe.network
     network = build_network(
-        start, form=task.form, outputs=task.outputs, size=recipe.data.size, seed=recipe.seed, custom=custom
+        recipe.network,
+        form=task.form,
+        outputs=task.outputs,
+        size=recipe.data.size,
+        seed=recipe.seed,
+        custom=custom,
+        weights_follow=weights_follow,
     )
     mean, std = _normalization(start, pixels, split)
     model = ImageNetwork(network, mean=mean, std=std)
     if custom is not None:
         refuse_other_outputs(model, task, recipe.data.size)
-    model.freeze(recipe.network.trainable)
+    model.freeze(recipe.network.trainable, settled=settled_norms(network, recipe.network))
     precision = choose_precision(recipe.precision, model, device)
     channels_last = prefers_channels_last(model) if recipe.channels_last is None else recipe.channels_last
     model.to(device, memory_format=torch.channels_last if channels_last else torch.contiguous_format)  # type: ignore[call-overload]
@@ -163,7 +169,9 @@ def _filled_in(dataset: Dataset, recipe: Recipe, custom: nn.Module | None) -> Re
             where="augment.crop_padding",
             cure="Set it to 0 and use augment.crop_scale, for example [0.5, 1].",
         )
+    refuse_what_lies(recipe.augment, task.target)
     mixing(recipe.augment, kind=task.target, seed=recipe.seed)  # refuses what cannot be mixed
+    refuse_average(recipe.optimizer, ema_decay=recipe.ema_decay)
     changes: dict[str, Any] = {"task": dataset.task}
     changes |= {f"optimizer.{key}": value for key, value in optimizer_constants(recipe.optimizer).items()}
     changes |= {f"schedule.{key}": value for key, value in schedule_constants(recipe.schedule).items()}

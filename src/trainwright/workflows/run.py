@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from trainwright.data.dataset import Dataset, open_dataset
-from trainwright.data.problems import Problem, counted, few
 from trainwright.errors import DataError, NonFiniteLossError, RunError, TrainwrightError, UsageError
 from trainwright.recipe import Recipe, parse_recipe
-from trainwright.recipes import published
 from trainwright.records import Finding, Interval, to_json
 from trainwright.tracking.follow import Follower
 from trainwright.tracking.run_folder import RunFolder
@@ -23,17 +20,19 @@ from trainwright.tracking.runs import find_run
 from trainwright.training.checkpoint import load_newest
 from trainwright.training.device import choose_device
 from trainwright.training.weights import check_weights
-from trainwright.workflows.early import check_names
 from trainwright.workflows.judge import judge_run
+from trainwright.workflows.lr import record_range
 from trainwright.workflows.manifest import command_line, machine, manifest_of, packages, sources_sha256
+from trainwright.workflows.options import RunOptions, installed_mirrors, options_from
 from trainwright.workflows.prepare import prepare
-from trainwright.workflows.reporting import Reporter, Silent
-from trainwright.workflows.training import CHECKPOINT_SECONDS, Training, repeatable
+from trainwright.workflows.reporting import Reporter
+from trainwright.workflows.request import asked_for
+from trainwright.workflows.settle import Settled, settle
+from trainwright.workflows.training import Training, repeatable
 
 if TYPE_CHECKING:
     from torch import nn
 
-MIRRORS = ("mlflow", "tensorboard")
 HASTE_SECONDS = 5.0  # what a run that was stopped or failed waits for them: somebody wants the machine back
 MIRROR_PATIENCE_SECONDS = (
     60.0  # what a finished run waits for its mirrors: a first MLflow store takes about 15 s to make
@@ -111,27 +110,6 @@ class Run:
         return f"<p>{html.escape(repr(self))}</p>{picture}"
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunOptions:
-    """How a run is carried out, as against what it is: none of this changes its result.
-
-    runs: folder of run folders. device: auto, cpu, cuda, cuda:N. workers: loader threads. offline: fetch nothing.
-    mirrors: of mlflow and tensorboard, those to copy the record to; None: those installed. threads: of torch on the CPU;
-    None leaves them. stop_asked: polled between steps; the run then saves and ends. checkpoint_seconds: the most work
-    that a kill costs.
-    """
-
-    runs: Path = Path("runs")
-    device: str = "auto"
-    workers: int = 2
-    offline: bool = False
-    mirrors: Sequence[str] | None = None
-    threads: int | None = None
-    reporter: Reporter = field(default_factory=Silent)
-    stop_asked: Callable[[], bool] = lambda: False
-    checkpoint_seconds: float = CHECKPOINT_SECONDS
-
-
 def train(
     data: Dataset | str | os.PathLike[str],
     recipe: Recipe | str | None = None,
@@ -141,54 +119,70 @@ def train(
     target: str | None = None,
     name: str | None = None,
     changes: Mapping[str, Any] | None = None,
+    batch_size: int | Literal["auto"] | None = None,
     options: RunOptions | None = None,
     **more: Any,
 ) -> Run:
     """Train, evaluate, judge and record one run.
 
-    data: a folder, a CSV file or a Dataset. recipe: a Recipe, a published one's name, or None for the default of the task
-    that the data is for. changes: of the recipe, `{"optimizer.lr": 1e-3}`. model: your own nn.Module from images_NCHW (float,
+    data: a folder, a CSV file or a Dataset. recipe: a Recipe, a published one's name, or None for the one that suits the
+    data. changes: of the recipe, `{"optimizer.lr": 1e-3}`. model: your own nn.Module from images_NCHW (float,
     normalized) to the task's outputs; it is trained in place. target: label or number column of a CSV, several separated by
-    commas. name: how the dataset is called. options, or its fields as keywords: `device="cpu"`.
+    commas. name: how the dataset is called. batch_size: in place of the recipe's, `auto` measures it here; unless `changes`
+    has an optimizer.lr, the learning rate is found anew for another size (a number in `changes` leaves the rate alone).
+    options, or its fields as keywords: `device="cpu"`.
     Raises DataError, RecipeError, UsageError, WeightsError before anything is written; NonFiniteLossError and
     OutOfResourcesError leave a run that says so.
     """
-    options = _with(options, more)
-    wanted = {**(changes or {}), **({} if seed is None else {"seed": seed})}
-    asked = Recipe().changed(wanted) if recipe is None else _recipe(recipe).changed(wanted)
-    check_names(asked)
-    device = choose_device(options.device)
-    if model is None and (recipe is not None or "network.name" in wanted):
-        check_weights(asked.network, offline=options.offline)
-    if not isinstance(data, Dataset):
-        data = open_dataset(
-            Path(data), target=target, task=asked.task, workers=options.workers, progress=options.reporter.progress
-        )
-    if recipe is None:
-        recipe = published.get(published.default_for(data.task)).changed(wanted)
-        if model is None:
-            check_weights(recipe.network, offline=options.offline)
-    else:
-        recipe = asked
-    _note_problems(data, options.reporter)
-    prepared = prepare(data, recipe, device=device, workers=options.workers, reporter=options.reporter, custom=model)
-    options.reporter.note(f"precision {prepared.precision.name}: {prepared.precision.reason}")
-    with repeatable(device, options.threads):
-        manifest = manifest_of(prepared, name=name or _name_of(data), command=command_line())
+    options = options_from(options, more)
+    settled = plan(
+        data, recipe, model=model, seed=seed, target=target, changes=changes, batch_size=batch_size, options=options
+    )
+    prepared = settled.prepared
+    with repeatable(prepared.device, options.threads):
+        manifest = manifest_of(prepared, name=name or _name_of(prepared.dataset), command=command_line())
+        manifest |= {"measured": settled.measured} if settled.measured else {}
+        manifest |= {"recipe": to_json(settled.choice)} if settled.choice else {}
         folder = RunFolder.create(options.runs, recipe_yaml=prepared.recipe.to_yaml(), manifest=manifest)
         with folder:
+            if settled.lr_range is not None:
+                record_range(folder, settled.lr_range)
             return _carry_out(folder, lambda: _training(folder, prepared, options), options)
 
 
-def _recipe(given: Recipe | str) -> Recipe:
-    recipe = published.get(given) if isinstance(given, str) else given
-    if not isinstance(recipe, Recipe):
-        raise UsageError(
-            f"expected a Recipe or the name of a published one, got {type(recipe).__name__}.",
-            where="recipe",
-            cure="For example tw.recipes.get('scratch-default').changed({'epochs': 10}).",
-        )
-    return recipe
+def plan(
+    data: Dataset | str | os.PathLike[str],
+    recipe: Recipe | str | None = None,
+    *,
+    model: nn.Module | None = None,
+    seed: int | None = None,
+    target: str | None = None,
+    changes: Mapping[str, Any] | None = None,
+    batch_size: int | Literal["auto"] | None = None,
+    options: RunOptions | None = None,
+    **more: Any,
+) -> Settled:
+    """Everything that `train` does with the same arguments before it trains; nothing is written."""
+    options = options_from(options, more)
+    wanted = {**(changes or {}), **({} if seed is None else {"seed": seed})}
+    if batch_size is None and wanted.get("batch_size") == "auto":
+        batch_size = "auto"
+    if batch_size is not None:
+        wanted.pop("batch_size", None)
+        Recipe().changed({"batch_size": batch_size})  # refused before any file is read
+    device = choose_device(options.device)
+    data, recipe, choice = asked_for(
+        data, recipe, wanted, own_network=model is not None, target=target, options=options
+    )
+    own_batch_size = None
+    if batch_size is not None:
+        if recipe.batch_size != "auto" and "optimizer.lr" not in wanted:
+            own_batch_size = recipe.batch_size
+        recipe = recipe.changed({"batch_size": batch_size})
+    prepared = prepare(data, recipe, device=device, workers=options.workers, reporter=options.reporter, custom=model)
+    options.reporter.note(f"precision {prepared.precision.name}: {prepared.precision.reason}")
+    with repeatable(device, options.threads):
+        return replace(settle(prepared, options=options, own_batch_size=own_batch_size), choice=choice)
 
 
 def resume(
@@ -204,7 +198,7 @@ def resume(
     run: its id, a unique beginning of it, its folder, or `last`. data, model: what only Python code could give, again.
     Raises RunError for no such run or one that another process is writing, DataError where the data has changed.
     """
-    options = _with(options, more)
+    options = options_from(options, more)
     folder = RunFolder.open(run.folder) if isinstance(run, Run) else find_run(options.runs, str(run))
     if folder.result() is not None and folder.status()["state"] == "finished":
         return Run(folder)
@@ -242,25 +236,6 @@ def recipe_of(folder: RunFolder) -> Recipe:
     return parse_recipe(
         YAML(typ="safe", pure=True).load(io.StringIO(folder.recipe_yaml)), where=str(folder.path / "recipe.yaml")
     )
-
-
-def installed_mirrors() -> tuple[str, ...]:
-    """Those of mlflow and tensorboard that are installed, or what TRAINWRIGHT_MIRRORS says (`none`, or names)."""
-    asked = os.environ.get("TRAINWRIGHT_MIRRORS")
-    if asked is not None:
-        return parse_mirrors(asked)
-    return tuple(name for name in MIRRORS if importlib.util.find_spec(name) is not None)
-
-
-def parse_mirrors(text: str) -> tuple[str, ...]:
-    """`mlflow,tensorboard` or `none` as names. Raises UsageError for another name."""
-    names = tuple(name.strip() for name in text.split(",") if name.strip() not in ("", "none"))
-    unknown = [name for name in names if name not in MIRRORS]
-    if unknown:
-        raise UsageError(
-            f"no such mirror {unknown[0]!r}.", where="--mirrors", cure=f"Known: {', '.join(MIRRORS)}, none."
-        )
-    return names
 
 
 def _training(folder: RunFolder, prepared: Any, options: RunOptions) -> Training:
@@ -356,34 +331,5 @@ def _note_differences(manifest: Mapping[str, Any], now: Mapping[str, Any], repor
             reporter.note(f"{key} was {then[key]} when the run began and is {value} now: the last bits may differ")
 
 
-def _note_problems(data: Dataset, reporter: Reporter) -> None:
-    """A note for each kind of problem, with the first files of it: a folder may hold thousands of them."""
-    by_kind: dict[str, list[Problem]] = {}
-    for problem in data.problems:
-        by_kind.setdefault(problem.kind, []).append(problem)
-    for kind, problems in by_kind.items():
-        files = [file for problem in problems for file in problem.files]
-        told = len(problems) == 1 and "left out" in problems[0].message
-        out = ", left out" if not told and all(problem.severity == "error" for problem in problems) else ""
-        which = f"{counted(len(files), 'file')}{out}: {few(files)}. " if files else ""
-        said = problems[0].message if len(problems) == 1 else "'trainwright inspect' says what is wrong with each."
-        reporter.note(f"{kind}: {which}{said}")
-
-
 def _name_of(data: Dataset) -> str:
     return "arrays" if data.source is None else Path(data.source["path"]).stem
-
-
-def _with(options: RunOptions | None, more: Mapping[str, Any]) -> RunOptions:
-    from dataclasses import fields, replace
-
-    known = {f.name for f in fields(RunOptions)}
-    unknown = set(more) - known
-    if unknown:
-        raise TypeError(f"unexpected argument {sorted(unknown)[0]!r}; known options: {', '.join(sorted(known))}")
-    changes: dict[str, Any] = {key: Path(value) if key == "runs" else value for key, value in more.items()}
-    if isinstance(changes.get("mirrors"), str):
-        changes["mirrors"] = parse_mirrors(changes["mirrors"])
-    elif changes.get("mirrors"):
-        changes["mirrors"] = parse_mirrors(",".join(changes["mirrors"]))
-    return replace(options or RunOptions(), **changes)

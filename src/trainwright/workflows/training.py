@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from trainwright.batch import Batch
 from trainwright.data.loader import EvalBatches, TrainBatches
 from trainwright.files import write_atomically
 from trainwright.optim.optimizers import build_optimizer
+from trainwright.optim.schedule_free import ScheduleFreeAdamW
 from trainwright.optim.schedules import build_schedule, momentum_of
 from trainwright.plugins import RememberingSchedule
 from trainwright.records import Answers, EpochRecord, Means, Scores, StepRecord, to_json
@@ -28,6 +30,7 @@ from trainwright.training.ema import WeightAverage
 from trainwright.training.evaluate import evaluate
 from trainwright.training.loop import FitSettings, fit
 from trainwright.training.mixing import mixing
+from trainwright.training.schedule_free import STATISTICS_BATCHES, ScheduleFreeAverage
 from trainwright.workflows.prepare import Prepared
 from trainwright.workflows.reporting import Reporter
 
@@ -92,9 +95,11 @@ class Training:
             pin=device.type == "cuda",
         )
         self.steps = recipe.epochs * self.batches.steps_per_epoch
-        self.optimizer = build_optimizer(model.learning_rates(recipe.network.stage_lr_decay), recipe.optimizer, device)
+        rates = model.learning_rates(recipe.network.stage_lr_decay)
+        self.optimizer = build_optimizer(rates, recipe.optimizer, device, ends=model.ends())
         self.schedule = build_schedule(recipe.schedule)
         self.average = None if recipe.ema_decay is None else WeightAverage(model, recipe.ema_decay)
+        self.schedule_free = self._schedule_free()
         half = prepared.precision.autocast is torch.float16
         self.scaler = torch.amp.GradScaler(device.type) if half else None
         self.position = Position(parts=recipe.accumulate)
@@ -110,7 +115,8 @@ class Training:
     @property
     def evaluated_model(self) -> torch.nn.Module:
         """The model that is judged and kept: the averaged one where weights are averaged."""
-        return self.prepared.model if self.average is None else self.average.model
+        averaged = self.schedule_free or self.average
+        return self.prepared.model if averaged is None else averaged.model
 
     def run(self) -> bool:
         """Train to the end; True when it got there, False when it was asked to stop before (its state is then saved)."""
@@ -146,6 +152,27 @@ class Training:
             seed=recipe.seed,
             workers=self.workers,
         )
+
+    def _schedule_free(self) -> ScheduleFreeAverage | None:
+        """The weights to evaluate, where the optimizer keeps them apart from those that it trains."""
+        if not isinstance(self.optimizer, ScheduleFreeAdamW):
+            return None
+        device, dtype = self.prepared.device, self.prepared.precision.autocast
+        return ScheduleFreeAverage(
+            self.prepared.model,
+            self.optimizer,
+            self._statistics_batches,
+            device=device,
+            dtype=dtype,
+            seed=self.prepared.recipe.seed,
+        )
+
+    def _statistics_batches(self) -> Iterator[Batch]:
+        """The first batches of the training, in the parts that a step works through."""
+        count = min(STATISTICS_BATCHES, self.batches.steps_per_epoch)
+        with closing(self.batches.iterate(0, count)) as batches:  # type: ignore[type-var]
+            for batch in batches:
+                yield from batch.split(math.ceil(len(batch) / self.position.parts))
 
     def _evaluated_at_once(self) -> int:
         """Images of an evaluation batch: what it holds grows with the pixels and, of maps, with the classes of each."""
@@ -244,9 +271,9 @@ class Training:
             position.loss_sum += loss * record.images
             position.images += record.images
         position.step, position.parts = pending[-1].step + 1, pending[-1].parts
-        self.folder.append(
-            "steps", {"first_step": pending[0].step, "loss": losses, "lr": [record.lr for record in pending]}
-        )
+        momenta = [record.momentum for record in pending]
+        rates = {"lr": [record.lr for record in pending], **({"momentum": momenta} if any(momenta) else {})}
+        self.folder.append("steps", {"first_step": pending[0].step, "loss": losses, **rates})
         pending.clear()
 
     def _end_epoch(self, last: StepRecord, clock: Clock) -> None:
@@ -323,7 +350,7 @@ class Training:
         """
         found = checkpoints.load_newest(self.folder.checkpoints)
         if found is None:
-            self.folder.cut(0)
+            self.folder.cut(self.folder.opening())
             return False
         checkpoints.restore_training(found, self.prepared.model, self.optimizer, self.average)
         if self.scaler is not None and found.state["scaler"] is not None:
@@ -363,5 +390,8 @@ def repeatable(device: torch.device, threads: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-        torch.backends.cudnn.deterministic = cudnn
-        torch.use_deterministic_algorithms(algorithms, warn_only=warn_only)
+        if (
+            device.type == "cuda"
+        ):  # the call imports half of torch, which fails where Ctrl-C came in the middle of an import
+            torch.backends.cudnn.deterministic = cudnn
+            torch.use_deterministic_algorithms(algorithms, warn_only=warn_only)

@@ -1,0 +1,274 @@
+"""Which learning rate: from the losses of a range test to an interval, a peak, or "cannot tell" with the reason.
+
+Everything is done on the logarithm of lr: smoothing with a two-sided kernel, slopes, distances. One-sided smoothing, as of an
+exponential average along the sweep, moves the answer about fourfold, and slopes against lr itself are steepest where lr is
+smallest, under the slightest noise (statistics.md). Losses are those of images that stay the same along a sweep and among short
+trainings, so that differences between learning rates are not differences between batches.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from trainwright.records import LrRange, LrTrial
+
+BANDWIDTH = 0.2  # decades: standard deviation of the smoothing kernel
+Z = 1.96  # of a 95 % band
+REAL = 0.05  # of the deepest fall: less is not where the loss falls, however surely
+NEARLY = 0.9  # of the deepest fall
+STEP = 0.5  # decades between the short trainings
+# From the lr where a sweep's loss is lowest to the peak of a training, in decades (from the trainings of
+# benchmarks/lr_range.py, docs/log.md). What is stable for a few steps is not for thousands, so the peak lies below; and lower
+# still where a sweep removes much of the loss in its few steps: such a training has time to spare.
+BELOW, BELOW_A_SHARE, BELOW_AT_MOST = 0.4, 2.0, 1.05
+# Where a normalization undoes the scale of the weights, too large a step makes them grow and with it the next ones smaller, so
+# that a training survives what a sweep shoots past at once (Arora et al., arXiv:1812.03981 §1): plain gradient steps more so
+# than adaptive ones, which do not shrink with the gradient.
+NORMALIZED, NORMALIZED_AND_PLAIN = 0.0, 0.55
+UNMOVED = 1e-6  # of the start's loss: what rounding can do
+SURE = 0.05  # probability below which it counts as refuted that only the targets' mean was learned
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """A short training. start_P, loss_P: loss before and after, of each of the same images, none of them trained on.
+
+    gains_P: how much more the loss would be with other images' targets, of images not trained on yet; None where that cannot
+    be known: networks that make their loss of the target.
+    """
+
+    start_P: np.ndarray
+    loss_P: np.ndarray
+    gains_P: np.ndarray | None
+
+    @property
+    def loss(self) -> float:
+        return float(self.loss_P.mean())
+
+    @property
+    def start(self) -> float:
+        return float(self.start_P.mean())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """A sweep's loss against lr: mean over seeds, smoothed on log lr, with its 95 % band; ends where every seed diverged.
+
+    lowest: lr where it is lowest; where it does not rise half of the way back, the first one with nearly all of the fall: a
+    sweep that has learned everything stays down at any rate. interval: from the first lr with a loss that has really fallen up
+    to where it is lowest; None where it never really falls. moves: whether it changes at all.
+    """
+
+    lrs_L: np.ndarray
+    smooth_L: np.ndarray
+    low_L: np.ndarray
+    high_L: np.ndarray
+    start: float
+    lowest: float
+    interval: tuple[float, float] | None
+    moves: bool
+
+
+def curve_of(lrs_L: np.ndarray, losses_SL: np.ndarray, errors_SL: np.ndarray, start: float) -> Curve:
+    """losses_SL: of each seed's images after the step at each lr, shifted to the common `start`; nan where not measured.
+
+    errors_SL: standard errors of their differences from the start. Losses above twice the start's height over the lowest count
+    as that: a diverged loss must not drown its neighbours.
+    """
+    known_SL = np.isfinite(losses_SL)
+    lowest_seen = min(start, float(np.nanmin(losses_SL))) if known_SL.any() else start
+    cap = start + max(2 * (start - lowest_seen), 1e-9)
+    capped_SL = np.where(known_SL, np.minimum(np.nan_to_num(losses_SL, nan=cap), cap), np.nan)
+    capped_SL = _bridged(np.log10(lrs_L), capped_SL, cap)
+    x_L = np.log10(lrs_L)
+    weights_LL = np.exp(-0.5 * ((x_L[:, None] - x_L[None]) / BANDWIDTH) ** 2)
+    weights_LL /= weights_LL.sum(axis=1, keepdims=True)
+    smooth_L = weights_LL @ capped_SL.mean(axis=0)
+    seeds = len(losses_SL)
+    between_L = capped_SL.std(axis=0, ddof=1) if seeds > 1 else np.zeros(len(lrs_L))
+    within_L = np.sqrt(np.nanmean(np.nan_to_num(errors_SL) ** 2, axis=0))
+    error_L = weights_LL @ np.maximum(between_L, within_L) / math.sqrt(seeds)
+    at = int(np.argmin(smooth_L))
+    rises = smooth_L[at:].max() > (smooth_L[at] + start) / 2
+    high_L, low_L = smooth_L + Z * error_L, smooth_L - Z * error_L
+    fallen_L = high_L < start - REAL * (start - smooth_L[at])
+    interval = None
+    if fallen_L[at]:
+        first = at
+        while first > 0 and fallen_L[first - 1]:
+            first -= 1
+        interval = (float(lrs_L[first]), float(lrs_L[at]))
+    return Curve(
+        lrs_L=lrs_L,
+        smooth_L=smooth_L,
+        low_L=low_L,
+        high_L=high_L,
+        start=start,
+        lowest=_between(x_L, smooth_L, at) if rises else _nearly(lrs_L, smooth_L, start),
+        interval=interval,
+        moves=bool((np.abs(losses_SL[known_SL] - start) > UNMOVED * abs(start)).any()),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Circumstances:
+    """What is known beside the sweep. normalized: there is batch or group norm. plain: gradient steps, not adaptive ones.
+
+    published: the lr that the optimizer's authors or users start from; None where there is none.
+    """
+
+    normalized: bool = False
+    plain: bool = False
+    published: float | None = None
+
+
+def peak_of(curve: Curve, around: Circumstances) -> float:
+    """The peak lr for a training: from where the sweep is lowest, or the published one where its loss never really falls."""
+    if curve.interval is None and around.published is not None:
+        return around.published
+    if around.normalized:
+        shift = NORMALIZED_AND_PLAIN if around.plain else NORMALIZED
+    else:
+        removed = (curve.start - float(curve.smooth_L.min())) / abs(curve.start) if curve.start else 0.0
+        shift = -min(BELOW + BELOW_A_SHARE * max(removed, 0.0), BELOW_AT_MOST)
+    return float(10 ** (math.log10(curve.lowest) + shift))
+
+
+def conclude(curve: Curve, peak: float, trials: Mapping[float, Sequence[Measured]]) -> LrRange:
+    """The answer. trials: the short trainings by lr, ascending, each with one Measured a seed."""
+    interval, suggestion, reason = None, None, _cannot_tell(curve, trials)
+    if not reason:
+        suggestion = confirmed(peak, trials)
+        fell = [lr for lr, measured in trials.items() if _really_fell(measured)]
+        ends = [*(curve.interval or ()), *fell, suggestion]
+        interval = (min(ends), max(ends))
+        reason = _reason(curve, suggestion, trials)
+    return LrRange(
+        lrs_L=curve.lrs_L,
+        losses_SL=np.empty((0, len(curve.lrs_L))),
+        smooth_L=curve.smooth_L,
+        low_L=curve.low_L,
+        high_L=curve.high_L,
+        start=curve.start,
+        interval=interval,
+        suggestion=suggestion,
+        reason=reason,
+        trials=tuple(LrTrial(lr=lr, losses=tuple(m.loss for m in measured)) for lr, measured in trials.items()),
+    )
+
+
+def _reason(curve: Curve, suggestion: float, trials: Mapping[float, Sequence[Measured]]) -> str:
+    """Why this one."""
+    nearest = min(trials, key=lambda lr: abs(math.log(lr / suggestion)))
+    before = np.mean([m.start for m in trials[nearest]])
+    after = np.mean([m.loss for m in trials[nearest]])
+    tried = f"a short training at {nearest:.1e} brings it from {before:.2f} to {after:.2f}"
+    if curve.interval is None:
+        return f"no sweep brings the loss down beyond its noise, but {tried}"
+    return f"sweeps bring the loss down from {curve.interval[0]:.1e} on, furthest at {curve.lowest:.1e}; {tried}"
+
+
+def confirmed(peak: float, trials: Mapping[float, Sequence[Measured]]) -> float:
+    """`peak`, or a neighbour that short trainings prove better.
+
+    The lower one where it is better beyond chance; the higher one only where the loss really falls there and not at `peak`,
+    because short trainings lean to high rates; a step lower where the loss at `peak` ends above its start.
+    """
+    middle = min(trials, key=lambda lr: abs(math.log(lr / peak)))
+    lower, higher = [lr for lr in trials if lr < middle], [lr for lr in trials if lr > middle]
+    if lower and _better(trials[lower[-1]], trials[middle]):
+        return lower[-1]
+    if higher and _really_fell(trials[higher[0]]) and not _really_fell(trials[middle]):
+        return higher[0]
+    if not any(m.loss < m.start for m in trials[middle]):  # something is learned there, and more is shot past
+        return float(peak * 10**-STEP)
+    return peak
+
+
+def _cannot_tell(curve: Curve, trials: Mapping[float, Sequence[Measured]]) -> str:
+    """Why there is no answer; empty where there is one."""
+    low, high = curve.lrs_L[0], curve.lrs_L[-1]
+    if not curve.moves:
+        return "the loss stays the same at every learning rate: nothing that learns has any influence on it"
+    ended = [m for measured in trials.values() for m in measured if math.isfinite(m.loss)]
+    chance = learned(ended)
+    really = curve.interval is not None or any(_really_fell(measured) for measured in trials.values())
+    if not ended or (not really and not chance <= SURE and not any(m.loss < m.start for m in ended)):
+        return f"the loss does not fall at any learning rate between {low:.0e} and {high:.0e} beyond its noise"
+    if math.isnan(chance):
+        return "" if really else f"the loss falls nowhere between {low:.0e} and {high:.0e} beyond its noise"
+    if chance > SURE:
+        return (
+            f"what falls is what any images would give: the network does no better with an image's own target than with "
+            f"another one's (p = {chance:.2f})"
+        )
+    return ""
+
+
+def _better(one: Sequence[Measured], other: Sequence[Measured]) -> bool:
+    """Whether the loss of the same images ends lower beyond chance; a diverged training is worse than any other."""
+    if not all(math.isfinite(m.loss) for m in one):
+        return False
+    if not all(math.isfinite(m.loss) for m in other):
+        return True
+    return _below_zero(np.concatenate([a.loss_P - b.loss_P for a, b in zip(one, other, strict=True)]))
+
+
+def _really_fell(measured: Sequence[Measured]) -> bool:
+    return _below_zero(np.concatenate([m.loss_P - m.start_P for m in measured]))
+
+
+def _below_zero(changes_P: np.ndarray) -> bool:
+    if not np.isfinite(changes_P).all():
+        return False
+    return bool(changes_P.mean() + Z * changes_P.std(ddof=1) / math.sqrt(len(changes_P)) < 0)
+
+
+def learned(measured: Sequence[Measured]) -> float:
+    """The probability that the loss would fall as it did if the images said nothing of their targets: one-sided.
+
+    Compares each image's loss with what it would be for other images' targets: a network that has only learned which targets
+    are frequent does as well on those. nan where it cannot be known.
+    """
+    gains_P = np.concatenate([m.gains_P for m in measured if m.gains_P is not None] or [np.empty(0)])
+    gains_P = gains_P[np.isfinite(gains_P)]
+    if len(gains_P) < 2:
+        return math.nan
+    deviation = float(gains_P.std(ddof=1))
+    if deviation == 0:
+        return 1.0 if gains_P[0] <= 0 else 0.0
+    return float(stats.norm.sf(gains_P.mean() / deviation * math.sqrt(len(gains_P))))
+
+
+def _bridged(x_L: np.ndarray, values_SL: np.ndarray, cap: float) -> np.ndarray:
+    """Gaps between measured points filled along straight lines; after a seed's last one: `cap`, it has diverged."""
+    out_SL = np.empty_like(values_SL)
+    for values_L, out_L in zip(values_SL, out_SL, strict=True):
+        known_L = np.isfinite(values_L)
+        if not known_L.any():
+            out_L[:] = cap
+            continue
+        out_L[:] = np.interp(x_L, x_L[known_L], values_L[known_L])
+        out_L[x_L > x_L[known_L][-1]] = cap
+    return out_SL
+
+
+def _between(x_L: np.ndarray, values_L: np.ndarray, at: int) -> float:
+    """lr at the lowest point of the parabola through the lowest value and its neighbours, on log lr."""
+    if not 0 < at < len(values_L) - 1:
+        return float(10 ** x_L[at])
+    below, above = values_L[at - 1] - values_L[at], values_L[at + 1] - values_L[at]
+    slope = max(below, values_L[max(0, at - 2)] - values_L[at - 1])
+    above = min(above, 3 * slope) if slope > 0 else above  # a cliff of divergence must not push it down
+    shift = 0.0 if below + above <= 0 else 0.5 * (below - above) / (below + above)
+    return float(10 ** (x_L[at] + shift * (x_L[at + 1] - x_L[at])))
+
+
+def _nearly(lrs_L: np.ndarray, smooth_L: np.ndarray, start: float) -> float:
+    """The first lr with nearly all of the deepest fall."""
+    return float(lrs_L[int(np.argmax(smooth_L <= start - NEARLY * (start - smooth_L.min())))])

@@ -1,0 +1,235 @@
+"""The learning-rate range test of a dataset and a recipe: run, put into a recipe, recorded in a run folder."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+import torch
+
+from trainwright.batch import Batch
+from trainwright.data.loader import TrainBatches
+from trainwright.errors import RecipeError
+from trainwright.files import write_atomically
+from trainwright.optim.optimizers import build_optimizer
+from trainwright.optim.published_rates import published_lr
+from trainwright.recipe import Recipe
+from trainwright.records import Finding, LrRange, to_json
+from trainwright.report import lr_figure
+from trainwright.seeding import derive
+from trainwright.tracking.mirrors import parameters
+from trainwright.tracking.run_folder import RunFolder
+from trainwright.training import lr_range
+from trainwright.training.loop import FitSettings
+from trainwright.training.lr_range import HIGH, LOW, SEEDS
+from trainwright.training.mixing import mixing
+from trainwright.workflows.options import RunOptions
+from trainwright.workflows.prepare import Prepared
+from trainwright.workflows.training import save_arrays
+
+CYCLIC = ("triangular", "triangular2", "exponential-range")  # schedules between two bounds: Smith, arXiv:1506.01186 §3
+# Times the suggestion: a cycle is at its peak for a moment only, its mean is about half of it; and the upper end of the interval
+# is where single steps still help, which no training survives for long (docs/learning-rate.md).
+CYCLE_PEAK = 2.0
+RULE, PICTURE = "lr-range", "lr-range"  # the finding's name, and that of the files in a run folder
+
+
+def range_of(
+    prepared: Prepared, *, options: RunOptions, low: float = LOW, high: float = HIGH, seeds: int = SEEDS
+) -> LrRange:
+    """The range test of a training that is ready to start: its batches, augmentation, precision, clipping and groups.
+
+    Changes nothing of `prepared`; `recipe.optimizer.lr` may be None. Raises RecipeError for an optimizer without a learning
+    rate to be found.
+    """
+    recipe, device = prepared.recipe, prepared.device
+    refuse_without_lr(recipe)
+    if not any(parameter.requires_grad for parameter in prepared.model.parameters()):
+        return _nothing_learns(low, high)
+    published, _ = published_lr(recipe.optimizer, batch_size=recipe.step_images)
+    spec = recipe.changed({"optimizer.lr": published}).optimizer  # any would do: only the groups' shares of it matter
+    autocast = prepared.precision.autocast
+    settings = FitSettings(
+        parts=recipe.accumulate,
+        clip_norm=recipe.clip_norm,
+        autocast=autocast,
+        scaler=torch.amp.GradScaler(device.type) if autocast is torch.float16 else None,
+        seed=recipe.seed,
+        name_rows=prepared.name_rows,
+        mix=mixing(recipe.augment, kind=prepared.task.target, seed=recipe.seed),
+    )
+    found = lr_range.lr_range_test(
+        prepared.model,
+        prepared.task,
+        _batches(prepared, options.workers),
+        build_optimizer(
+            prepared.model.learning_rates(recipe.network.stage_lr_decay), spec, device, ends=prepared.model.ends()
+        ),
+        steps=training_steps(prepared),
+        device=device,
+        low=low,
+        high=high,
+        seeds=seeds,
+        published=published,
+        settings=settings,
+        progress=options.reporter.progress,
+    )
+    options.reporter.progress("learning-rate range test", 1, 1)  # a bar that is up comes down
+    return found
+
+
+def with_range(recipe: Recipe, found: LrRange) -> Recipe:
+    """The recipe with the learning rate that was found: cyclic schedules go between the ends of the interval, at most up to
+    CYCLE_PEAK times the suggestion.
+
+    Where the test cannot tell it is the rate that the optimizer was published with.
+    """
+    if found.suggestion is None:
+        return recipe.changed({"optimizer.lr": published_lr(recipe.optimizer, batch_size=recipe.step_images)[0]})
+    low, high = found.interval or (found.suggestion, found.suggestion)
+    if recipe.schedule.name in CYCLIC and low < high:
+        peak = min(high, CYCLE_PEAK * found.suggestion)
+        return recipe.changed({"optimizer.lr": peak, "schedule.low": low / peak})
+    return recipe.changed({"optimizer.lr": found.suggestion})
+
+
+def stated(recipe: Recipe, found: LrRange) -> str:
+    """Which learning rate a training gets and why, in a sentence or two. recipe: as `with_range` gives it."""
+    if found.suggestion is not None:
+        return f"learning rate from the range test: {rates(found)}"
+    _, source = published_lr(recipe.optimizer, batch_size=recipe.step_images)
+    return (
+        f"the learning-rate range test cannot tell: {sentence(found.reason)} Training with {recipe.optimizer.name}'s published "
+        f"{recipe.optimizer.peak_lr:.3g} ({source})"
+    )
+
+
+def record_range(folder: RunFolder, found: LrRange) -> None:
+    """Keep a range test in its run folder: a record `lr_range`, all of its arrays, its picture; a finding if it cannot tell."""
+    arrays = {name: getattr(found, name) for name in ("lrs_L", "losses_SL", "smooth_L", "low_L", "high_L")}
+    save_arrays(folder, PICTURE, arrays)
+    write_atomically(folder.figures / f"{PICTURE}.png", lr_figure.lr_range(found))
+    folder.append("lr_range", as_json(found))
+    folder.append("figure", {"name": f"{PICTURE}.png"})
+    if found.suggestion is None:
+        folder.append("finding", to_json(_cannot_tell(folder, found)))
+
+
+def as_json(found: LrRange) -> dict[str, Any]:
+    """A range test as plain JSON, without the losses of each seed: verdict, interval, suggestion, reason, trials, curve."""
+    plain: dict[str, Any] = to_json(
+        {
+            "verdict": found.verdict,
+            "interval": found.interval,
+            "suggestion": found.suggestion,
+            "reason": found.reason,
+            "start": found.start,
+            "trials": found.trials,
+            "steps": found.steps,
+            "seconds": found.seconds,
+            "lrs": found.lrs_L,
+            "smooth": found.smooth_L,
+            "band_low": found.low_L,
+            "band_high": found.high_L,
+        }
+    )
+    return plain
+
+
+def recorded_lr(folder: RunFolder, *, used: float) -> dict[str, float | None]:
+    """`lr` of a run's result: low, high, suggested as its range test found them, None without one; used: the recipe's."""
+    tests = list(folder.records("lr_range"))
+    low, high = (tests[-1]["interval"] if tests else None) or (None, None)
+    return {"low": low, "high": high, "suggested": tests[-1]["suggestion"] if tests else None, "used": used}
+
+
+def recorded_finding(folder: RunFolder) -> list[Finding]:
+    """What the range test of a run had to say of itself: one finding where it could not tell, else none."""
+    known = {f.name for f in fields(Finding)}
+    return [
+        Finding(**{key: value for key, value in record.items() if key in known})
+        for record in folder.records("finding")
+        if record["rule"] == RULE
+    ][-1:]
+
+
+def _cannot_tell(folder: RunFolder, found: LrRange) -> Finding:
+    used = parameters(folder)
+    return Finding(
+        rule=RULE,
+        verdict="cannot-tell",
+        evidence=f"The learning-rate range test cannot tell: {sentence(found.reason)}",
+        advice=f"Trained with {used['optimizer.lr']:.3g}, the rate that {used['optimizer.name']} was published with, which "
+        f"nothing measured here supports. Look at figures/{PICTURE}.png; set optimizer.lr yourself where you know better.",
+        figures={"start_loss": found.start, "steps": found.steps} if math.isfinite(found.start) else {},
+    )
+
+
+def sentence(reason: str) -> str:
+    """The reason with a full stop."""
+    return f"{reason.rstrip('.')}."
+
+
+def rates(found: LrRange) -> str:
+    """'0.013, the loss falls from 0.0002 to 0.06', of a test that found one."""
+    assert found.suggestion is not None
+    falls = (
+        "" if found.interval is None else f", the loss falls from {found.interval[0]:.2g} to {found.interval[1]:.2g}"
+    )
+    return f"{found.suggestion:.2g}{falls}"
+
+
+def _batches(prepared: Prepared, workers: int) -> Callable[[int], Iterator[Batch]]:
+    """Seed → endless batches as the training will see them, in an order and with draws of the test's own."""
+    recipe = prepared.recipe
+
+    def of(seed: int) -> Iterator[Batch]:
+        batches = TrainBatches(
+            prepared.pixels,
+            prepared.targets,
+            prepared.split.train,
+            batch_size=recipe.step_images,
+            image_size=recipe.data.size,
+            augment=recipe.augment,
+            seed=derive(recipe.seed, "lr-range", seed),
+            workers=workers,
+            pin=prepared.device.type == "cuda",
+        )
+        return batches.iterate()
+
+    return of
+
+
+def _nothing_learns(low: float, high: float) -> LrRange:
+    """The answer for a network whose every parameter is frozen: there is nothing to step, so nothing was."""
+    none_L = np.full(2, np.nan)
+    return LrRange(
+        lrs_L=np.array([low, high]),
+        losses_SL=none_L[None],
+        smooth_L=none_L,
+        low_L=none_L,
+        high_L=none_L,
+        start=math.nan,
+        interval=None,
+        suggestion=None,
+        reason="no parameter of the network learns: all of them are frozen.",
+    )
+
+
+def training_steps(prepared: Prepared) -> int:
+    """Optimizer steps of the training that the test is for."""
+    images = len(prepared.split.train)
+    return prepared.recipe.epochs * (images // min(images, prepared.recipe.step_images))
+
+
+def refuse_without_lr(recipe: Recipe) -> None:
+    """Raise RecipeError for an optimizer without a learning rate to be found."""
+    if recipe.optimizer.name == "rprop":
+        raise RecipeError(
+            "rprop finds the size of every weight's step by itself; lr is only the first one, so there is none to be found.",
+            where="optimizer.name",
+            cure="Give it one (--set optimizer.lr=0.01), or take another optimizer (--set optimizer.name=adamw).",
+        )

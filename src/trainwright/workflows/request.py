@@ -1,0 +1,80 @@
+"""What somebody asked for, as a dataset and a recipe: the beginning of everything that trains."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from trainwright.data.dataset import Dataset, open_dataset
+from trainwright.data.problems import Problem, counted, few
+from trainwright.errors import UsageError
+from trainwright.recipe import Recipe
+from trainwright.recipes import Choice, published
+from trainwright.training.model import DROPPING
+from trainwright.training.weights import check_weights
+from trainwright.workflows.choose import choose_recipe
+from trainwright.workflows.early import check_names
+from trainwright.workflows.options import RunOptions
+from trainwright.workflows.reporting import Reporter
+
+
+def asked_for(
+    data: Dataset | str | os.PathLike[str],
+    recipe: Recipe | str | None,
+    wanted: Mapping[str, Any],
+    *,
+    own_network: bool,
+    target: str | None,
+    options: RunOptions,
+) -> tuple[Dataset, Recipe, Choice | None]:
+    """The dataset, opened, and the recipe with what is `wanted` changed; problems of the data are noted.
+
+    recipe: a Recipe, a published one's name, or None for the published one that suits the data; that choice is noted with its
+    reasons, and comes third. own_network: the network is the user's, so the recipe's weights are not looked for. Raises
+    DataError, RecipeError, UsageError, WeightsError.
+    """
+    asked = Recipe().changed(wanted) if recipe is None else _recipe(recipe).changed(wanted)
+    check_names(asked)
+    if not own_network and (recipe is not None or "network.name" in wanted):
+        check_weights(asked.network, offline=options.offline)
+    if not isinstance(data, Dataset):
+        data = open_dataset(
+            Path(data), target=target, task=asked.task, workers=options.workers, progress=options.reporter.progress
+        )
+    choice = None
+    if recipe is None:
+        choice = choose_recipe(data, wanted, own_network=own_network, device=options.device)
+        options.reporter.note(f"recipe {choice.name}: {'; '.join(choice.reasons)}")
+        inside = dict.fromkeys((f"network.{field}" for field in DROPPING), 0.0) if own_network else {}
+        asked = published.get(choice.name).changed(inside | dict(wanted))
+        if not own_network:
+            check_weights(asked.network, offline=options.offline)
+    _note_problems(data, options.reporter)
+    return data, asked, choice
+
+
+def _recipe(given: Recipe | str) -> Recipe:
+    recipe = published.get(given) if isinstance(given, str) else given
+    if not isinstance(recipe, Recipe):
+        raise UsageError(
+            f"expected a Recipe or the name of a published one, got {type(recipe).__name__}.",
+            where="recipe",
+            cure="For example tw.recipes.get('scratch-default').changed({'epochs': 10}).",
+        )
+    return recipe
+
+
+def _note_problems(data: Dataset, reporter: Reporter) -> None:
+    """A note for each kind of problem, with the first files of it: a folder may hold thousands of them."""
+    by_kind: dict[str, list[Problem]] = {}
+    for problem in data.problems:
+        by_kind.setdefault(problem.kind, []).append(problem)
+    for kind, problems in by_kind.items():
+        files = [file for problem in problems for file in problem.files]
+        told = len(problems) == 1 and "left out" in problems[0].message
+        out = ", left out" if not told and all(problem.severity == "error" for problem in problems) else ""
+        which = f"{counted(len(files), 'file')}{out}: {few(files)}. " if files else ""
+        said = problems[0].message if len(problems) == 1 else "'trainwright inspect' says what is wrong with each."
+        reporter.note(f"{kind}: {which}{said}")
