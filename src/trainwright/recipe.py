@@ -148,7 +148,7 @@ class ScheduleSpec(Spec):
     """
 
     name: str = "constant"
-    warmup: Fraction = 0.0  # part of the training during which lr rises linearly from 0 to where the schedule begins, before any of them
+    warmup: Fraction = 0.0  # part of the training in which lr rises linearly to where the schedule begins, before any of them
     final: Probability | None = (
         None  # lr at the end, as a part of the peak: cosine, polynomial, …; exponential-range: both bounds, of themselves
     )
