@@ -43,7 +43,9 @@ def draw(rows: Sequence[dict[str, Any]], truths: Sequence[Truth], file: Path) ->
         figure.axes[0].plot([], [], shape, color=colour, label=name, markersize=8)[0]
         for name, (shape, colour, _) in MARKS.items()
     ]
-    figure.legend(handles=legend, loc="outside upper center", ncols=min(len(legend), 2 * columns), frameon=False, fontsize=9)
+    figure.legend(
+        handles=legend, loc="outside upper center", ncols=min(len(legend), 2 * columns), frameon=False, fontsize=9
+    )
     figure.supxlabel("learning rate", fontsize=9)
     figure.savefig(file, format="png")
 

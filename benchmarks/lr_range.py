@@ -93,7 +93,7 @@ def main() -> int:
     if arguments.picture:
         draw(rows, truths, arguments.picture)
     print(json.dumps({"benchmark": "lr_range", **summary, "cells": rows}))
-    return 0 if arguments.dry or _reached(summary) else 4
+    return 0 if arguments.dry or reached(summary) else 4
 
 
 def _measured(cell: Cell, root: Path, arguments: argparse.Namespace) -> dict[str, Any] | None:
@@ -220,7 +220,7 @@ def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return summary
 
 
-def _reached(summary: dict[str, Any]) -> bool:
+def reached(summary: dict[str, Any]) -> bool:
     hits = {name: summary["rules"][name]["hits"] for name in (OURS, *RULES)}
     best = all(hits[OURS] > hits[name] for name in RULES)
     return bool(summary["rules"][OURS]["share"] >= GOAL and best and summary["cost"] < COST_GOAL)

@@ -7,6 +7,7 @@ in from the dataset and the network before training (`workflows/prepare.py`), an
 from __future__ import annotations
 
 import difflib
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -148,7 +149,9 @@ class ScheduleSpec(Spec):
     """
 
     name: str = "constant"
-    warmup: Fraction = 0.0  # part of the training in which lr rises linearly to where the schedule begins, before any of them
+    warmup: Fraction = (
+        0.0  # part of the training in which lr rises linearly to where the schedule begins, before any of them
+    )
     final: Probability | None = (
         None  # lr at the end, as a part of the peak: cosine, polynomial, …; exponential-range: both bounds, of themselves
     )
@@ -159,7 +162,9 @@ class ScheduleSpec(Spec):
     cycles: PositiveInt | None = None  # how many: triangular, triangular2, exponential-range, cosine-restarts
     growth: Annotated[float, Field(ge=1)] = 2.0  # cosine-restarts: a cycle over the one before: arXiv:1608.03983 §4.2
     rise: Annotated[float, Field(gt=0, lt=1)] = 0.3  # one-cycle: part of the training before the peak
-    momentum: tuple[Fraction, Fraction] | None = None  # one-cycle: (at the peak, at the ends): arXiv:1803.09820 §4.3
+    momentum: tuple[Fraction, Fraction] | None = (
+        None  # one-cycle: (at the peak, at the ends): arXiv:1803.09820 §4.3; not moved where optimizer.betas or momentum is given
+    )
     cooldown: Annotated[float, Field(gt=0, le=1)] = 0.2  # warmup-stable-decay: last part: arXiv:2405.18392 §3
     patience: PositiveInt = 5  # reduce-on-plateau: epochs without a better val score
 
@@ -256,7 +261,8 @@ def parse_recipe(tree: Any, *, where: str) -> Recipe:
     try:
         return Recipe.model_validate(tree)
     except ValidationError as error:
-        raise RecipeError(" ".join(_explain(problem) for problem in error.errors()), where=where) from None
+        problems = dict.fromkeys(_explain(problem, tree) for problem in error.errors())  # one for each part of a union
+        raise RecipeError(" ".join(problems), where=where) from None
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -286,8 +292,20 @@ def _by_last_part(key: str, leaves: list[str]) -> str:
     return f"Did you mean {ends[near[0]]!r}? " if near else ""
 
 
-def _explain(problem: Any) -> str:
+# What is expected of values of several kinds, of which pydantic complains kind by kind.
+UNIONS = {
+    "data.image_size": "a side of 4 to 4096 pixels, or [height, width], or null",
+    "loss.class_weights": "balanced, or a number above 0 for each class, or null",
+    "batch_size": "a whole number above 0, or auto",
+}
+
+
+def _explain(problem: Any, tree: Mapping[str, Any]) -> str:
     key = ".".join(str(part) for part in problem["loc"])
+    for union, expected in UNIONS.items():
+        if key.startswith(f"{union}."):
+            given = functools.reduce(lambda node, part: node[part], union.split("."), tree)
+            return f"{union}: expected {expected}, got {_brief(given)}."
     if problem["type"] == "extra_forbidden":
         return _unknown_key(key) or f"{key}: no such key."
     given = problem.get("input")

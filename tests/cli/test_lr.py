@@ -97,7 +97,7 @@ def test_the_next_command_of_a_cyclic_schedule_has_both_bounds(answer, lr):
 
     *_, last = lr("--set=schedule.name=triangular").out.splitlines()
 
-    assert last.endswith("--set optimizer.lr=0.06 --set schedule.low=0.0033")
+    assert last.endswith("--set optimizer.lr=0.026 --set schedule.low=0.0077")
 
 
 def test_the_picture_is_where_it_is_said_to_be(answer, lr, tmp_path):

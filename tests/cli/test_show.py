@@ -91,10 +91,12 @@ def test_a_learning_rate_of_the_range_test_comes_with_its_interval() -> None:
     assert line_of_lr(lr=found) == "lr         0.013   (from the range test: the loss falls from 0.0002 to 0.06)"
 
 
-def test_a_cyclic_schedule_is_said_to_go_up_to_the_upper_end() -> None:
-    found = rates(low=2e-4, high=0.06, suggested=0.013, used=0.06)
+def test_a_cyclic_schedule_is_said_to_go_above_the_suggestion() -> None:
+    found = rates(low=2e-4, high=0.06, suggested=0.013, used=0.026)
 
-    assert line_of_lr(lr=found).endswith("0.06, and the schedule goes up to the upper end)")
+    assert line_of_lr(lr=found) == (
+        "lr         0.026   (from the range test: the loss falls from 0.0002 to 0.06, 0.013 suggested, and cycles go above it)"
+    )
 
 
 def test_a_learning_rate_that_could_not_be_told_is_the_optimizers_published_one() -> None:

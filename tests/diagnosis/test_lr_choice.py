@@ -109,11 +109,27 @@ def test_a_sweep_that_learns_everything_and_stays_down_counts_to_where_it_was_do
 
 
 def test_where_no_sweep_really_falls_the_published_rate_is_tried():
-    assert peak_of(curve(valley(depth=0.01), error=1.0), Circumstances(published=3e-4)) == 3e-4
+    assert peak_of(curve(valley(depth=0.01), error=1.0), Circumstances(published=3e-4)) == pytest.approx(3e-4)
 
 
 def test_a_sweep_that_really_falls_overrules_the_published_rate():
-    assert peak_of(curve(valley(1e-2)), Circumstances(published=1e-7)) > 1e-5
+    found = curve(valley(1e-2))
+
+    assert peak_of(found, Circumstances(published=1e-7)) == peak_of(found, Circumstances())
+
+
+def test_a_doubtful_sweep_and_the_published_rate_meet_between():
+    """A fall of about two standard errors: the more of them, the nearer to the sweep's own answer."""
+    sure, doubtful, unsure = (curve(valley(1e-2, depth=0.2), error=error) for error in (0.01, 0.1, 1.0))
+
+    rates = [peak_of(found, Circumstances(published=1e-5)) for found in (unsure, doubtful, sure)]
+
+    assert rates == sorted(rates)
+    assert 3e-5 < rates[1] < rates[2] / 3
+
+
+def test_the_peak_stays_within_the_bounds_of_the_sweep():
+    assert peak_of(curve(valley(1e-7, depth=0.5)), Circumstances()) == pytest.approx(1e-7)
 
 
 def test_the_peak_lies_below_where_the_sweep_is_lowest():
@@ -137,7 +153,7 @@ def test_normalized_networks_bear_more_and_plain_gradient_steps_on_them_the_most
         for norm, sgd in ((False, True), (True, False), (True, True))
     )
 
-    assert adaptive < normalized < plain
+    assert adaptive < normalized < found.lowest < plain
 
 
 @given(st.floats(-6, 0), st.floats(0.05, 1.9))
@@ -177,6 +193,19 @@ def test_a_diverged_peak_gives_way_to_a_lower_one_that_did_not():
     diverged = Measured(start_P=np.full(8, 2.0), loss_P=np.full(8, np.nan), gains_P=None)
 
     assert confirmed(0.03, {0.01: [measured(2, 1.9)], 0.03: [diverged], 0.1: [diverged]}) == 0.01
+
+
+def test_a_lower_neighbour_takes_over_where_the_loss_falls_there_and_not_at_the_peak():
+    """Heavy tails at a rate that is too high hide the difference of their means."""
+    trials = {0.01: [measured(2, 1.2)], 0.03: [measured(2, 1.9, spread=30.0)], 0.1: [measured(2, 3.0)]}
+
+    assert confirmed(0.03, trials) == 0.01
+
+
+def test_where_the_loss_rises_at_the_peak_the_lowest_rate_that_was_tried_is_taken():
+    trials = {0.003: [measured(2, 1.95, spread=5.0)], 0.03: [measured(2, 2.2)]}
+
+    assert confirmed(0.03, trials) == 0.003
 
 
 def test_a_higher_neighbour_takes_over_only_where_the_peak_teaches_nothing():
@@ -240,6 +269,24 @@ def test_a_loss_that_nothing_moves_is_no_answer():
     found = conclude(curve(np.full(33, START)), 1e-3, {})
 
     assert found.reason == "the loss stays the same at every learning rate: nothing that learns has any influence on it"
+
+
+def test_short_trainings_that_all_diverge_are_said_to():
+    diverged = Measured(start_P=np.full(8, 2.0), loss_P=np.full(8, np.nan), gains_P=None)
+
+    found = conclude(curve(valley(1e-2)), 3e-3, {3e-4: [diverged], 3e-3: [diverged]})
+
+    assert found.reason == "every short training diverges, down to 3.0e-04"
+
+
+def test_points_that_were_not_looked_at_do_not_narrow_the_band():
+    sparse_L = np.where(np.arange(33) % 2 == 0, valley(1e-3), np.nan)
+    errors_L = np.where(np.isnan(sparse_L), np.nan, 0.1)
+
+    whole = curve(valley(1e-3), error=0.1)
+    sparse = curve_of(LRS_L, sparse_L[None], errors_L[None], START)
+
+    assert np.allclose(sparse.high_L - sparse.low_L, whole.high_L - whole.low_L)
 
 
 def test_a_network_that_makes_its_loss_of_the_target_is_judged_by_the_fall_alone():

@@ -126,6 +126,27 @@ def test_gap_parts_names_every_part_and_the_largest() -> None:
     )
 
 
+def test_the_first_part_is_named_after_mixtures_where_images_were_mixed() -> None:
+    """Only the running error sees mixtures: its distance from the error in train mode is mostly theirs."""
+    errors = TrainErrors(running=0.4, train_mode=0.06, augmented=0.05, clean=0.03, val=0.031)
+
+    plain, mixed = (gap_parts(healthy(errors=errors, mixed=mixed)) for mixed in (False, True))
+
+    assert "averaging lag -34.0" in plain.evidence
+    assert "averaging lag and mixtures -34.0" in mixed.evidence
+
+
+def test_statistics_learned_from_mixtures_are_the_first_suspect() -> None:
+    errors = TrainErrors(running=0.4, train_mode=0.05, augmented=0.05, clean=0.6, val=0.6)
+
+    finding = batch_norm_broken(healthy(errors=errors, mixed=True))
+
+    assert finding.verdict == "yes"
+    assert finding.advice.startswith(
+        "Its statistics were learned from mixtures of images: train once without mixup and CutMix."
+    )
+
+
 def test_gap_parts_says_when_augmentation_is_what_differs() -> None:
     errors = TrainErrors(running=0.2, train_mode=0.2, augmented=0.19, clean=0.03, val=0.031)
 

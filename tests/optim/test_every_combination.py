@@ -57,8 +57,8 @@ class Training:
         self.model.load_state_dict({"weight": torch.tensor([[0.5, -0.5], [-0.5, 0.5]]), "bias": torch.zeros(2)})
         spec = OptimizerSpec(name=optimizer, lr=LR)
         self.optimizer = build_optimizer([(p, 1.0) for p in self.model.parameters()], spec, CPU)
-        self.schedule = build_schedule(ScheduleSpec(name=schedule, warmup=0.1))
-        self.momentum = momentum_of(ScheduleSpec(name=schedule, warmup=0.1)) or (lambda progress: None)
+        moved = ScheduleSpec(name=schedule, warmup=0.1, momentum=(0.85, 0.95))
+        self.schedule, self.momentum = build_schedule(moved), momentum_of(moved) or (lambda progress: None)
 
     def loss(self):
         return self.loss_of(self.laid_out(self.model(POINTS_M2)), self.target).mean()

@@ -14,6 +14,7 @@ KINDS = {kind: plugins.tasks.get(task).losses for kind, task in USUAL.items()}
 CASES = [*((kind, name) for kind, names in KINDS.items() for name in names), *(("labels", name) for name in LABELS)]
 WEIGHTED = {"class": KINDS["class"], "mask": ("dice+cross-entropy", "cross-entropy", "focal")}
 WITH_WEIGHTS = [(kind, name) for kind, names in WEIGHTED.items() for name in names]
+SMOOTHED = ("cross-entropy", "binary-cross-entropy", "dice+cross-entropy")
 WITHOUT_WEIGHTS = ["dice", "tversky", "lovasz", "huber", "mse", "mae", "own"]
 
 
@@ -53,7 +54,7 @@ def test_the_gradient_is_that_of_the_loss(kind, name):
     """By finite differences in double precision, with whatever constants the loss has."""
     target = target_of(kind)
     weights = (0.5, 2.0, 3.0) if (kind, name) in WITH_WEIGHTS else None
-    loss = loss_of(name, label_smoothing=0.1, class_weights=weights, gamma=1.5)
+    loss = loss_of(name, label_smoothing=0.1 * (name in SMOOTHED), class_weights=weights, gamma=1.5)
 
     assert torch.autograd.gradcheck(lambda outputs: loss(outputs, target), outputs_of(kind).double().requires_grad_())
 
@@ -101,7 +102,8 @@ def test_an_image_without_scored_pixels_has_no_loss_and_no_gradient_even_with_we
     target_NHW[2] = 255
     weights = (0.5, 2.0, 3.0) if ("mask", name) in WITH_WEIGHTS else None
 
-    loss_N = loss_of(name, class_weights=weights, label_smoothing=0.1)(logits_NKHW, target_NHW)
+    smoothing = 0.1 * (name in SMOOTHED)
+    loss_N = loss_of(name, class_weights=weights, label_smoothing=smoothing)(logits_NKHW, target_NHW)
     loss_N.sum().backward()
 
     assert loss_N[2] == 0
@@ -162,3 +164,19 @@ def test_tversky_without_a_weight_of_false_negatives_is_refused(weights):
         "loss.tversky: without a weight of false negatives, nothing asks for a pixel to be found. "
         "Give [false positives, false negatives] with the second above 0, for example [0.3, 0.7]."
     )
+
+
+@pytest.mark.parametrize("name", sorted(set(plugins.losses.names()) - set(SMOOTHED)))
+def test_label_smoothing_is_refused_by_a_loss_that_has_no_place_for_it(name):
+    with pytest.raises(RecipeError) as caught:
+        loss_of(name, label_smoothing=0.1)
+
+    assert str(caught.value).startswith(f"loss.label_smoothing: {name} has none: ")
+    assert str(caught.value).endswith(". Set it to 0: --set loss.label_smoothing=0.")
+
+
+def test_label_smoothing_is_refused_where_all_of_the_loss_is_dice():
+    with pytest.raises(
+        RecipeError, match=r"^loss\.label_smoothing: dice\+cross-entropy has none: dice_weight is 1, and "
+    ):
+        loss_of("dice+cross-entropy", dice_weight=1.0, label_smoothing=0.1)

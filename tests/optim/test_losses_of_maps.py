@@ -23,8 +23,9 @@ def map_and_target(classes: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
     return logits_NKHW, target_NHW
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.1])
-@pytest.mark.parametrize("name", OF_MAPS)
+@pytest.mark.parametrize(
+    ("name", "smoothing"), [*((name, 0.0) for name in OF_MAPS), ("cross-entropy", 0.1), ("dice+cross-entropy", 0.1)]
+)
 def test_a_loss_of_a_map_is_one_finite_number_an_image_and_0_where_no_pixel_counts(name, smoothing):
     logits_NKHW, target_NHW = map_and_target()
     logits_NKHW.requires_grad_()
@@ -102,15 +103,15 @@ def test_dice_asks_only_about_classes_that_are_in_the_image():
     assert loss_N.item() == pytest.approx(0.0, abs=1e-6)
 
 
-@pytest.mark.parametrize("weight", [0.0, 0.25, 1.0])
-def test_dice_and_cross_entropy_are_mixed_by_their_weight(weight):
+@pytest.mark.parametrize(("weight", "smoothing"), [(0.0, 0.1), (0.25, 0.1), (1.0, 0.0)])
+def test_dice_and_cross_entropy_are_mixed_by_their_weight_and_smoothing_is_that_of_the_cross_entropy(weight, smoothing):
     logits_NKHW, target_NHW = map_and_target()
     alone = {
-        name: build_loss(LossSpec(name=name, label_smoothing=0.1), OF_MAPS)(logits_NKHW, target_NHW)
-        for name in ("dice", "cross-entropy")
+        name: build_loss(LossSpec(name=name, label_smoothing=part), OF_MAPS)(logits_NKHW, target_NHW)
+        for name, part in (("dice", 0.0), ("cross-entropy", smoothing))
     }
 
-    spec = LossSpec(name="dice+cross-entropy", dice_weight=weight, label_smoothing=0.1)
+    spec = LossSpec(name="dice+cross-entropy", dice_weight=weight, label_smoothing=smoothing)
     mixed_N = build_loss(spec, OF_MAPS)(logits_NKHW, target_NHW)
 
     torch.testing.assert_close(mixed_N, weight * alone["dice"] + (1 - weight) * alone["cross-entropy"])

@@ -192,7 +192,7 @@ def test_a_restart_is_on_its_step_behind_a_warm_up_too():
 
 
 def test_momentum_goes_against_lr_in_one_cycle():
-    momentum = momentum_of(ScheduleSpec(name="one-cycle", rise=0.5))
+    momentum = momentum_of(ScheduleSpec(name="one-cycle", rise=0.5, momentum=(0.85, 0.95)))
 
     assert momentum is not None
     assert [momentum(p) for p in (0, 0.25, 0.5, 0.75, 1)] == pytest.approx([0.95, 0.9, 0.85, 0.9, 0.95])
@@ -203,6 +203,10 @@ def test_momentum_stays_at_the_ends_value_while_lr_warms_up():
 
     assert momentum is not None
     assert [momentum(p) for p in (0, 0.1, 0.2, 0.6, 1)] == pytest.approx([0.9, 0.9, 0.9, 0.5, 0.9])
+
+
+def test_one_cycle_without_a_momentum_moves_none():
+    assert momentum_of(ScheduleSpec(name="one-cycle", rise=0.5)) is None
 
 
 @pytest.mark.parametrize("name", sorted(set(NAMES) - {"one-cycle"}))
@@ -256,6 +260,12 @@ def test_a_recipe_with_its_constants_filled_in_is_the_same_schedule(name):
 
 def test_what_the_recipe_says_is_kept():
     assert published_constants(ScheduleSpec(name="one-cycle", low=0.1, final=0.0)) == {"momentum": (0.85, 0.95)}
+
+
+def test_the_momentum_of_one_cycle_is_not_filled_in_beside_one_that_the_recipe_gives():
+    spec = ScheduleSpec(name="one-cycle", low=0.1, final=0.0)
+
+    assert published_constants(spec, momentum_is_given=True) == {}
 
 
 # What is refused

@@ -94,11 +94,8 @@ def test_a_schedule_is_torchs_at_every_step(spec, build):
 
 def test_one_cycle_is_torchs_with_its_own_constants():
     """Torch reaches the end at its last step and the peak a step early; we reach the end after it. So ours has one fewer."""
-    rise = (0.3 * (STEPS + 1) - 1) / STEPS
-    schedule, momentum = (
-        build_schedule(ScheduleSpec(name="one-cycle", rise=rise)),
-        momentum_of(ScheduleSpec(name="one-cycle", rise=rise)),
-    )
+    spec = ScheduleSpec(name="one-cycle", rise=(0.3 * (STEPS + 1) - 1) / STEPS, momentum=(0.85, 0.95))
+    schedule, momentum = build_schedule(spec), momentum_of(spec)
 
     lrs, momenta = torchs(lambda o: lr_scheduler.OneCycleLR(o, max_lr=1.0, total_steps=STEPS + 1), STEPS + 1)
 

@@ -16,7 +16,7 @@ from trainwright.training.loop import FitSettings, fit
 
 CPU = torch.device("cpu")
 STEPS = 8
-ONE_CYCLE = ScheduleSpec(name="one-cycle", rise=0.5)
+ONE_CYCLE = ScheduleSpec(name="one-cycle", rise=0.5, momentum=(0.85, 0.95))
 OPTIMIZERS = [("sgd", {"momentum": 0.9}), ("sgd", {"momentum": 0.9, "nesterov": True}), ("adam", {}), ("adamw", {})]
 IDS = ["sgd", "nesterov", "adam", "adamw"]
 
@@ -72,7 +72,7 @@ def test_one_cycle_trains_the_weights_that_torchs_trains(
         functional.cross_entropy(theirs(batch.images_NCHW), batch.target).backward()
         optimizer.step()
         scheduler.step()
-    spec = ScheduleSpec(name="one-cycle", rise=(0.3 * (STEPS + 1) - 1) / STEPS)
+    spec = ScheduleSpec(name="one-cycle", rise=(0.3 * (STEPS + 1) - 1) / STEPS, momentum=(0.85, 0.95))
     fitted(ours, make_optimizer(ours, name, lr=0.05, **constants), spec=spec)
 
     for weight, expected in zip(ours.parameters(), theirs.parameters(), strict=True):

@@ -204,11 +204,21 @@ def test_an_optimizer_that_finds_its_own_steps_is_refused(digits, recipe):
 
 
 @pytest.mark.parametrize("schedule", workflow.CYCLIC)
-def test_cyclic_schedules_go_between_the_ends_of_the_interval(schedule, recipe, lr_range_of):
+def test_cyclic_schedules_go_from_the_lower_end_of_the_interval_to_twice_the_suggestion(schedule, recipe, lr_range_of):
     changed = workflow.with_range(recipe.changed({"schedule.name": schedule}), lr_range_of("found"))
 
-    assert changed.optimizer.lr == 6e-2
-    assert changed.schedule.low == pytest.approx(2e-4 / 6e-2)
+    assert changed.optimizer.lr == 2 * 0.013
+    assert changed.schedule.low == pytest.approx(2e-4 / 0.026)
+
+
+@pytest.mark.parametrize("schedule", workflow.CYCLIC)
+def test_cyclic_schedules_do_not_go_above_the_interval(schedule, recipe, lr_range_of):
+    found = replace(lr_range_of("found"), interval=(2e-4, 0.02))  # twice the suggestion would be 0.026
+
+    changed = workflow.with_range(recipe.changed({"schedule.name": schedule}), found)
+
+    assert changed.optimizer.lr == 0.02
+    assert changed.schedule.low == pytest.approx(0.01)
 
 
 def test_an_interval_of_a_single_rate_leaves_a_cycle_as_it_is(recipe, lr_range_of):
@@ -360,14 +370,14 @@ def test_a_training_takes_what_was_found_and_its_result_says_so(answer, train):
     assert [record["kind"] for record in RunFolder.open(run.folder).records()][:2] == ["lr_range", "figure"]
 
 
-def test_a_cyclic_training_goes_up_to_the_upper_end(answer, train):
+def test_a_cyclic_training_goes_up_to_twice_the_suggestion(answer, train):
     answer("found")
 
     run = train({"optimizer.lr": None, "schedule.name": "triangular"})
 
     (steps,) = [record["lr"] for record in RunFolder.open(run.folder).records("steps") if record["first_step"] == 0]
     assert steps[0] == pytest.approx(2e-4)
-    assert run.result["lr"]["used"] == run.recipe.optimizer.lr == 6e-2
+    assert run.result["lr"]["used"] == run.recipe.optimizer.lr == 2 * 0.013
 
 
 def test_a_training_whose_rate_cannot_be_told_goes_on_and_says_so_first_of_all(answer, train, listener):

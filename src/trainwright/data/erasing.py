@@ -20,7 +20,9 @@ NOISES = 1 << 24  # how many differ: the resolution of a uniform float32
 def holes(size: Size, probability: float, draws_ND: np.ndarray) -> np.ndarray:
     """The rectangle of each image that is to be erased, int64 [N, 4] (left, top, right, bottom); all 0 where none is.
 
-    The paper draws again until the rectangle fits; here its shape is drawn among those that do.
+    The paper draws again until the rectangle fits; here its shape is drawn among those that do. That shape is relative to the
+    image's own: in Algorithm 1 an aspect ratio of 1 is a square, here it has the proportions of the image. Of square images it
+    is the same.
     """
     holes_N4 = random_windows(size, AREA, ASPECT, draws_ND[:, [HOLE_AREA, HOLE_ASPECT_RATIO, HOLE_Y, HOLE_X]])
     return np.where((draws_ND[:, ERASE] < probability)[:, None], holes_N4, 0)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,7 +18,7 @@ import torch
 from trainwright import seeding
 from trainwright.batch import Batch
 from trainwright.data.augment import move_images, paint_images, plan
-from trainwright.data.draws import draws
+from trainwright.data.draws import columns_for, draws
 from trainwright.data.pixels import PixelSource
 from trainwright.data.targets import TargetSource
 from trainwright.errors import DataError
@@ -56,12 +57,15 @@ class TrainBatches:
         self._workers = workers
         self.batch_size = min(batch_size, len(rows))
         self.steps_per_epoch = len(rows) // self.batch_size
-        self._epoch = functools.lru_cache(maxsize=2)(self._plan)  # two: prefetching looks over the end of an epoch
+        self._columns = columns_for(augment)
+        self._plans = functools.lru_cache(maxsize=2)(self._plan)  # two: prefetching looks over the end of an epoch
+        self._planning = threading.Lock()  # or every thread would make the plan of an epoch that it finds missing
 
     def batch(self, step: int) -> Batch:
         """The batch of step `step`, counted from 0 over all epochs."""
         epoch, index = divmod(step, self.steps_per_epoch)
-        order_S, draws_SD = self._epoch(epoch)
+        with self._planning:
+            order_S, draws_SD = self._plans(epoch)
         samples_N = order_S[index * self.batch_size : (index + 1) * self.batch_size]
         return self._maker.batch(samples_N, draws_SD)
 
@@ -73,7 +77,8 @@ class TrainBatches:
     def _plan(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """An epoch's order of samples, int64 [S], and its draws by sample, [S, D]."""
         samples = len(self._maker.rows_S)
-        return seeding.stream(self._seed, "order", epoch).permutation(samples), draws(self._seed, epoch, samples)
+        order_S = seeding.stream(self._seed, "order", epoch).permutation(samples)
+        return order_S, draws(self._seed, epoch, samples, columns=self._columns)
 
 
 class EvalBatches:
@@ -99,7 +104,11 @@ class EvalBatches:
         self._maker = _Maker(pixels, targets, rows, image_size=image_size, augment=augment, pin=pin)
         self._workers = workers
         self._batch_size = batch_size
-        self._draws_SD = None if augment is None else draws(seed, 0, len(rows), name="augment-evaluation")
+        self._draws_SD = (
+            None
+            if augment is None
+            else draws(seed, 0, len(rows), name="augment-evaluation", columns=columns_for(augment))
+        )
 
     def __len__(self) -> int:
         return -(-len(self._maker.rows_S) // self._batch_size)

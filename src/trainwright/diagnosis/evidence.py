@@ -22,7 +22,7 @@ class Evidence:
     log(K) for K classes; infinite where it is not known. probabilistic: answers are probabilities and the loss is their
     cross-entropy. counts_right: the score is the share of images that are right. eval_excess: how much larger the clean
     error is than that in train mode, on the same train images; None where the errors themselves have to tell. diverged:
-    training was stopped because of a loss that was not finite; nonfinite_step: at which step.
+    training was stopped because of a loss that was not finite; nonfinite_step: at which step. mixed: trained on mixtures.
     """
 
     metric: str = "accuracy"
@@ -44,6 +44,7 @@ class Evidence:
     eval_excess: Interval | None = None
     diverged: bool = False
     nonfinite_step: int | None = None
+    mixed: bool = False
 
     @property
     def score_name(self) -> str:

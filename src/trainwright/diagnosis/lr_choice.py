@@ -25,11 +25,14 @@ STEP = 0.5  # decades between the short trainings
 # From the lr where a sweep's loss is lowest to the peak of a training, in decades (from the trainings of
 # benchmarks/lr_range.py, docs/log.md). What is stable for a few steps is not for thousands, so the peak lies below; and lower
 # still where a sweep removes much of the loss in its few steps: such a training has time to spare.
-BELOW, BELOW_A_SHARE, BELOW_AT_MOST = 0.4, 2.0, 1.05
+BELOW, BELOW_A_SHARE, BELOW_AT_MOST = 0.35, 2.0, 1.05
 # Where a normalization undoes the scale of the weights, too large a step makes them grow and with it the next ones smaller, so
 # that a training survives what a sweep shoots past at once (Arora et al., arXiv:1812.03981 §1): plain gradient steps more so
 # than adaptive ones, which do not shrink with the gradient.
-NORMALIZED, NORMALIZED_AND_PLAIN = 0.0, 0.55
+NORMALIZED_A_SHARE, NORMALIZED_AT_MOST, NORMALIZED_AND_PLAIN = 1.0, 0.35, 0.6
+# Standard errors of the fall: of the lowest of several points noise alone gives about one. Below the first the published rate
+# counts alone, above the second the sweep; between them their mean on log lr, weighted.
+NOISE, SURE_FALL = 0.5, 3.0
 UNMOVED = 1e-6  # of the start's loss: what rounding can do
 SURE = 0.05  # probability below which it counts as refuted that only the targets' mean was learned
 
@@ -61,7 +64,8 @@ class Curve:
 
     lowest: lr where it is lowest; where it does not rise half of the way back, the first one with nearly all of the fall: a
     sweep that has learned everything stays down at any rate. interval: from the first lr with a loss that has really fallen up
-    to where it is lowest; None where it never really falls. moves: whether it changes at all.
+    to where it is lowest; None where it never really falls. fall_in_errors: the deepest fall in its standard errors. moves:
+    whether it changes at all.
     """
 
     lrs_L: np.ndarray
@@ -71,6 +75,7 @@ class Curve:
     start: float
     lowest: float
     interval: tuple[float, float] | None
+    fall_in_errors: float
     moves: bool
 
 
@@ -91,7 +96,7 @@ def curve_of(lrs_L: np.ndarray, losses_SL: np.ndarray, errors_SL: np.ndarray, st
     smooth_L = weights_LL @ capped_SL.mean(axis=0)
     seeds = len(losses_SL)
     between_L = capped_SL.std(axis=0, ddof=1) if seeds > 1 else np.zeros(len(lrs_L))
-    within_L = np.sqrt(np.nanmean(np.nan_to_num(errors_SL) ** 2, axis=0))
+    within_L = np.sqrt(_bridged(x_L, errors_SL**2, 0.0).mean(axis=0))
     error_L = weights_LL @ np.maximum(between_L, within_L) / math.sqrt(seeds)
     at = int(np.argmin(smooth_L))
     rises = smooth_L[at:].max() > (smooth_L[at] + start) / 2
@@ -111,6 +116,7 @@ def curve_of(lrs_L: np.ndarray, losses_SL: np.ndarray, errors_SL: np.ndarray, st
         start=start,
         lowest=_between(x_L, smooth_L, at) if rises else _nearly(lrs_L, smooth_L, start),
         interval=interval,
+        fall_in_errors=float((start - smooth_L[at]) / max(error_L[at], 1e-12)),
         moves=bool((np.abs(losses_SL[known_SL] - start) > UNMOVED * abs(start)).any()),
     )
 
@@ -128,15 +134,22 @@ class Circumstances:
 
 
 def peak_of(curve: Curve, around: Circumstances) -> float:
-    """The peak lr for a training: from where the sweep is lowest, or the published one where its loss never really falls."""
-    if curve.interval is None and around.published is not None:
-        return around.published
-    if around.normalized:
-        shift = NORMALIZED_AND_PLAIN if around.plain else NORMALIZED
+    """The peak lr for a training, within the bounds of the sweep.
+
+    From where the sweep is lowest as far as its fall is sure, from the published lr as far as it is not.
+    """
+    removed = max(0.0, (curve.start - float(curve.smooth_L.min())) / abs(curve.start)) if curve.start else 0.0
+    if not around.normalized:
+        shift = -min(BELOW + BELOW_A_SHARE * removed, BELOW_AT_MOST)
+    elif around.plain:
+        shift = NORMALIZED_AND_PLAIN
     else:
-        removed = (curve.start - float(curve.smooth_L.min())) / abs(curve.start) if curve.start else 0.0
-        shift = -min(BELOW + BELOW_A_SHARE * max(removed, 0.0), BELOW_AT_MOST)
-    return float(10 ** (math.log10(curve.lowest) + shift))
+        shift = -min(NORMALIZED_A_SHARE * removed, NORMALIZED_AT_MOST)
+    peak = math.log10(curve.lowest) + shift
+    if around.published is not None:
+        weight = min(1.0, max(0.0, (curve.fall_in_errors - NOISE) / (SURE_FALL - NOISE)))
+        peak = weight * peak + (1 - weight) * math.log10(around.published)
+    return float(np.clip(10**peak, curve.lrs_L[0], curve.lrs_L[-1]))
 
 
 def conclude(curve: Curve, peak: float, trials: Mapping[float, Sequence[Measured]]) -> LrRange:
@@ -176,18 +189,17 @@ def _reason(curve: Curve, suggestion: float, trials: Mapping[float, Sequence[Mea
 def confirmed(peak: float, trials: Mapping[float, Sequence[Measured]]) -> float:
     """`peak`, or a neighbour that short trainings prove better.
 
-    The lower one where it is better beyond chance; the higher one only where the loss really falls there and not at `peak`,
-    because short trainings lean to high rates; a step lower where the loss at `peak` ends above its start.
+    The lower one where it is better beyond chance, or the loss really falls there and not at `peak`; the higher one only for
+    the latter, because short trainings lean to high rates. Where the loss ends above its start, the lowest rate that was tried.
     """
     middle = min(trials, key=lambda lr: abs(math.log(lr / peak)))
     lower, higher = [lr for lr in trials if lr < middle], [lr for lr in trials if lr > middle]
-    if lower and _better(trials[lower[-1]], trials[middle]):
+    fell = {lr: _really_fell(measured) for lr, measured in trials.items()}
+    if lower and (_better(trials[lower[-1]], trials[middle]) or (fell[lower[-1]] and not fell[middle])):
         return lower[-1]
-    if higher and _really_fell(trials[higher[0]]) and not _really_fell(trials[middle]):
+    if higher and fell[higher[0]] and not fell[middle]:
         return higher[0]
-    if not any(m.loss < m.start for m in trials[middle]):  # something is learned there, and more is shot past
-        return float(peak * 10**-STEP)
-    return peak
+    return peak if _ended_below(trials[middle]) else min(trials)
 
 
 def _cannot_tell(curve: Curve, trials: Mapping[float, Sequence[Measured]]) -> str:
@@ -195,13 +207,21 @@ def _cannot_tell(curve: Curve, trials: Mapping[float, Sequence[Measured]]) -> st
     low, high = curve.lrs_L[0], curve.lrs_L[-1]
     if not curve.moves:
         return "the loss stays the same at every learning rate: nothing that learns has any influence on it"
-    ended = [m for measured in trials.values() for m in measured if math.isfinite(m.loss)]
-    chance = learned(ended)
+    if not any(math.isfinite(m.loss) for measured in trials.values() for m in measured):
+        return f"every short training diverges, down to {min(trials):.1e}"
+    chance = learned([m for measured in trials.values() for m in measured])
     really = curve.interval is not None or any(_really_fell(measured) for measured in trials.values())
-    if not ended or (not really and not chance <= SURE and not any(m.loss < m.start for m in ended)):
+    lowest = trials[min(trials)]
+    if not any(map(_ended_below, trials.values())) and (
+        chance > SURE or not all(math.isfinite(m.loss) for m in lowest)
+    ):
         return f"the loss does not fall at any learning rate between {low:.0e} and {high:.0e} beyond its noise"
     if math.isnan(chance):
-        return "" if really else f"the loss falls nowhere between {low:.0e} and {high:.0e} beyond its noise"
+        return (
+            ""
+            if really
+            else f"the loss does not fall at any learning rate between {low:.0e} and {high:.0e} beyond its noise"
+        )
     if chance > SURE:
         return (
             f"what falls is what any images would give: the network does no better with an image's own target than with "
@@ -217,6 +237,11 @@ def _better(one: Sequence[Measured], other: Sequence[Measured]) -> bool:
     if not all(math.isfinite(m.loss) for m in other):
         return True
     return _below_zero(np.concatenate([a.loss_P - b.loss_P for a, b in zip(one, other, strict=True)]))
+
+
+def _ended_below(measured: Sequence[Measured]) -> bool:
+    """Whether the loss ends below its start, chance or not."""
+    return float(np.mean([m.loss - m.start for m in measured])) < 0
 
 
 def _really_fell(measured: Sequence[Measured]) -> bool:
@@ -246,7 +271,7 @@ def learned(measured: Sequence[Measured]) -> float:
 
 
 def _bridged(x_L: np.ndarray, values_SL: np.ndarray, cap: float) -> np.ndarray:
-    """Gaps between measured points filled along straight lines; after a seed's last one: `cap`, it has diverged."""
+    """Gaps between measured points filled along straight lines; after a seed's last one: `cap`."""
     out_SL = np.empty_like(values_SL)
     for values_L, out_L in zip(values_SL, out_SL, strict=True):
         known_L = np.isfinite(values_L)

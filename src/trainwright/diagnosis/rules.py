@@ -89,19 +89,21 @@ def overfits(evidence: Evidence) -> Finding:
 
 def gap_parts(evidence: Evidence) -> Finding:
     """Generalization is the largest part of the way from the train error shown during training to the unseen error.
-    The way is A→B averaging lag, B→C dropout and batch-norm statistics, C→D augmentation, D→val generalization. Yes where the
-    interval of the last lies above every other part, no where below. A task whose error cannot be followed while it trains
-    has no A, and the way begins at B. Source: statistics.md, "Where the gap comes from"."""
+    The way is A→B averaging lag (and mixup or CutMix, which A alone sees), B→C dropout and batch-norm statistics, C→D
+    augmentation, D→val generalization. Yes where the interval of the last lies above every other part, no where below. A
+    task whose error cannot be followed while it trains has no A, and the way begins at B. Source: statistics.md, "Where the
+    gap comes from"."""
     errors, gap = evidence.errors, evidence.gap
     if errors is None or gap is None:
         return _finding("gap-parts", "cannot-tell", NOTHING_EVALUATED, "Train for at least one epoch.")
+    lag = "averaging lag and mixtures" if evidence.mixed else "averaging lag"
     parts = {
-        "averaging lag": errors.train_mode - errors.running,
+        lag: errors.train_mode - errors.running,
         "dropout and batch norm": errors.augmented - errors.train_mode,
         "augmentation": errors.clean - errors.augmented,
     }
     if not math.isfinite(errors.running):
-        del parts["averaging lag"]
+        del parts[lag]
     shown, began = (
         ("shown during training", errors.running) if len(parts) == 3 else ("in train mode", errors.train_mode)
     )
@@ -219,6 +221,10 @@ def batch_norm_broken(evidence: Evidence) -> Finding:
     figures = _figures("excess", excess)
     if excess.low > margin:
         advice = "To try: larger batches, group norm, or a smaller batch-norm momentum; then look at this figure again."
+        if evidence.mixed:
+            advice = (
+                "Its statistics were learned from mixtures of images: train once without mixup and CutMix. " + advice
+            )
         return _finding("batch-norm-broken", "yes", text, advice, figures)
     if excess.high < margin:
         return _finding("batch-norm-broken", "no", text, "", figures)

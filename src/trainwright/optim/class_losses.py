@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 
 from trainwright.errors import RecipeError
-from trainwright.optim.losses import WEIGHTS, Loss, class_weights, full_precision
+from trainwright.optim.losses import WEIGHTS, Loss, class_weights, full_precision, refuse_label_smoothing
 from trainwright.plugins import losses
 from trainwright.recipe import LossSpec
 from trainwright.records import IGNORED
@@ -45,8 +45,10 @@ def focal(spec: LossSpec) -> Loss:
     """Focal loss −α (1 − p)^γ log p: Lin et al., arXiv:1708.02002 §3.2; p: what is said of the true class; γ: `gamma`.
 
     Of one class an image or a pixel, shaped and averaged as cross-entropy, with the softmax; α: the class weights. Of several
-    labels an image (float 0 or 1, [N, L]) with the sigmoid as in the paper, the mean over the labels, without α.
+    labels an image (float 0 or 1, [N, L]) with the sigmoid as in the paper, the mean over the labels, without α. Raises
+    RecipeError for label smoothing.
     """
+    refuse_label_smoothing(spec, "it is defined for targets of 0 and 1")
     weights_K = class_weights(spec)
 
     def loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

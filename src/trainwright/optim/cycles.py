@@ -34,7 +34,7 @@ def one_cycle(spec: ScheduleSpec) -> Schedule:
     """Half a cosine up from `low` to the peak lr at `rise` of the training, and half a cosine down to `final` of it.
 
     Smith and Topin, arXiv:1708.07120, and Smith, arXiv:1803.09820, with the two phases of torch's OneCycleLR. The momentum
-    goes the other way: `cycled_momentum`.
+    goes the other way, where the recipe has `momentum`: `cycled_momentum`.
     """
     low, final, height = _low(spec), _final(spec), _one_cycle_height(spec)
     return lambda progress: _between(low if progress < spec.rise else final, height(progress))
@@ -42,7 +42,8 @@ def one_cycle(spec: ScheduleSpec) -> Schedule:
 
 def cycled_momentum(spec: ScheduleSpec) -> Callable[[float], float]:
     """progress → momentum of one-cycle: high where lr is low (Smith, arXiv:1803.09820 §4.3)."""
-    at_peak, at_ends = spec.momentum or PUBLISHED["one-cycle"]["momentum"]
+    assert spec.momentum is not None
+    at_peak, at_ends = spec.momentum
     height = _one_cycle_height(spec)
     return lambda progress: float(at_ends - (at_ends - at_peak) * height(progress))
 

@@ -11,7 +11,7 @@ from trainwright.plugins import losses
 from trainwright.recipe import LossSpec
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-WEIGHTS = "loss.class_weights"
+WEIGHTS, SMOOTHING = "loss.class_weights", "loss.label_smoothing"
 
 
 def build_loss(spec: LossSpec, goes_with: Sequence[str]) -> Loss:
@@ -63,6 +63,16 @@ def refuse_class_weights(spec: LossSpec, why: str) -> None:
     """Raise RecipeError where the recipe weighs classes and the loss has no place for it."""
     if spec.class_weights is not None:
         raise RecipeError(f"{spec.name or 'this loss'} has none: {why}.", where=WEIGHTS, cure="Set it to null.")
+
+
+def refuse_label_smoothing(spec: LossSpec, why: str) -> None:
+    """Raise RecipeError where the recipe smooths labels and the loss has no place for it."""
+    if spec.label_smoothing:
+        raise RecipeError(
+            f"{spec.name or 'this loss'} has none: {why}.",
+            where=SMOOTHING,
+            cure=f"Set it to 0: --set {SMOOTHING}=0.",
+        )
 
 
 def full_precision(outputs: torch.Tensor) -> torch.Tensor:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from trainwright.optim.class_losses import log_softmax, one_hot
-from trainwright.optim.losses import Loss, refuse_class_weights
-from trainwright.optim.map_losses import ALIKE, mean_of_those_there
+from trainwright.optim.losses import Loss, refuse_class_weights, refuse_label_smoothing
+from trainwright.optim.map_losses import ALIKE, WHOLE, mean_of_those_there
 from trainwright.plugins import losses
 from trainwright.recipe import LossSpec
 from trainwright.records import IGNORED
@@ -20,6 +20,7 @@ def lovasz(spec: LossSpec) -> Loss:
     softmax (Berman et al., arXiv:1705.08790 §3, per image and with the classes that are present). 0 for an image without any.
     """
     refuse_class_weights(spec, ALIKE)
+    refuse_label_smoothing(spec, WHOLE)
 
     def loss(logits_NKHW: torch.Tensor, target_NHW: torch.Tensor) -> torch.Tensor:
         truth_NKP = one_hot(logits_NKHW, target_NHW).flatten(2)

@@ -6,12 +6,13 @@ import torch
 
 from trainwright.errors import RecipeError
 from trainwright.optim.class_losses import log_softmax, mean_cross_entropy, one_hot
-from trainwright.optim.losses import Loss, class_weights, refuse_class_weights
+from trainwright.optim.losses import Loss, class_weights, refuse_class_weights, refuse_label_smoothing
 from trainwright.plugins import losses
 from trainwright.recipe import LossSpec
 from trainwright.records import IGNORED
 
 ALIKE = "every class in an image counts alike, however small it is"
+WHOLE = "it compares regions, and a pixel is in one or is not"
 
 
 @losses.register("dice")
@@ -22,6 +23,7 @@ def dice(spec: LossSpec) -> Loss:
     arXiv:1606.04797 §3). Nothing is added to smooth it: a class that is there has Σ g² >= 1. 0 for an image without any.
     """
     refuse_class_weights(spec, ALIKE)
+    refuse_label_smoothing(spec, WHOLE)
 
     def loss(logits_NKHW: torch.Tensor, target_NHW: torch.Tensor) -> torch.Tensor:
         return _dice(log_softmax(logits_NKHW), one_hot(logits_NKHW, target_NHW), target_NHW)
@@ -33,11 +35,12 @@ def dice(spec: LossSpec) -> Loss:
 def dice_and_cross_entropy(spec: LossSpec) -> Loss:
     """`dice_weight` of the soft Dice loss and the rest of cross-entropy: small classes count, and every pixel teaches.
 
-    Label smoothing and class weights are those of the cross-entropy. Raises RecipeError for class weights where it has no share.
+    Label smoothing and class weights are those of the cross-entropy. Raises RecipeError for either where it has no share.
     """
     weights_K = class_weights(spec)
     if spec.dice_weight == 1:
         refuse_class_weights(spec, f"dice_weight is 1, and in Dice {ALIKE}")
+        refuse_label_smoothing(spec, "dice_weight is 1, and Dice compares regions")
 
     def loss(logits_NKHW: torch.Tensor, target_NHW: torch.Tensor) -> torch.Tensor:
         log_p_NKHW, one_hot_NKHW = log_softmax(logits_NKHW), one_hot(logits_NKHW, target_NHW)
@@ -60,6 +63,7 @@ def tversky(spec: LossSpec) -> Loss:
     be 0, where one sure pixel of a class would be a perfect answer.
     """
     refuse_class_weights(spec, ALIKE)
+    refuse_label_smoothing(spec, WHOLE)
     of_false_positives, of_false_negatives = spec.tversky
     if not of_false_negatives:
         raise RecipeError(

@@ -1,7 +1,7 @@
 """Optimizers by name: their published constants, the parameter groups they work on, and what they do not go with.
 
 Weight decay never acts on biases and norms: those are the parameters of one dimension or fewer
-(Goyal et al., arXiv:1706.02677 §5.3; He et al., arXiv:1812.01187 §3.1).
+(Goyal et al., arXiv:1706.02677; He et al., arXiv:1812.01187 §3.1). Nor on what a network names itself.
 """
 
 from __future__ import annotations
@@ -63,6 +63,12 @@ def published_constants(spec: OptimizerSpec) -> dict[str, Any]:
     return {name: value for name, value in PUBLISHED.get(spec.name, {}).items() if getattr(spec, name) is None}
 
 
+def names_momentum(spec: OptimizerSpec) -> bool:
+    """Whether the recipe itself says the momentum, or the betas, that the named optimizer moves with."""
+    used = PUBLISHED.get(spec.name, {"betas": None, "momentum": None})  # of one's own: either may be
+    return any(name in used and getattr(spec, name) is not None for name in ("betas", "momentum"))
+
+
 def refuse_batch(spec: OptimizerSpec, *, batch_size: int, train_images: int) -> None:
     """Raise RecipeError where the optimizer's steps are not valid for batches of that many of the train images.
 
@@ -89,27 +95,66 @@ def refuse_average(spec: OptimizerSpec, *, ema_decay: float | None) -> None:
         )
 
 
+def refuse_nothing_hidden(
+    spec: OptimizerSpec, parameters: Iterable[nn.Parameter], *, ends: Collection[nn.Parameter]
+) -> None:
+    """Raise RecipeError for an optimizer of hidden layers where none of them learns: it would be another one by its name.
+
+    parameters: of the whole network. ends: as `build_optimizer` takes them.
+    """
+    at_an_end = {id(parameter) for parameter in ends}
+    learning = [p for p in parameters if p.requires_grad and id(p) not in at_an_end]
+    if spec.name in ENDS_APART and not any(is_matrix(parameter) for parameter in learning):
+        raise RecipeError(
+            f"{spec.name} is for hidden layers, and none learns here: all that does is moved by the AdamW beside it.",
+            where="optimizer.name",
+            cure="Set optimizer.name=adamw, or let more of the network learn (network.trainable).",
+        )
+
+
+def is_matrix(parameter: torch.Tensor) -> bool:
+    """Whether it maps several inputs to several outputs; a depthwise convolution is a row for each channel of its own."""
+    return parameter.ndim > 1 and min(parameter.shape[:2]) > 1
+
+
 def build_optimizer(
     parameters: Iterable[tuple[nn.Parameter, float]],
     spec: OptimizerSpec,
     device: torch.device,
     *,
     ends: Collection[nn.Parameter] = (),
+    undecayed: Collection[nn.Parameter] = (),
 ) -> torch.optim.Optimizer:
     """The optimizer that `spec` names over (parameter, lr factor) pairs; parameters that do not learn are left out.
 
     device: picks the implementation: fused where the whole update is one kernel. ends: those of the parameters that
-    belong to the first layer, the head and embeddings, for optimizers of hidden layers. Raises UnknownNameError.
+    belong to the first layer, the head and embeddings, for optimizers of hidden layers. undecayed: those that weight decay
+    leaves alone, beside biases and norms. Raises UnknownNameError.
     """
     build = optimizers.get(spec.name)
     apart = ends if spec.name in ENDS_APART else ()
-    groups = parameter_groups(parameters, lr=spec.peak_lr, weight_decay=spec.weight_decay, ends=apart)
+    groups = parameter_groups(
+        parameters, lr=spec.peak_lr, weight_decay=spec.weight_decay, ends=apart, undecayed=undecayed
+    )
     optimizer = build(groups, spec)
     for group in optimizer.param_groups:
         group["peak_lr"] = group["lr"]  # the schedule scales this; it is saved with the optimizer's state
+        group.pop("decayed", None)
         if "fused" in group and device.type in ("cpu", "cuda"):
             group["fused"], group["foreach"] = True, False
+            _count_where_it_works(optimizer, group["params"])
     return optimizer
+
+
+def _count_where_it_works(optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Parameter]) -> None:
+    """Move the count of steps to the device of each parameter, where a fused kernel reads it.
+
+    Adagrad makes it as it is built, on the CPU, since it is not fused yet.
+    """
+    for parameter in parameters:
+        count = optimizer.state.get(parameter, {}).get("step")
+        if isinstance(count, torch.Tensor):
+            optimizer.state[parameter]["step"] = count.to(parameter.device)
 
 
 def parameter_groups(
@@ -118,19 +163,22 @@ def parameter_groups(
     lr: float,
     weight_decay: float,
     ends: Collection[nn.Parameter] = (),
+    undecayed: Collection[nn.Parameter] = (),
 ) -> list[dict[str, Any]]:
     """Parameters that learn, grouped by (lr factor, decayed or not, of the ends or not), in the order of their first
-    appearance. Groups of `ends` have `ends` set."""
-    of_ends = {id(parameter) for parameter in ends}
+    appearance. Each says whether it is `decayed`, also where weight decay is 0; groups of `ends` have `ends` set."""
+    of_ends, spared = ({id(parameter) for parameter in some} for some in (ends, undecayed))
     groups: dict[tuple[float, bool, bool], list[nn.Parameter]] = {}
     for parameter, factor in parameters:
         if parameter.requires_grad:
-            groups.setdefault((factor, parameter.ndim > 1, id(parameter) in of_ends), []).append(parameter)
+            decayed = parameter.ndim > 1 and id(parameter) not in spared
+            groups.setdefault((factor, decayed, id(parameter) in of_ends), []).append(parameter)
     return [
         {
             "params": members,
             "lr": lr * factor,
             "weight_decay": weight_decay if decayed else 0.0,
+            "decayed": decayed,
             **({"ends": True} if at_an_end else {}),
         }
         for (factor, decayed, at_an_end), members in groups.items()

@@ -9,15 +9,18 @@ import torch
 
 from trainwright.batch import Detections
 from trainwright.errors import UsageError
-from trainwright.optim.losses import refuse_class_weights
+from trainwright.optim.losses import refuse_class_weights, refuse_label_smoothing
 from trainwright.plugins import losses
 from trainwright.recipe import LossSpec
+
+INSIDE = "it is computed inside the network"
 
 
 @losses.register("own")
 def own(spec: LossSpec) -> Callable[[Any, torch.Tensor], torch.Tensor]:
     """`loss_N` of what the network gave. Raises UsageError where it gave none."""
-    refuse_class_weights(spec, "it is computed inside the network")
+    refuse_class_weights(spec, INSIDE)
+    refuse_label_smoothing(spec, INSIDE)
 
     def loss(outputs: Any, target: torch.Tensor) -> torch.Tensor:
         loss_N = outputs.loss_N if isinstance(outputs, Detections) else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-from trainwright.optim.losses import Loss, full_precision, refuse_class_weights
+from trainwright.optim.losses import Loss, full_precision, refuse_class_weights, refuse_label_smoothing
 from trainwright.plugins import losses
 from trainwright.recipe import LossSpec
 
@@ -19,6 +19,7 @@ def huber(spec: LossSpec) -> Loss:
     Huber 1964, "Robust Estimation of a Location Parameter".
     """
     refuse_class_weights(spec, NO_CLASSES)
+    refuse_label_smoothing(spec, NO_CLASSES)
 
     def loss(outputs_NT: torch.Tensor, target_NT: torch.Tensor) -> torch.Tensor:
         outputs_NT = full_precision(outputs_NT)
@@ -32,6 +33,7 @@ def huber(spec: LossSpec) -> Loss:
 def mse(spec: LossSpec) -> Loss:
     """The squared error; minimized by the mean of what the target can be."""
     refuse_class_weights(spec, NO_CLASSES)
+    refuse_label_smoothing(spec, NO_CLASSES)
 
     def loss(outputs_NT: torch.Tensor, target_NT: torch.Tensor) -> torch.Tensor:
         return (full_precision(outputs_NT) - full_precision(target_NT)).square().mean(dim=1)
@@ -43,6 +45,7 @@ def mse(spec: LossSpec) -> Loss:
 def mae(spec: LossSpec) -> Loss:
     """The absolute error; minimized by the median of what the target can be."""
     refuse_class_weights(spec, NO_CLASSES)
+    refuse_label_smoothing(spec, NO_CLASSES)
 
     def loss(outputs_NT: torch.Tensor, target_NT: torch.Tensor) -> torch.Tensor:
         return (full_precision(outputs_NT) - full_precision(target_NT)).abs().mean(dim=1)

@@ -21,21 +21,24 @@ PUBLISHED: Mapping[str, Mapping[str, Any]] = {**decay.PUBLISHED, **cycles.PUBLIS
 SHORTEST_CYCLE = 1e-6  # of the training: no training has as many steps
 
 
-def published_constants(spec: ScheduleSpec) -> dict[str, Any]:
+def published_constants(spec: ScheduleSpec, *, momentum_is_given: bool = False) -> dict[str, Any]:
     """Values for those of the spec's constants that are None: the named schedule's published ones.
 
-    Those that the named schedule does not have stay None. Raises RecipeError where the constants contradict each other.
+    Those that the named schedule does not have stay None; so does the momentum of one-cycle where the recipe says the
+    optimizer's itself (momentum_is_given), and is then not moved. Raises RecipeError where the constants contradict.
     """
     refuse_contradictions(spec)
-    return {key: value for key, value in PUBLISHED.get(spec.name, {}).items() if getattr(spec, key) is None}
+    left = {"momentum"} if momentum_is_given else set()
+    known = PUBLISHED.get(spec.name, {})
+    return {key: value for key, value in known.items() if key not in left and getattr(spec, key) is None}
 
 
 def momentum_of(spec: ScheduleSpec) -> Callable[[float], float] | None:
-    """progress → momentum, for schedules that move it against lr; None for all others.
+    """progress → momentum, for one-cycle with a `momentum`, which goes against lr; None for all others.
 
     During a warm-up it stays where the schedule begins.
     """
-    if spec.name != "one-cycle":
+    if spec.name != "one-cycle" or spec.momentum is None:
         return None
     after = cycles.cycled_momentum(spec)
     return lambda progress: after(max(0.0, progress - spec.warmup) / (1 - spec.warmup))

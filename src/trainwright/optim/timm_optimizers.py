@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from trainwright.optim.optimizers import constants_of
+from trainwright.optim.optimizers import constants_of, is_matrix
 from trainwright.plugins import optimizers
 from trainwright.recipe import OptimizerSpec
 
@@ -66,13 +66,13 @@ def adopt(groups: Groups, spec: OptimizerSpec) -> torch.optim.Optimizer:
 def lamb(groups: Groups, spec: OptimizerSpec) -> torch.optim.Optimizer:
     """Adam whose step of a layer is as long as lr times its weights, for large batches (You et al., arXiv:1904.00962).
 
-    Biases and norms take Adam's step, as in the authors' program. Weight decay is added to Adam's direction before its
-    length is set. The gradient is clipped only where the recipe says so.
+    What is never decayed, as biases and norms, takes Adam's step, as in the authors' program. Weight decay is added to Adam's
+    direction before its length is set. The gradient is clipped only where the recipe says so.
     """
     from timm.optim import Lamb
 
     constants = constants_of(spec)
-    layered = [{**group, "always_adapt": group["params"][0].ndim > 1} for group in groups]
+    layered = [{**group, "always_adapt": group["decayed"]} for group in groups]
     optimizer: torch.optim.Optimizer = Lamb(
         layered, lr=spec.peak_lr, betas=constants.betas, eps=constants.eps, max_grad_norm=None
     )
@@ -94,7 +94,7 @@ def muon(groups: Groups, spec: OptimizerSpec) -> torch.optim.Optimizer:
     parted: Groups = []
     for group in groups:
         rest = {name: value for name, value in group.items() if name not in ("params", "ends")}
-        hidden = [] if group.get("ends") else [p for p in group["params"] if _is_matrix(p)]
+        hidden = [] if group.get("ends") else [p for p in group["params"] if is_matrix(p)]
         others = [p for p in group["params"] if not any(p is matrix for matrix in hidden)]
         if hidden:
             parted.append({**rest, "params": hidden, "use_muon": True, "eps": NEWTON_SCHULZ_EPS})
@@ -111,8 +111,3 @@ def muon(groups: Groups, spec: OptimizerSpec) -> torch.optim.Optimizer:
         adjust_lr_fn="match_rms_adamw",
     )
     return optimizer
-
-
-def _is_matrix(parameter: torch.Tensor) -> bool:
-    """Whether it maps several inputs to several outputs; a depthwise convolution is a row for each channel of its own."""
-    return parameter.ndim > 1 and min(parameter.shape[:2]) > 1

@@ -7,7 +7,6 @@ speed and shouldn't be used to directly tune the validation set performance" (Go
 
 from __future__ import annotations
 
-import copy
 import itertools
 import os
 import statistics
@@ -22,10 +21,11 @@ import torch
 from torch import nn
 
 from trainwright.batch import Batch
-from trainwright.errors import OutOfResourcesError, UsageError
+from trainwright.errors import OutOfResourcesError
 from trainwright.plugins import Task
 from trainwright.training.ema import WeightAverage
 from trainwright.training.loop import FitSettings, fit
+from trainwright.training.twin import twin_of
 
 SMALLEST = 8  # images: below it batch norm's statistics are poor (Wu and He, arXiv:1803.08494 §1)
 # Of the best throughput. Ours: two clocks of one step differ by some percent, and the noise of small batches is worth more
@@ -246,18 +246,7 @@ class _Trials:
         return seconds
 
     def _copies(self) -> tuple[nn.Module, torch.optim.Optimizer]:
-        try:
-            return copy.deepcopy((self._model, self._optimizer))
-        except (TypeError, RuntimeError) as error:
-            if isinstance(error, torch.OutOfMemoryError):
-                raise OutOfResourcesError(
-                    "the weights do not fit into memory twice.", where="batch_size", cure="Set it to a number."
-                ) from error
-            raise UsageError(
-                f"the network cannot be copied ({error}), and trial steps work on a copy.",
-                where="model",
-                cure="Set batch_size to a number.",
-            ) from error
+        return twin_of(self._model, self._optimizer, where="model", cure="Set batch_size to a number.")
 
     def _now(self) -> float:
         if self.device.type == "cuda":

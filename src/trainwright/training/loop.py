@@ -85,13 +85,8 @@ def fit(
                 if not _out_of_memory(error):
                     raise
             except ValueError as error:
-                if "more than 1 value per channel" not in str(error):
-                    raise
-                raise RecipeError(
-                    "batch norm has no statistics of a single image.",
-                    where="batch_size",
-                    cure="At least 2 images a part: raise batch_size, lower accumulate, or set network.norm=group.",
-                ) from error
+                refuse_single_image(error)
+                raise
             # Not in the handler: as long as the error lives, its traceback holds what the step had allocated.
             parts = _more_parts(parts, len(batch), device)
         _update(model, optimizer, settings, device, step)
@@ -105,6 +100,16 @@ def fit(
             parts=parts,
             momentum=momentum,
         )
+
+
+def refuse_single_image(error: ValueError) -> None:
+    """Raise RecipeError in place of `error` where batch norm was given a single value a channel."""
+    if "more than 1 value per channel" in str(error):
+        raise RecipeError(
+            "batch norm has no statistics of a single image.",
+            where="batch_size",
+            cure="At least 2 images a part: raise batch_size, lower accumulate, or set network.norm=group.",
+        ) from error
 
 
 def _gradients(

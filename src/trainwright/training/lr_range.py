@@ -6,14 +6,11 @@ short trainings confirm, and "cannot tell" where nothing is learned.
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from itertools import islice
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,13 +18,15 @@ from torch import nn
 
 from trainwright.batch import Batch
 from trainwright.diagnosis import lr_choice
-from trainwright.diagnosis.lr_choice import Circumstances, Measured
+from trainwright.diagnosis.lr_choice import Circumstances, Curve, Measured
 from trainwright.errors import NonFiniteLossError, UsageError
 from trainwright.plugins import Task
 from trainwright.records import LrRange, Progress
 from trainwright.training.device import autocast
-from trainwright.training.loop import FitSettings, fit, outputs_of
+from trainwright.training.loop import FitSettings, fit, outputs_of, refuse_single_image
+from trainwright.training.probe import Listening, hold_out, others, pieces
 from trainwright.training.randomness import randomness_of
+from trainwright.training.twin import twin_of
 
 LOW, HIGH = 1e-7, 10.0  # of the sweep: every optimizer's usable rates lie in it
 SEEDS = 3  # sweeps, as far as the budget reaches
@@ -37,7 +36,6 @@ POINTS_A_DECADE = (2, 4)  # of a sweep; the more where the budget pays for all s
 # Cost of looking at a batch, in training steps: backward costs twice as much as forward (Kaplan et al., arXiv:2001.08361 §2.1).
 FORWARD = 1 / 3
 LOOKED_AT, TRIED_ON = 4, 8  # batches whose loss is followed along a sweep, and measured at the end of a short training
-SHIFTS = 2  # other targets that an image's loss is compared with
 LEAST_TRIAL = (
     24  # steps of a short training: fewer do not tell learning from chance on images that are hard to tell apart
 )
@@ -67,8 +65,8 @@ def lr_range_test(
 
     model, optimizer: copied for each training, never changed; groups keep their ratio of lr. batches: seed → endless batches
     from the first on. steps: of the training that the test serves: it takes at most SHARE of them, or LEAST_STEPS, and fewer
-    seeds where that is little. low, high: of the sweep. published: lr to try where the sweep alone
-    cannot tell. settings: as for `fit`; nothing is averaged. Raises UsageError for bounds or seeds that are none.
+    seeds where that is little. low, high: of the sweep and of everything that is tried. published: lr to try where the sweep
+    alone cannot tell. settings: as for `fit`; nothing is averaged. Raises UsageError for bounds or seeds that are none.
     """
     refuse_bounds(low, high, seeds)
     begun = time.perf_counter()
@@ -84,11 +82,13 @@ def lr_range_test(
     )
     lrs_L = _lrs(low, high, seeds, subject.budget)
     if not any(parameter.requires_grad for group in optimizer.param_groups for parameter in group["params"]):
-        return _untold(lrs_L, "no parameter of the network learns: all of them are frozen")
+        return untold(lrs_L, "no parameter of the network learns: all of them are frozen")
     losses_SL, errors_SL, start = _sweeps(subject, lrs_L, seeds)
+    if not math.isfinite(start):
+        return untold(lrs_L, "the loss is not finite before anything is learned")
     curve = lr_choice.curve_of(lrs_L, losses_SL, errors_SL, start)
     peak = lr_choice.peak_of(curve, _circumstances(model, optimizer, published))
-    trials = _trials(subject, peak, steps) if curve.moves else {}
+    trials = _trials(subject, curve, peak, steps) if curve.moves else {}
     return replace(
         lr_choice.conclude(curve, peak, trials),
         losses_SL=losses_SL,
@@ -128,17 +128,20 @@ class _Subject:
         Neither batch-norm statistics nor random streams move. None for networks that make their loss of the target.
         """
         buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-        listening = _Listening(self.task, model)
+        listening = Listening(self.task, model)
         losses = []
         model.train()
-        with torch.no_grad(), randomness_of(0, "lr-range", device=self.device):
-            for batch in probe:
-                part = batch.to(self.device)
-                with autocast(self.settings.autocast, self.device):
-                    losses.append(listening.loss(outputs_of(model, part), part.target)[0])
-            for name, buffer in model.named_buffers():
-                buffer.copy_(buffers[name])
-        self.budget.taken += FORWARD * len(probe)
+        try:
+            with torch.no_grad(), randomness_of(0, "lr-range", device=self.device):
+                for part in (part for batch in probe for part in pieces(batch.to(self.device), self.settings.parts)):
+                    with autocast(self.settings.autocast, self.device):
+                        losses.append(listening.loss(outputs_of(model, part), part.target)[0])
+                for name, buffer in model.named_buffers():
+                    buffer.copy_(buffers[name])
+        except ValueError as error:
+            refuse_single_image(error)
+            raise
+        self.budget.taken += FORWARD * sum(map(len, probe)) / max(map(len, probe))
         return torch.cat(losses).double().cpu().numpy(), listening.gains()
 
     def train(
@@ -149,25 +152,27 @@ class _Subject:
         steps: int,
         seed: int,
         probe_batches: int,
-        task: Any = None,
+        listening: Listening | None = None,
     ) -> Iterator[tuple[nn.Module, list[Batch]]]:
         """A copy and its probe, at first before, then after each step of its training; ends early where the loss is lost.
 
-        The probe is the first batches of the seed's stream, the training takes those after it: the same for every rate.
+        The probe is of the first batches of the seed's stream, the training takes all other images, those after it first: the
+        same for every rate.
         """
-        model, optimizer = copy.deepcopy((self.model, self.optimizer))  # together: the copy steps the copy's weights
+        model, optimizer = twin_of(self.model, self.optimizer, where="model", cure="Set optimizer.lr to a number.")
         own = max(group.setdefault("peak_lr", group["lr"]) for group in optimizer.param_groups)
         for group in optimizer.param_groups:
             group["peak_lr"] *= peak / own
         scaler = None if self.settings.scaler is None else torch.amp.GradScaler(self.device.type)
         settings = replace(self.settings, average=None, momentum=None, scaler=scaler, seed=seed)
+        listening = listening or Listening(self.task, model)
         with closing(self.batches(seed)) as batches:  # type: ignore[type-var]
-            probe = list(islice(batches, probe_batches))
+            probe, rest = hold_out(batches, probe_batches)
             yield model, probe
             records = fit(
                 model,
-                task or self.task,
-                batches,
+                listening,
+                others(rest, probe, listening),
                 optimizer,
                 schedule,
                 steps=steps,
@@ -180,33 +185,6 @@ class _Subject:
                     yield model, probe
             except NonFiniteLossError:
                 return
-
-
-class _Listening:
-    """A task that notes, with every loss, how much more it would be if each image had another one's target."""
-
-    def __init__(self, task: Task, model: nn.Module) -> None:
-        self._task = task
-        self._deaf = bool(
-            getattr(model, "takes_target", False)
-        )  # such a network has made its loss of the target before
-        self._gains: list[torch.Tensor] = []
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._task, name)
-
-    def loss(self, outputs: Any, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        loss_N, tally_NQ = self._task.loss(outputs, target)
-        if not self._deaf and len(target) > 1:
-            with torch.no_grad():
-                shifts = range(1, len(target), -(-len(target) // SHIFTS))
-                others_RN = torch.stack([self._task.loss(outputs, target.roll(s, dims=0))[0] for s in shifts])
-                self._gains.append((others_RN.mean(dim=0) - loss_N).detach().double().cpu())
-        return loss_N, tally_NQ
-
-    def gains(self) -> np.ndarray | None:
-        """Of every image so far, [P]; None where nothing could be heard."""
-        return torch.cat(self._gains).numpy() if self._gains else None
 
 
 def _lrs(low: float, high: float, seeds: int, budget: _Budget) -> np.ndarray:
@@ -282,8 +260,11 @@ def _sweep(subject: _Subject, lrs_L: np.ndarray, seed: int) -> _Swept:
     return swept
 
 
-def _trials(subject: _Subject, peak: float, steps: int) -> dict[float, list[Measured]]:
-    """Short trainings at `peak` and, where the budget pays for three of a useful length, a step below and above it."""
+def _trials(subject: _Subject, curve: Curve, peak: float, steps: int) -> dict[float, list[Measured]]:
+    """Short trainings at `peak` and, where the budget pays for three of a useful length, a step below and above it.
+
+    Where none of them ends below its start, a last one at a tenth of the lowest rate. All within the bounds of the sweep.
+    """
     left, looks = subject.budget.left, 2 * FORWARD * TRIED_ON
     longest = max(LEAST_TRIAL, round(MOST_OF_TRIAL * steps))
     alone = left / 3 - looks < LEAST_TRIAL
@@ -294,7 +275,11 @@ def _trials(subject: _Subject, peak: float, steps: int) -> dict[float, list[Meas
     for done, step in enumerate((0,) if alone else (-1, 0, 1)):
         subject.progress("learning-rate range test: short trainings", done, 1 if alone else 3)
         lr = peak * 10 ** (lr_choice.STEP * step)
-        found[lr] = [_trial(subject, lr, length, seed) for seed in range(seeds)]
+        if curve.lrs_L[0] <= lr <= curve.lrs_L[-1]:
+            found[lr] = [_trial(subject, lr, length, seed) for seed in range(seeds)]
+    lowest = min(found) / 10
+    if not any(m.loss < m.start for measured in found.values() for m in measured) and lowest >= curve.lrs_L[0]:
+        found = {lowest: [_trial(subject, lowest, min(length, LEAST_TRIAL), seed) for seed in range(seeds)], **found}
     return found
 
 
@@ -305,8 +290,10 @@ def _trial(subject: _Subject, lr: float, length: int, seed: int) -> Measured:
         rising = (progress * length + 1) / (TRIAL_WARMUP * length + 1)
         return min(1.0, rising, (1 - progress) / TRIAL_COOLDOWN)
 
-    listening = _Listening(subject.task, subject.model)
-    training = subject.train(schedule, peak=lr, steps=length, seed=1000 + seed, probe_batches=TRIED_ON, task=listening)
+    listening = Listening(subject.task, subject.model)
+    training = subject.train(
+        schedule, peak=lr, steps=length, seed=1000 + seed, probe_batches=TRIED_ON, listening=listening
+    )
     with closing(training):  # type: ignore[type-var]
         model, probe = next(training)
         start_P, _ = subject.look(model, probe)
@@ -321,15 +308,23 @@ def _trial(subject: _Subject, lr: float, length: int, seed: int) -> Measured:
 
 
 def _circumstances(model: nn.Module, optimizer: torch.optim.Optimizer, published: float | None) -> Circumstances:
-    norms = nn.BatchNorm1d | nn.BatchNorm2d | nn.GroupNorm
+    modes = {module: module.training for module in model.modules()}
+    model.train()  # what is frozen stays in eval mode, and batch norm there undoes nothing
+    normalized = any(
+        isinstance(module, nn.GroupNorm) or (isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and module.training)
+        for module in model.modules()
+    )
+    for module, mode in modes.items():
+        module.training = mode
     return Circumstances(
-        normalized=any(isinstance(module, norms) for module in model.modules()),
+        normalized=normalized,
         plain=isinstance(optimizer, torch.optim.SGD),
         published=published,
     )
 
 
-def _untold(lrs_L: np.ndarray, reason: str) -> LrRange:
+def untold(lrs_L: np.ndarray, reason: str) -> LrRange:
+    """The answer where nothing could be swept, for `reason`."""
     nothing_L = np.full(len(lrs_L), np.nan)
     return LrRange(
         lrs_L=lrs_L,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -106,7 +107,7 @@ class ImageNetwork(nn.Module):
         """The parameters of the first layer and of the head, and embeddings: what an optimizer of hidden layers leaves out.
 
         The head is the last stage; behind an encoder, whose decoder is hidden too, it is the last layer. Embeddings are
-        `nn.Embedding`s, and what a timm network names as not to be decayed.
+        `nn.Embedding`s, and what is `undecayed`.
         """
         layers = [module for module in self.network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
         named = dict(self.network.named_parameters())
@@ -118,8 +119,21 @@ class ImageNetwork(nn.Module):
             head = [parameter for name, parameter in named.items() if stages[name] == last]
         tables = [module for module in self.network.modules() if isinstance(module, nn.Embedding)]
         first = [parameter for module in (*layers[:1], *tables) for parameter in module.parameters()]
-        undecayed = self.network.no_weight_decay() if hasattr(self.network, "no_weight_decay") else ()  # type: ignore[operator]
-        return [*first, *head, *(named[name] for name in undecayed if name in named)]
+        return [*first, *head, *self.undecayed()]
+
+    def undecayed(self) -> list[nn.Parameter]:
+        """The parameters that the network, or a part of it, names by `no_weight_decay()`: positions, class tokens, tables.
+
+        timm's networks do; as in its own parameter groups, a name may be a pattern.
+        """
+        named = dict(self.network.named_parameters())
+        patterns = [
+            f"{prefix}.{name}" if prefix else name
+            for prefix, part in self.network.named_modules()
+            if callable(naming := getattr(part, "no_weight_decay", None))
+            for name in naming()
+        ]
+        return [parameter for name, parameter in named.items() if any(fnmatch.fnmatchcase(name, p) for p in patterns)]
 
 
 def build_network(

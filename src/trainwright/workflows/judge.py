@@ -199,6 +199,7 @@ def _evidence(
     guesses = of_classes and loss.name == "cross-entropy"
     if prepared.task.target == "mask" and loss.class_weights is not None:
         guesses = False  # a map is judged by the loss of the training, whose weights need not have a mean of 1
+    augment = prepared.recipe.augment
     return Evidence(
         metric=prepared.task.metric,
         gap=measured,
@@ -216,6 +217,7 @@ def _evidence(
         probabilistic=probabilistic,
         counts_right=prepared.task.counts_right,
         eval_excess=excess,
+        mixed=augment.mix > 0 and (augment.mixup > 0 or augment.cutmix > 0),
     )
 
 

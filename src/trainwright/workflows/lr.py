@@ -8,13 +8,10 @@ from dataclasses import fields
 from typing import Any
 
 import numpy as np
-import torch
 
 from trainwright.batch import Batch
-from trainwright.data.loader import TrainBatches
 from trainwright.errors import RecipeError
 from trainwright.files import write_atomically
-from trainwright.optim.optimizers import build_optimizer
 from trainwright.optim.published_rates import published_lr
 from trainwright.recipe import Recipe
 from trainwright.records import Finding, LrRange, to_json
@@ -23,9 +20,8 @@ from trainwright.seeding import derive
 from trainwright.tracking.mirrors import parameters
 from trainwright.tracking.run_folder import RunFolder
 from trainwright.training import lr_range
-from trainwright.training.loop import FitSettings
 from trainwright.training.lr_range import HIGH, LOW, SEEDS
-from trainwright.training.mixing import mixing
+from trainwright.workflows.ingredients import batches_of, optimizer_of, settings_of
 from trainwright.workflows.options import RunOptions
 from trainwright.workflows.prepare import Prepared
 from trainwright.workflows.training import save_arrays
@@ -45,54 +41,43 @@ def range_of(
     Changes nothing of `prepared`; `recipe.optimizer.lr` may be None. Raises RecipeError for an optimizer without a learning
     rate to be found.
     """
-    recipe, device = prepared.recipe, prepared.device
+    recipe = prepared.recipe
     refuse_without_lr(recipe)
     if not any(parameter.requires_grad for parameter in prepared.model.parameters()):
-        return _nothing_learns(low, high)
+        return lr_range.untold(np.array([low, high]), "no parameter of the network learns: all of them are frozen")
     published, _ = published_lr(recipe.optimizer, batch_size=recipe.step_images)
-    spec = recipe.changed({"optimizer.lr": published}).optimizer  # any would do: only the groups' shares of it matter
-    autocast = prepared.precision.autocast
-    settings = FitSettings(
-        parts=recipe.accumulate,
-        clip_norm=recipe.clip_norm,
-        autocast=autocast,
-        scaler=torch.amp.GradScaler(device.type) if autocast is torch.float16 else None,
-        seed=recipe.seed,
-        name_rows=prepared.name_rows,
-        mix=mixing(recipe.augment, kind=prepared.task.target, seed=recipe.seed),
-    )
     found = lr_range.lr_range_test(
         prepared.model,
         prepared.task,
         _batches(prepared, options.workers),
-        build_optimizer(
-            prepared.model.learning_rates(recipe.network.stage_lr_decay), spec, device, ends=prepared.model.ends()
-        ),
+        optimizer_of(prepared, lr=published),  # any would do: only the groups' shares of it matter
         steps=training_steps(prepared),
-        device=device,
+        device=prepared.device,
         low=low,
         high=high,
         seeds=seeds,
         published=published,
-        settings=settings,
+        settings=settings_of(prepared),
         progress=options.reporter.progress,
     )
     options.reporter.progress("learning-rate range test", 1, 1)  # a bar that is up comes down
     return found
 
 
-def with_range(recipe: Recipe, found: LrRange) -> Recipe:
+def with_range(recipe: Recipe, found: LrRange, *, low_is_given: bool = False) -> Recipe:
     """The recipe with the learning rate that was found: cyclic schedules go between the ends of the interval, at most up to
     CYCLE_PEAK times the suggestion.
 
-    Where the test cannot tell it is the rate that the optimizer was published with.
+    Where the test cannot tell it is the rate that the optimizer was published with. low_is_given: whether
+    `schedule.low` was not left open, and stays.
     """
     if found.suggestion is None:
         return recipe.changed({"optimizer.lr": published_lr(recipe.optimizer, batch_size=recipe.step_images)[0]})
     low, high = found.interval or (found.suggestion, found.suggestion)
     if recipe.schedule.name in CYCLIC and low < high:
         peak = min(high, CYCLE_PEAK * found.suggestion)
-        return recipe.changed({"optimizer.lr": peak, "schedule.low": low / peak})
+        bounds = {"optimizer.lr": peak} if low_is_given else {"optimizer.lr": peak, "schedule.low": low / peak}
+        return recipe.changed(bounds)
     return recipe.changed({"optimizer.lr": found.suggestion})
 
 
@@ -184,39 +169,12 @@ def rates(found: LrRange) -> str:
 
 def _batches(prepared: Prepared, workers: int) -> Callable[[int], Iterator[Batch]]:
     """Seed → endless batches as the training will see them, in an order and with draws of the test's own."""
-    recipe = prepared.recipe
 
     def of(seed: int) -> Iterator[Batch]:
-        batches = TrainBatches(
-            prepared.pixels,
-            prepared.targets,
-            prepared.split.train,
-            batch_size=recipe.step_images,
-            image_size=recipe.data.size,
-            augment=recipe.augment,
-            seed=derive(recipe.seed, "lr-range", seed),
-            workers=workers,
-            pin=prepared.device.type == "cuda",
-        )
-        return batches.iterate()
+        seed = derive(prepared.recipe.seed, "lr-range", seed)
+        return batches_of(prepared, seed=seed, workers=workers).iterate()
 
     return of
-
-
-def _nothing_learns(low: float, high: float) -> LrRange:
-    """The answer for a network whose every parameter is frozen: there is nothing to step, so nothing was."""
-    none_L = np.full(2, np.nan)
-    return LrRange(
-        lrs_L=np.array([low, high]),
-        losses_SL=none_L[None],
-        smooth_L=none_L,
-        low_L=none_L,
-        high_L=none_L,
-        start=math.nan,
-        interval=None,
-        suggestion=None,
-        reason="no parameter of the network learns: all of them are frozen.",
-    )
 
 
 def training_steps(prepared: Prepared) -> int:

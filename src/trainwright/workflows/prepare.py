@@ -21,8 +21,8 @@ from trainwright.data.split import Split
 from trainwright.data.targets import TargetSource
 from trainwright.errors import DataError, RecipeError, UsageError
 from trainwright.optim.losses import balanced_weights, build_loss
+from trainwright.optim.optimizers import names_momentum, refuse_average, refuse_batch, refuse_nothing_hidden
 from trainwright.optim.optimizers import published_constants as optimizer_constants
-from trainwright.optim.optimizers import refuse_average, refuse_batch
 from trainwright.optim.schedules import published_constants as schedule_constants
 from trainwright.plugins import Task, networks, tasks
 from trainwright.recipe import PRETRAINED, RANDOM, NetworkSpec, Recipe, Size
@@ -47,9 +47,11 @@ SMALLEST_STD = 1e-3  # of pixels scaled to 0–1: images of one single colour
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """A training ready to start. recipe: every value filled in. probe_rows: train images scored beside val, about as many."""
+    """A training ready to start. recipe: every value filled in; asked: as it was before. probe_rows: train images scored
+    beside val, about as many."""
 
     recipe: Recipe
+    asked: Recipe
     dataset: Dataset
     split: Split
     probe_rows: np.ndarray
@@ -82,7 +84,7 @@ def prepare(
     where the recipe or your module does not fit it.
     """
     refuse_unusable(dataset)
-    recipe = _filled_in(dataset, recipe, custom)
+    asked, recipe = recipe, _filled_in(dataset, recipe, custom)
     split = dataset.split(recipe.data)
     recipe = _weights_filled_in(dataset, recipe, split)
     if recipe.batch_size != "auto":
@@ -107,11 +109,13 @@ def prepare(
     if custom is not None:
         refuse_other_outputs(model, task, recipe.data.size)
     model.freeze(recipe.network.trainable, settled=settled_norms(network, recipe.network))
+    refuse_nothing_hidden(recipe.optimizer, model.parameters(), ends=model.ends())
     precision = choose_precision(recipe.precision, model, device)
     channels_last = prefers_channels_last(model) if recipe.channels_last is None else recipe.channels_last
     model.to(device, memory_format=torch.channels_last if channels_last else torch.contiguous_format)  # type: ignore[call-overload]
     return Prepared(
         recipe=recipe.changed({"precision": precision.name, "channels_last": channels_last}),
+        asked=asked,
         dataset=dataset,
         split=split,
         probe_rows=probe_rows(split.train, dataset.targets.strata(), len(split.val), recipe.data.split_seed),
@@ -174,7 +178,8 @@ def _filled_in(dataset: Dataset, recipe: Recipe, custom: nn.Module | None) -> Re
     refuse_average(recipe.optimizer, ema_decay=recipe.ema_decay)
     changes: dict[str, Any] = {"task": dataset.task}
     changes |= {f"optimizer.{key}": value for key, value in optimizer_constants(recipe.optimizer).items()}
-    changes |= {f"schedule.{key}": value for key, value in schedule_constants(recipe.schedule).items()}
+    schedule = schedule_constants(recipe.schedule, momentum_is_given=names_momentum(recipe.optimizer))
+    changes |= {f"schedule.{key}": value for key, value in schedule.items()}
     if recipe.loss.name is None:
         changes["loss.name"] = task.losses[0]
     if recipe.network.weights not in (RANDOM, PRETRAINED):

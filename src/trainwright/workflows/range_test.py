@@ -111,7 +111,7 @@ def lr_range_test(
         restored = _state(prepared.model) == before
     return LrTest(
         **{f.name: getattr(found, f.name) for f in fields(LrRange)},
-        recipe=with_range(prepared.recipe, found),
+        recipe=with_range(prepared.recipe, found, low_is_given=prepared.asked.schedule.low is not None),
         training_steps=training_steps(prepared),
         state_restored=restored,
     )

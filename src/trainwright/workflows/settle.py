@@ -7,16 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
-
-from trainwright.data.loader import TrainBatches
 from trainwright.errors import RecipeError
-from trainwright.optim.optimizers import build_optimizer, refuse_batch
+from trainwright.optim.optimizers import refuse_batch
 from trainwright.recipes import Choice
 from trainwright.records import LrRange, to_json
 from trainwright.training.batch_size import BatchSizes, measure_batch_sizes
-from trainwright.training.loop import FitSettings
-from trainwright.training.mixing import mixing
+from trainwright.workflows.ingredients import batches_of, optimizer_of, settings_of
 from trainwright.workflows.lr import range_of, stated, with_range
 from trainwright.workflows.options import RunOptions
 from trainwright.workflows.prepare import Prepared
@@ -71,48 +67,23 @@ def settle(prepared: Prepared, *, options: RunOptions, own_batch_size: int | Non
     if prepared.recipe.optimizer.lr is not None:
         return Settled(prepared=prepared, sizes=sizes)
     found = range_of(prepared, options=options)
-    prepared = replace(prepared, recipe=with_range(prepared.recipe, found))
+    low_is_given = prepared.asked.schedule.low is not None
+    prepared = replace(prepared, recipe=with_range(prepared.recipe, found, low_is_given=low_is_given))
     options.reporter.note(stated(prepared.recipe, found))
     return Settled(prepared=prepared, sizes=sizes, lr_range=found)
 
 
 def batch_sizes_of(prepared: Prepared, *, options: RunOptions) -> BatchSizes:
     """How fast a training that is ready to start goes at each batch size; its recipe need not have one yet."""
-    recipe, device, rows = prepared.recipe, prepared.device, prepared.split.train
-    spec = recipe.optimizer if recipe.optimizer.lr else recipe.changed({"optimizer.lr": ANY_LR}).optimizer
-    autocast = prepared.precision.autocast
-
-    def batches(size: int) -> TrainBatches:
-        return TrainBatches(
-            prepared.pixels,
-            prepared.targets,
-            rows,
-            batch_size=size,
-            image_size=recipe.data.size,
-            augment=recipe.augment,
-            seed=recipe.seed,
-            workers=0,
-            pin=device.type == "cuda",
-        )
-
+    recipe, seed = prepared.recipe, prepared.recipe.seed
     return measure_batch_sizes(
         prepared.model,
         prepared.task,
-        build_optimizer(
-            prepared.model.learning_rates(recipe.network.stage_lr_decay), spec, device, ends=prepared.model.ends()
-        ),
-        lambda size: batches(size).batch(0),
-        train_images=len(rows),
-        device=device,
-        settings=FitSettings(
-            parts=recipe.accumulate,
-            clip_norm=recipe.clip_norm,
-            autocast=autocast,
-            scaler=torch.amp.GradScaler(device.type) if autocast is torch.float16 else None,
-            seed=recipe.seed,
-            name_rows=prepared.name_rows,
-            mix=mixing(recipe.augment, kind=prepared.task.target, seed=recipe.seed),
-        ),
+        optimizer_of(prepared, lr=recipe.optimizer.lr or ANY_LR),
+        lambda size: batches_of(prepared, seed=seed, workers=0, batch_size=size).batch(0),
+        train_images=len(prepared.split.train),
+        device=prepared.device,
+        settings=settings_of(prepared),
         ema_decay=recipe.ema_decay,
         progress=lambda done, total: options.reporter.progress("measuring batch sizes", done, total),
     )

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,8 @@ import numpy as np
 import torch
 
 from trainwright.batch import Batch
-from trainwright.data.loader import EvalBatches, TrainBatches
+from trainwright.data.loader import EvalBatches
 from trainwright.files import write_atomically
-from trainwright.optim.optimizers import build_optimizer
 from trainwright.optim.schedule_free import ScheduleFreeAdamW
 from trainwright.optim.schedules import build_schedule, momentum_of
 from trainwright.plugins import RememberingSchedule
@@ -28,9 +27,9 @@ from trainwright.training import checkpoint as checkpoints
 from trainwright.training.device import memory_bytes
 from trainwright.training.ema import WeightAverage
 from trainwright.training.evaluate import evaluate
-from trainwright.training.loop import FitSettings, fit
-from trainwright.training.mixing import mixing
+from trainwright.training.loop import fit
 from trainwright.training.schedule_free import STATISTICS_BATCHES, ScheduleFreeAverage
+from trainwright.workflows.ingredients import batches_of, optimizer_of, settings_of
 from trainwright.workflows.prepare import Prepared
 from trainwright.workflows.reporting import Reporter
 
@@ -79,29 +78,18 @@ class Training:
         stop_asked: Callable[[], bool] = lambda: False,
         checkpoint_seconds: float = CHECKPOINT_SECONDS,
     ) -> None:
-        recipe, model, device = prepared.recipe, prepared.model, prepared.device
+        recipe, model = prepared.recipe, prepared.model
         self.folder, self.prepared, self.workers, self.reporter = folder, prepared, workers, reporter
         self.stop_asked, self.checkpoint_seconds = stop_asked, checkpoint_seconds
         self.record_seconds = min(RECORD_SECONDS, checkpoint_seconds)
-        self.batches = TrainBatches(
-            prepared.pixels,
-            prepared.targets,
-            prepared.split.train,
-            batch_size=recipe.step_images,
-            image_size=recipe.data.size,
-            augment=recipe.augment,
-            seed=recipe.seed,
-            workers=workers,
-            pin=device.type == "cuda",
-        )
+        self.batches = batches_of(prepared, seed=recipe.seed, workers=workers)
         self.steps = recipe.epochs * self.batches.steps_per_epoch
-        rates = model.learning_rates(recipe.network.stage_lr_decay)
-        self.optimizer = build_optimizer(rates, recipe.optimizer, device, ends=model.ends())
+        self.optimizer = optimizer_of(prepared)
         self.schedule = build_schedule(recipe.schedule)
         self.average = None if recipe.ema_decay is None else WeightAverage(model, recipe.ema_decay)
         self.schedule_free = self._schedule_free()
-        half = prepared.precision.autocast is torch.float16
-        self.scaler = torch.amp.GradScaler(device.type) if half else None
+        self.settings = settings_of(prepared)
+        self.scaler = self.settings.scaler
         self.position = Position(parts=recipe.accumulate)
         self.restored = self._restore()
         self._best_epoch_saved_before = self.position.best_epoch
@@ -211,17 +199,8 @@ class Training:
         position = self.position
         if position.ended:
             return
-        settings = FitSettings(
-            parts=position.parts,
-            clip_norm=self.prepared.recipe.clip_norm,
-            autocast=self.prepared.precision.autocast,
-            scaler=self.scaler,
-            average=self.average,
-            seed=self.prepared.recipe.seed,
-            name_rows=self.prepared.name_rows,
-            mix=mixing(self.prepared.recipe.augment, kind=self.prepared.task.target, seed=self.prepared.recipe.seed),
-            momentum=momentum_of(self.prepared.recipe.schedule),
-        )
+        momentum = momentum_of(self.prepared.recipe.schedule)
+        settings = replace(self.settings, parts=position.parts, average=self.average, momentum=momentum)
         with closing(self.batches.iterate(position.step, self.steps)) as batches:  # type: ignore[type-var]
             records = fit(
                 self.prepared.model,
