@@ -1,6 +1,8 @@
 """A recipe survives YAML, refuses what it does not know, and says what was meant."""
 
 import time
+from types import UnionType
+from typing import Union, get_args, get_origin
 
 import pytest
 from hypothesis import given
@@ -9,6 +11,7 @@ from pydantic import ValidationError
 
 from trainwright.errors import RecipeError
 from trainwright.recipe import (
+    UNIONS,
     AugmentSpec,
     Recipe,
     Spec,
@@ -173,7 +176,8 @@ def test_a_section_is_not_a_value():
 
     assert (
         str(caught.value)
-        == "loss is a section: set one of loss.name, loss.label_smoothing, loss.delta, loss.dice_weight."
+        == "loss is a section: set one of loss.name, loss.label_smoothing, loss.class_weights, loss.gamma, loss.delta, "
+        "loss.dice_weight, loss.tversky."
     )
 
 
@@ -332,3 +336,47 @@ def test_problems_of_a_tree_are_told_with_their_place():
         "story: network.width: Input should be a multiple of 8, got 12. "
         "network.trainable: String should match pattern '^(all|head|last-[1-9]\\d*)$', got 'some'."
     )
+
+
+# Values of several kinds
+
+
+def unions(spec, prefix=""):
+    """The dotted keys of values that may be of several kinds; null is not counted as one."""
+    for name, info in spec.model_fields.items():
+        kinds = [kind for kind in get_args(info.annotation) if kind is not type(None)]
+        if isinstance(info.annotation, type) and issubclass(info.annotation, Spec):
+            yield from unions(info.annotation, f"{prefix}{name}.")
+        elif get_origin(info.annotation) in (Union, UnionType) and len(kinds) > 1:
+            yield prefix + name
+
+
+def test_of_every_value_of_several_kinds_it_is_known_what_is_expected():
+    assert sorted(UNIONS) == sorted(unions(Recipe))
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"batch_size": 0}, "batch_size: expected a whole number above 0, or auto, got 0."),
+        ({"batch_size": "many"}, "batch_size: expected a whole number above 0, or auto, got 'many'."),
+        (
+            {"data.image_size": [48, 2]},
+            "data.image_size: expected a side of 4 to 4096 pixels, or [height, width], or null, got [48, 2].",
+        ),
+        (
+            {"loss.class_weights": [1, 0]},
+            "loss.class_weights: expected balanced, or a number above 0 for each class, or null, got [1, 0].",
+        ),
+        (
+            {"batch_size": 0, "epochs": 0},
+            "epochs: Input should be greater than 0, got 0. batch_size: expected a whole number above 0, or auto, got 0.",
+        ),
+    ],
+    ids=str,
+)
+def test_a_wrong_value_of_several_kinds_is_answered_in_one_sentence(changes, text):
+    with pytest.raises(RecipeError) as caught:
+        Recipe().changed(changes)
+
+    assert str(caught.value) == f"recipe: {text}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import itertools
 import threading
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from trainwright import seeding
 from trainwright.batch import Batch
 from trainwright.data.augment import Moves, move_boxes, move_images, move_masks, paint_images, plan, stored_size
-from trainwright.data.draws import draws
+from trainwright.data.draws import ALL, FIRST, columns_for, draws
 from trainwright.data.loader import EvalBatches, TrainBatches
 from trainwright.data.pixels import DecodedPixels, MemoryPixels
 from trainwright.data.targets import PlainSource
@@ -87,6 +88,36 @@ def test_the_batch_of_a_step_is_the_same_for_any_workers_and_starting_step(
     found = list(train_batches(seed=seed, augment=spec, workers=workers).iterate(first, first + 4))
     assert len(found) == 4
     assert all(map(same, expected, found))
+
+
+def test_the_plan_of_an_epoch_is_made_once_however_many_threads_want_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    planned, batches = [], train_batches(batch_size=2, workers=8)
+    waiting = threading.Barrier(8)
+
+    def slowly(epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        planned.append(epoch)
+        threading.Event().wait(0.05)  # long enough for every thread to find it missing
+        return made(epoch)
+
+    def at_once(step: int) -> Batch:
+        waiting.wait()
+        return batch(step)
+
+    made, batch = batches._plan, batches.batch
+    monkeypatch.setattr(batches, "_plans", functools.lru_cache(maxsize=2)(slowly))
+    monkeypatch.setattr(batches, "batch", at_once)
+
+    list(batches.iterate(0, 8))
+
+    assert planned == [0]
+
+
+def test_only_numbers_that_are_read_are_drawn() -> None:
+    assert columns_for(AugmentSpec(flip=0.5, crop_padding=0.25, mixup=0.2, cutmix=1.0)) == FIRST
+    assert columns_for(AugmentSpec(crop_scale=(0.5, 1.0))) == FIRST
+    for field in ("vertical_flip", "colour", "trivial_augment", "erase"):
+        assert columns_for(AugmentSpec(**{field: 0.5})) == ALL
+    assert np.array_equal(draws(3, 0, 10, columns=FIRST), draws(3, 0, 10)[:, :FIRST])
 
 
 def test_batches_may_be_asked_for_in_any_order() -> None:

@@ -73,6 +73,24 @@ def test_weight_decay_does_not_act_on_biases_and_norms(name):
     assert moved == {"0.weight", "3.weight"}
 
 
+@pytest.mark.parametrize("ends", [False, True])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_weight_decay_does_not_act_on_what_is_to_be_left_undecayed(name, ends):
+    """Where the gradient is 0, weight decay alone moves a weight. Two steps: ADOPT's first one moves nothing."""
+    table, matrix = (nn.Parameter(torch.ones(1, 2, 2)) for _ in range(2))
+    table.grad, matrix.grad = torch.zeros(1, 2, 2), torch.zeros(1, 2, 2)
+    spec = OptimizerSpec(name=name, lr=0.1, weight_decay=0.5)
+
+    optimizer = build_optimizer(
+        [(table, 1.0), (matrix, 1.0)], spec, CPU, ends=[table, matrix] if ends else [], undecayed=[table]
+    )
+    optimizer.step()
+    optimizer.step()
+
+    assert torch.equal(table, torch.ones(1, 2, 2))
+    assert not torch.equal(matrix, torch.ones(1, 2, 2))
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_parameters_that_do_not_learn_are_left_out(name):
     model = network()

@@ -11,9 +11,11 @@ from trainwright.errors import RecipeError
 from trainwright.optim.optimizers import (
     PUBLISHED,
     build_optimizer,
+    names_momentum,
     published_constants,
     refuse_average,
     refuse_batch,
+    refuse_nothing_hidden,
 )
 from trainwright.recipe import OptimizerSpec
 
@@ -256,6 +258,23 @@ def test_beside_muon_the_rest_takes_adamws_first_step():
     torch.testing.assert_close(head.detach(), torch.full((2, 2), 1 - 0.1 * 0.5 - 0.1))
 
 
+def test_muon_is_refused_where_no_matrix_but_those_of_the_ends_learns():
+    first, frozen, head = (nn.Parameter(torch.ones(2, 2)) for _ in range(3))
+    bias, depthwise = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2, 1, 3, 3))
+    frozen.requires_grad_(False)
+    spec, network = OptimizerSpec(name="muon"), [first, frozen, bias, depthwise, head]
+
+    with pytest.raises(RecipeError) as caught:
+        refuse_nothing_hidden(spec, network, ends=[first, head])
+
+    assert str(caught.value) == (
+        "optimizer.name: muon is for hidden layers, and none learns here: all that does is moved by the AdamW beside it. "
+        "Set optimizer.name=adamw, or let more of the network learn (network.trainable)."
+    )
+    refuse_nothing_hidden(spec, network, ends=[head])
+    refuse_nothing_hidden(OptimizerSpec(name="adamw"), network, ends=[first, head])
+
+
 # Schedule-free AdamW
 
 
@@ -301,7 +320,53 @@ def test_another_average_over_schedule_free_adamws_own_is_refused():
     refuse_average(OptimizerSpec(name="adamw"), ema_decay=0.99)
 
 
+# Where it works, and what it leaves alone
+
+
+@pytest.mark.parametrize("name", plugins.optimizers.names())
+def test_what_a_fused_kernel_counts_with_is_where_the_weights_are(name):
+    """`meta` stands for a GPU: a device that is not the CPU."""
+    weight = nn.Parameter(torch.empty(2, 2, device="meta"))
+
+    optimizer = build_optimizer([(weight, 1.0)], OptimizerSpec(name=name), torch.device("cuda"))
+
+    state = optimizer.state_dict()["state"].get(0, {})
+    assert {key: entry.device.type for key, entry in state.items()} == dict.fromkeys(state, "meta")
+    assert bool(state) == (name == "adagrad")  # whose state is there from the beginning
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.5])
+def test_what_lamb_never_decays_takes_adams_step_whatever_its_size(decay):
+    """Adam's first step is lr; a matrix of ones, whose direction has its own length, moves by lr times that length."""
+    table, matrix = nn.Parameter(torch.full((2, 2), 7.0)), nn.Parameter(torch.full((2, 2), 7.0))
+    spec = OptimizerSpec(name="lamb", lr=0.5, weight_decay=decay)
+    optimizer = build_optimizer([(table, 1.0), (matrix, 1.0)], spec, CPU, undecayed=[table])
+    table.grad, matrix.grad = torch.ones(2, 2), torch.ones(2, 2)
+
+    optimizer.step()
+
+    torch.testing.assert_close(table.detach(), torch.full((2, 2), 6.5))
+    torch.testing.assert_close(matrix.detach(), torch.full((2, 2), 3.5))
+
+
 # Published constants
+
+
+@pytest.mark.parametrize(
+    ("constants", "named"),
+    [
+        ({"name": "sgd"}, False),
+        ({"name": "sgd", "momentum": 0.5}, True),
+        ({"name": "sgd", "betas": (0.9, 0.99)}, False),  # sgd has none
+        ({"name": "adamw", "betas": (0.9, 0.99)}, True),
+        ({"name": "adamw", "momentum": 0.5}, False),
+        ({"name": "muon", "momentum": 0.5}, True),
+        ({"name": "of my own", "momentum": 0.5}, True),
+    ],
+    ids=str,
+)
+def test_a_momentum_counts_as_named_where_the_optimizer_has_it(constants, named):
+    assert names_momentum(OptimizerSpec(**constants)) == named
 
 
 def test_every_optimizer_has_its_published_constants():

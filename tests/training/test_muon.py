@@ -47,10 +47,36 @@ def test_behind_an_encoder_the_decoder_is_hidden_too():
     assert names_of_ends(network) == {"encoder.0.0.weight", "head.weight", "head.bias"}
 
 
-def test_embeddings_of_a_transformer_are_ends():
+class Named(nn.Module):
+    """Parameters of which it names some, as timm's networks do."""
+
+    def __init__(self, *names: str) -> None:
+        super().__init__()
+        self.position, self.weight = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2, 2))
+        self._names = names
+
+    def no_weight_decay(self) -> tuple[str, ...]:
+        return self._names
+
+
+def undecayed_names(network):
+    model = ImageNetwork(network, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    return {names[id(parameter)] for parameter in model.undecayed()}
+
+
+def test_what_a_network_or_a_part_of_it_names_is_not_decayed():
+    """Names that nothing has are passed over: timm's name tables that a variant goes without."""
+    assert undecayed_names(Named("position", "table")) == {"position"}
+    assert undecayed_names(nn.Sequential(Named("*"), Named(), nn.Linear(2, 2))) == {"0.position", "0.weight"}
+    assert undecayed_names(nn.Sequential(nn.Conv2d(3, 4, 1), nn.Linear(4, 2))) == set()
+
+
+def test_embeddings_of_a_transformer_are_ends_and_not_decayed():
     spec = NetworkSpec(name="vit_tiny_patch16_224")
     network = build_network(spec, form="vector", outputs=2, size=(224, 224), seed=0)
 
+    assert undecayed_names(network) == {"cls_token", "pos_embed"}
     assert names_of_ends(network) == {
         "cls_token",
         "pos_embed",

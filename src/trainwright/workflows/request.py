@@ -48,7 +48,10 @@ def asked_for(
         choice = choose_recipe(data, wanted, own_network=own_network, device=options.device)
         options.reporter.note(f"recipe {choice.name}: {'; '.join(choice.reasons)}")
         inside = dict.fromkeys((f"network.{field}" for field in DROPPING), 0.0) if own_network else {}
-        asked = published.get(choice.name).changed(inside | dict(wanted))
+        page = published.page(choice.name)
+        if data.task not in page.tasks:
+            inside["loss.label_smoothing"] = 0.0  # the loss of a task of one's own may have no place for it
+        asked = page.recipe.changed(inside | dict(wanted))
         if not own_network:
             check_weights(asked.network, offline=options.offline)
     _note_problems(data, options.reporter)
