@@ -166,7 +166,9 @@ def _text(test: LrTest, file: Path, after: str) -> str:
     lines = [f"train loss against learning rate, {seeds} seed{'' if seeds == 1 else 's'}, with its 95 % band", ""]
     lines += [*picture(test, columns=columns_of(sys.stdout)), "", f"verdict    {test.verdict}"]
     if test.interval is not None:
-        lines.append(f"interval   {test.interval[0]:.2g} to {test.interval[1]:.2g}, where the loss falls")
+        low, high = test.interval
+        where = f"{low:.2g} to {high:.2g}, where the loss falls" if low < high else "none that a sweep is sure of"
+        lines.append(f"interval   {where}")
     if test.suggestion is not None:
         lines.append(f"suggested  {test.suggestion:.2g}")
     lines += wrapped("reason     ", test.reason)

@@ -108,7 +108,8 @@ def _learning_rate(result: Mapping[str, Any]) -> list[str]:
     else:
         origin = "from the range test"
         if lr["low"] is not None:
-            origin += f": the loss falls from {lr['low']:.2g} to {lr['high']:.2g}"
+            if lr["low"] < lr["high"]:
+                origin += f": the loss falls from {lr['low']:.2g} to {lr['high']:.2g}"
             cyclic = lr["used"] > lr["suggested"]  # other schedules peak at the suggestion
             origin += f", {lr['suggested']:.2g} suggested, and cycles go above it" if cyclic else ""
     return [f"lr         {lr['used']:.3g}   ({origin})"]

@@ -24,7 +24,7 @@ def lr_range(found: LrRange) -> bytes:
     figure = _figure(8.0, 4.6)
     panel = figure.add_subplot()
     panel.set_xscale("log")
-    if found.interval is not None:
+    if found.interval is not None and found.interval[0] < found.interval[1]:
         panel.axvspan(*found.interval, color=GREEN, alpha=0.13, linewidth=0, label="the loss falls")
     panel.axhline(found.start, color=GREY, linewidth=1, linestyle=":", label="before learning")
     seeds = len(found.losses_SL)
@@ -55,9 +55,8 @@ def conclusion(found: LrRange) -> str:
     """What the test concludes, in a line."""
     if found.suggestion is None:
         return "The learning-rate range test cannot tell"
-    falls = (
-        "" if found.interval is None else f": the loss falls from {found.interval[0]:.2g} to {found.interval[1]:.2g}"
-    )
+    low, high = found.interval or (0.0, 0.0)
+    falls = f": the loss falls from {low:.2g} to {high:.2g}" if low < high else ""
     return f"Suggested learning rate {found.suggestion:.2g}{falls}"
 
 

@@ -158,12 +158,17 @@ def sentence(reason: str) -> str:
     return f"{reason.rstrip('.')}."
 
 
+def where_it_falls(low: float, high: float) -> str:
+    """'the loss falls from 0.0002 to 0.06'; of a single rate: that a short training fell there, and no sweep surely."""
+    if low == high:
+        return "where a short training brings the loss down"
+    return f"the loss falls from {low:.2g} to {high:.2g}"
+
+
 def rates(found: LrRange) -> str:
     """'0.013, the loss falls from 0.0002 to 0.06', of a test that found one."""
     assert found.suggestion is not None
-    falls = (
-        "" if found.interval is None else f", the loss falls from {found.interval[0]:.2g} to {found.interval[1]:.2g}"
-    )
+    falls = "" if found.interval is None else f", {where_it_falls(*found.interval)}"
     return f"{found.suggestion:.2g}{falls}"
 
 
