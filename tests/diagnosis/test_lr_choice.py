@@ -178,9 +178,16 @@ def test_a_peak_that_nothing_speaks_against_is_confirmed():
 
 
 def test_a_lower_neighbour_that_is_better_beyond_chance_takes_its_place():
-    trials = {0.01: [measured(2, 1.0)], 0.03: [measured(2, 1.5)], 0.1: [measured(2, 3.0)]}
+    trials = {0.01: [measured(2, 1.0)] * 2, 0.03: [measured(2, 1.5)] * 2, 0.1: [measured(2, 3.0)] * 2}
 
     assert confirmed(0.03, trials) == 0.01
+
+
+def test_a_lower_neighbour_that_is_better_with_a_single_seed_does_not():
+    """Another seed's training takes another way, however many images the loss is of."""
+    trials = {0.01: [measured(2, 1.0)], 0.03: [measured(2, 1.5)], 0.1: [measured(2, 3.0)]}
+
+    assert confirmed(0.03, trials) == 0.03
 
 
 def test_a_lower_neighbour_within_chance_does_not():
@@ -197,7 +204,7 @@ def test_a_diverged_peak_gives_way_to_a_lower_one_that_did_not():
 
 def test_a_lower_neighbour_takes_over_where_the_loss_falls_there_and_not_at_the_peak():
     """Heavy tails at a rate that is too high hide the difference of their means."""
-    trials = {0.01: [measured(2, 1.2)], 0.03: [measured(2, 1.9, spread=30.0)], 0.1: [measured(2, 3.0)]}
+    trials = {0.01: [measured(2, 1.2)], 0.03: [measured(2, 2.1, spread=30.0)], 0.1: [measured(2, 3.0)]}
 
     assert confirmed(0.03, trials) == 0.01
 
@@ -212,6 +219,13 @@ def test_a_higher_neighbour_takes_over_only_where_the_peak_teaches_nothing():
     trials = {0.01: [measured(2, 2.0)], 0.03: [measured(2, 2.0)], 0.1: [measured(2, 1.5)]}
 
     assert confirmed(0.03, trials) == 0.1
+
+
+def test_with_a_normalization_higher_neighbours_are_taken_as_far_as_the_loss_ends_lower():
+    trials = {0.01: [measured(2, 1.9)], 0.03: [measured(2, 1.7)], 0.1: [measured(2, 1.5)], 0.3: [measured(2, 1.5)]}
+
+    assert confirmed(0.01, trials, normalized=True) == 0.1
+    assert confirmed(0.01, trials) == 0.01
 
 
 # Was anything learned?

@@ -152,11 +152,15 @@ def peak_of(curve: Curve, around: Circumstances) -> float:
     return float(np.clip(10**peak, curve.lrs_L[0], curve.lrs_L[-1]))
 
 
-def conclude(curve: Curve, peak: float, trials: Mapping[float, Sequence[Measured]]) -> LrRange:
-    """The answer. trials: the short trainings by lr, ascending, each with one Measured a seed."""
+def conclude(
+    curve: Curve, peak: float, trials: Mapping[float, Sequence[Measured]], *, normalized: bool = False
+) -> LrRange:
+    """The answer. trials: the short trainings by lr, ascending, each with one Measured a seed. normalized: as in
+    Circumstances.
+    """
     interval, suggestion, reason = None, None, _cannot_tell(curve, trials)
     if not reason:
-        suggestion = confirmed(peak, trials)
+        suggestion = confirmed(peak, trials, normalized=normalized)
         fell = [lr for lr, measured in trials.items() if _really_fell(measured)]
         ends = [*(curve.interval or ()), *fell, suggestion]
         interval = (min(ends), max(ends))
@@ -186,20 +190,34 @@ def _reason(curve: Curve, suggestion: float, trials: Mapping[float, Sequence[Mea
     return f"sweeps bring the loss down from {curve.interval[0]:.1e} on, furthest at {curve.lowest:.1e}; {tried}"
 
 
-def confirmed(peak: float, trials: Mapping[float, Sequence[Measured]]) -> float:
+def confirmed(peak: float, trials: Mapping[float, Sequence[Measured]], *, normalized: bool = False) -> float:
     """`peak`, or a neighbour that short trainings prove better.
 
-    The lower one where it is better beyond chance, or the loss really falls there and not at `peak`; the higher one only for
-    the latter, because short trainings lean to high rates. Where the loss ends above its start, the lowest rate that was tried.
+    The lower one where it is better beyond chance, or the loss really falls there and ends above its start at `peak`. The
+    higher one only where it really falls and at `peak` not, because short trainings lean to high rates; with a normalization
+    they do not: there it is taken as far as the loss ends lower. Where nothing else helps, the lowest rate that was tried.
     """
     middle = min(trials, key=lambda lr: abs(math.log(lr / peak)))
     lower, higher = [lr for lr in trials if lr < middle], [lr for lr in trials if lr > middle]
     fell = {lr: _really_fell(measured) for lr, measured in trials.items()}
-    if lower and (_better(trials[lower[-1]], trials[middle]) or (fell[lower[-1]] and not fell[middle])):
+    failed = not _ended_below(trials[middle])
+    if lower and (_better(trials[lower[-1]], trials[middle]) or (fell[lower[-1]] and failed)):
         return lower[-1]
     if higher and fell[higher[0]] and not fell[middle]:
         return higher[0]
-    return peak if _ended_below(trials[middle]) else min(trials)
+    if normalized and (risen := as_far_up(middle, trials)) != middle:
+        return risen
+    return min(trials) if failed else peak
+
+
+def as_far_up(start: float, trials: Mapping[float, Sequence[Measured]]) -> float:
+    """From `start` up through the rates that were tried, as far as the loss ends lower at each than at the one before."""
+    reached = start
+    for lr in sorted(lr for lr in trials if lr > start):
+        if not _mean_change(trials[lr]) < _mean_change(trials[reached]):  # not: a diverged one is nan
+            break
+        reached = lr
+    return reached
 
 
 def _cannot_tell(curve: Curve, trials: Mapping[float, Sequence[Measured]]) -> str:
@@ -231,17 +249,26 @@ def _cannot_tell(curve: Curve, trials: Mapping[float, Sequence[Measured]]) -> st
 
 
 def _better(one: Sequence[Measured], other: Sequence[Measured]) -> bool:
-    """Whether the loss of the same images ends lower beyond chance; a diverged training is worse than any other."""
+    """Whether the loss ends lower in every seed of at least two, and beyond chance; a diverged training is worse than any other.
+
+    The loss of many images of a single seed is no proof: the next seed's training takes another way.
+    """
     if not all(math.isfinite(m.loss) for m in one):
         return False
     if not all(math.isfinite(m.loss) for m in other):
         return True
-    return _below_zero(np.concatenate([a.loss_P - b.loss_P for a, b in zip(one, other, strict=True)]))
+    pairs = list(zip(one, other, strict=True))
+    lower = len(pairs) > 1 and all(a.loss - a.start < b.loss - b.start for a, b in pairs)
+    return lower and _below_zero(np.concatenate([a.loss_P - b.loss_P for a, b in pairs]))
 
 
 def _ended_below(measured: Sequence[Measured]) -> bool:
     """Whether the loss ends below its start, chance or not."""
-    return float(np.mean([m.loss - m.start for m in measured])) < 0
+    return _mean_change(measured) < 0
+
+
+def _mean_change(measured: Sequence[Measured]) -> float:
+    return float(np.mean([m.loss - m.start for m in measured]))
 
 
 def _really_fell(measured: Sequence[Measured]) -> bool:

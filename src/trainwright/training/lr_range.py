@@ -83,14 +83,15 @@ def lr_range_test(
     lrs_L = _lrs(low, high, seeds, subject.budget)
     if not any(parameter.requires_grad for group in optimizer.param_groups for parameter in group["params"]):
         return untold(lrs_L, "no parameter of the network learns: all of them are frozen")
-    losses_SL, errors_SL, start = _sweeps(subject, lrs_L, seeds)
+    around = _circumstances(model, optimizer, published)
+    losses_SL, errors_SL, start = _sweeps(subject, lrs_L, seeds, rises=around.normalized)
     if not math.isfinite(start):
         return untold(lrs_L, "the loss is not finite before anything is learned")
     curve = lr_choice.curve_of(lrs_L, losses_SL, errors_SL, start)
-    peak = lr_choice.peak_of(curve, _circumstances(model, optimizer, published))
-    trials = _trials(subject, curve, peak, steps) if curve.moves else {}
+    peak = lr_choice.peak_of(curve, around)
+    trials = _trials(subject, curve, peak, steps, rises=around.normalized) if curve.moves else {}
     return replace(
-        lr_choice.conclude(curve, peak, trials),
+        lr_choice.conclude(curve, peak, trials, normalized=around.normalized),
         losses_SL=losses_SL,
         steps=math.ceil(subject.budget.taken),
         seconds=time.perf_counter() - begun,
@@ -204,7 +205,7 @@ class _Swept:
     cost: float = field(default=0.0)
 
 
-def _sweeps(subject: _Subject, lrs_L: np.ndarray, seeds: int) -> tuple[np.ndarray, np.ndarray, float]:
+def _sweeps(subject: _Subject, lrs_L: np.ndarray, seeds: int, *, rises: bool) -> tuple[np.ndarray, np.ndarray, float]:
     """(losses [S, L] shifted to the mean start, their standard errors [S, L], the mean start).
 
     As many sweeps as were asked for and the budget pays beside three short trainings, at least one.
@@ -214,13 +215,20 @@ def _sweeps(subject: _Subject, lrs_L: np.ndarray, seeds: int) -> tuple[np.ndarra
     for seed in range(seeds):
         if swept:
             fell = lr_choice.curve_of(lrs_L, *_joined(swept)).interval is not None
-            # One short training has to be paid for before a second sweep, a long one where the sweep has shown nothing yet.
-            reserve = TRIALS_RESERVE if seed > 1 else TRIALS_RESERVE / (3 if fell else 1.5)
-            if budget.left - swept[-1].cost < reserve:
+            if budget.left - swept[-1].cost < _reserve(budget, seed, fell=fell, rises=rises):
                 break
         subject.progress("learning-rate range test: sweep", seed, seeds)
         swept.append(_sweep(subject, lrs_L, seed))
     return _joined(swept)
+
+
+def _reserve(budget: _Budget, seed: int, *, fell: bool, rises: bool) -> float:
+    """What has to be left for short trainings after a further sweep."""
+    if rises and budget.limit > 2 * TRIALS_RESERVE:
+        return 2 * TRIALS_RESERVE  # with two seeds each
+    if seed > 1:
+        return TRIALS_RESERVE
+    return TRIALS_RESERVE / (3 if fell else 1.5)  # one, and a long one where the sweep has shown nothing yet
 
 
 def _joined(swept: list[_Swept]) -> tuple[np.ndarray, np.ndarray, float]:
@@ -260,23 +268,30 @@ def _sweep(subject: _Subject, lrs_L: np.ndarray, seed: int) -> _Swept:
     return swept
 
 
-def _trials(subject: _Subject, curve: Curve, peak: float, steps: int) -> dict[float, list[Measured]]:
+def _trials(subject: _Subject, curve: Curve, peak: float, steps: int, *, rises: bool) -> dict[float, list[Measured]]:
     """Short trainings at `peak` and, where the budget pays for three of a useful length, a step below and above it.
 
-    Where none of them ends below its start, a last one at a tenth of the lowest rate. All within the bounds of the sweep.
+    Where none of them ends below its start, a last one at a tenth of the lowest rate. rises: further steps up, as long as the
+    loss ends lower at each and the budget lasts. All within the bounds of the sweep.
     """
     left, looks = subject.budget.left, 2 * FORWARD * TRIED_ON
     longest = max(LEAST_TRIAL, round(MOST_OF_TRIAL * steps))
     alone = left / 3 - looks < LEAST_TRIAL
-    length = max(LEAST_TRIAL, min(longest, int(left / (1 if alone else 3) - looks)))
+    seeds = 2 if left >= 2 * TRIALS_RESERVE else 1
+    length = max(LEAST_TRIAL, min(longest, int(left / (1 if alone else 3 * seeds) - looks)))
     length = min(length, max(2, steps - TRIED_ON))  # or it would learn images by heart that the training sees only once
-    seeds = max(1, min(2, int(left / (3 * (length + looks)))))
     found: dict[float, list[Measured]] = {}
     for done, step in enumerate((0,) if alone else (-1, 0, 1)):
         subject.progress("learning-rate range test: short trainings", done, 1 if alone else 3)
         lr = peak * 10 ** (lr_choice.STEP * step)
         if curve.lrs_L[0] <= lr <= curve.lrs_L[-1]:
             found[lr] = [_trial(subject, lr, length, seed) for seed in range(seeds)]
+    while rises and not alone and subject.budget.left >= seeds * (length + looks):
+        highest = max(found)
+        lr = highest * 10**lr_choice.STEP
+        if lr > curve.lrs_L[-1] or lr_choice.as_far_up(sorted(found)[-2], found) != highest:
+            break
+        found[lr] = [_trial(subject, lr, length, seed) for seed in range(seeds)]
     lowest = min(found) / 10
     if not any(m.loss < m.start for measured in found.values() for m in measured) and lowest >= curve.lrs_L[0]:
         found = {lowest: [_trial(subject, lowest, min(length, LEAST_TRIAL), seed) for seed in range(seeds)], **found}
