@@ -357,6 +357,6 @@ def test_a_model_that_cannot_be_copied_is_said_so(make_model, make_optimizer, ba
         measure_batch_sizes(model, task, make_optimizer(model), batch_of, train_images=90, device=CPU)
 
     assert str(caught.value) == (
-        "model: the network cannot be copied (cannot pickle 'generator' object), and trial steps work on a copy. "
-        "Set batch_size to a number."
+        "model: the network or its optimizer cannot be copied (cannot pickle 'generator' object), and what is measured works "
+        "on a copy. Set batch_size to a number."
     )

@@ -46,7 +46,7 @@ def test_a_momentum_that_was_given_is_that_of_every_step(train):
 
     run = train({**changes, "network.dropout": 0.0})
 
-    assert [record.get("momentum") for record in run._folder.records("steps")] == [None]
+    assert {record.get("momentum") for record in run._folder.records("steps")} == {None}
 
 
 def test_both_given_the_schedules_is_the_one_that_moves(planned):
