@@ -9,12 +9,13 @@ import time
 
 import pytest
 
+EPOCHS = 12  # of which the first is recorded when a signal comes
 LONG = [
     "--set=network.width=8",
     "--set=data.image_size=16",
     "--set=precision=fp32",
     "--set=batch_size=8",
-    "--epochs=25",
+    f"--epochs={EPOCHS}",
 ]
 
 
@@ -37,12 +38,18 @@ def untouched(digits, tmp_path_factory):
     from trainwright.cli.recipes import recipe_from
 
     assignments = [option.removeprefix("--set=") for option in LONG if option.startswith("--set=")]
-    _, changes = recipe_from(None, assignments, epochs=25, seed=None)
+    _, changes = recipe_from(None, assignments, epochs=EPOCHS, seed=None)
     run = tw.train(digits, changes=changes, runs=tmp_path_factory.mktemp("untouched"), mirrors=())
     return run.result["weights_sha256"]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        pytest.param(signal.SIGINT, 130, id="SIGINT"),
+        pytest.param(signal.SIGTERM, 143, id="SIGTERM", marks=pytest.mark.slow),
+    ],
+)
 def test_a_signal_saves_the_state_and_the_run_ends_in_the_same_weights(cli, digits, tmp_path, untouched, number, code):
     process = start(digits, tmp_path, "--json")
 
