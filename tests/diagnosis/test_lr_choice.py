@@ -112,10 +112,18 @@ def test_where_no_sweep_really_falls_the_published_rate_is_tried():
     assert peak_of(curve(valley(depth=0.01), error=1.0), Circumstances(published=3e-4)) == pytest.approx(3e-4)
 
 
-def test_a_sweep_that_really_falls_overrules_the_published_rate():
+def test_a_sweep_that_really_falls_is_moved_a_fifth_of_the_way_to_the_published_rate():
+    found = curve(valley(1e-2))
+    alone = peak_of(found, Circumstances())
+
+    assert peak_of(found, Circumstances(published=alone * 10)) == pytest.approx(alone * 10**0.2)
+    assert peak_of(found, Circumstances(published=alone / 10)) == pytest.approx(alone / 10**0.2)
+
+
+def test_a_published_rate_far_away_moves_a_sure_sweep_by_a_factor_of_two_at_most():
     found = curve(valley(1e-2))
 
-    assert peak_of(found, Circumstances(published=1e-7)) == peak_of(found, Circumstances())
+    assert peak_of(found, Circumstances(published=1e-7)) == pytest.approx(peak_of(found, Circumstances()) / 10**0.3)
 
 
 def test_a_doubtful_sweep_and_the_published_rate_meet_between():
@@ -224,8 +232,15 @@ def test_a_higher_neighbour_takes_over_only_where_the_peak_teaches_nothing():
 def test_with_a_normalization_higher_neighbours_are_taken_as_far_as_the_loss_ends_lower():
     trials = {0.01: [measured(2, 1.9)], 0.03: [measured(2, 1.7)], 0.1: [measured(2, 1.5)], 0.3: [measured(2, 1.5)]}
 
-    assert confirmed(0.01, trials, normalized=True) == 0.1
+    assert confirmed(0.01, trials, Circumstances(normalized=True)) == 0.1
     assert confirmed(0.01, trials) == 0.01
+
+
+def test_a_higher_rate_is_taken_less_what_the_published_one_weighs():
+    trials = {0.01: [measured(2, 1.9)], 0.1: [measured(2, 1.5)]}
+
+    assert confirmed(0.01, trials, Circumstances(normalized=True, published=0.01)) == pytest.approx(0.1 / 10**0.2)
+    assert confirmed(0.01, trials, Circumstances(normalized=True, published=1.0)) == 0.1
 
 
 # Was anything learned?

@@ -91,7 +91,7 @@ def lr_range_test(
     peak = lr_choice.peak_of(curve, around)
     trials = _trials(subject, curve, peak, steps, rises=around.normalized) if curve.moves else {}
     return replace(
-        lr_choice.conclude(curve, peak, trials, normalized=around.normalized),
+        lr_choice.conclude(curve, peak, trials, around),
         losses_SL=losses_SL,
         steps=math.ceil(subject.budget.taken),
         seconds=time.perf_counter() - begun,
