@@ -22,7 +22,17 @@ if TYPE_CHECKING:
     import torch
 
     from trainwright.recipe import LossSpec, NetworkSpec, OptimizerSpec, ScheduleSpec, Size
-    from trainwright.records import Answers, Chart, OutputForm, Scores, TargetInfo, TargetKind, Tile
+    from trainwright.records import (
+        Answers,
+        Chart,
+        Outcome,
+        OutputForm,
+        Proposal,
+        Scores,
+        TargetInfo,
+        TargetKind,
+        Tile,
+    )
 
 
 T = TypeVar("T")
@@ -125,6 +135,22 @@ class RememberingSchedule(Protocol):
 class BuildLoss(Protocol):
     def __call__(self, spec: LossSpec) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
         """A function of (outputs, target) to the loss of each image, [N]."""
+        ...
+
+
+class Strategy(Protocol):
+    """What to train next, and what to make of it. It depends on the outcomes that it was told and on nothing else: told the
+    same again, in the order of their numbers, it asks for the same again."""
+
+    def ask(self) -> Proposal | None:
+        """The next run; None where it has to be told an outcome first, or wants no more (`done`)."""
+        ...
+
+    def tell(self, outcome: Outcome) -> None: ...
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to be asked for and told."""
         ...
 
 

@@ -10,13 +10,17 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from trainwright.recipe import Recipe
 
 Answer = Literal["yes", "no", "cannot-tell"]
 Part = Literal["train", "val", "test"]
 TargetKind = Literal["class", "numbers", "mask", "boxes"]  # what a dataset knows of each image
+Role = Literal["baseline", "control", "arm", "probe", "confirmation", "final"]  # of a run in a study
 OutputForm = Literal["vector", "map", "boxes"]  # what a network says of each image
 IGNORED = 255  # in masks: a pixel that is neither learned from nor scored
 Progress = Callable[[str, int, int], None]  # called with (what is being done, how many are done, how many in all)
@@ -184,6 +188,62 @@ class Finding:
     evidence: str
     advice: str
     figures: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prescription:
+    """A change of recipe that answers a finding.
+
+    remedy: its name, as `augmentation`; several joined by `+`. changes: `{"augment.flip": 0.5}`. gain: of the score that is
+    expected before anybody tried it here, 0–1. cost: time of an epoch over that of the unchanged recipe. retune: whether the
+    learning rate has to be found anew.
+    """
+
+    remedy: str
+    finding: str
+    changes: Mapping[str, Any]
+    reason: str
+    effect: str
+    source: str
+    gain: float
+    cost: float = 1.0
+    retune: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proposal:
+    """A run that a strategy asks for. number: counts from 0 in a study. label: in a few words, as `control` or `augmentation`.
+
+    floor: val score by epoch under which it is stopped as hopeless; empty for never. on_all: to be trained on train and val.
+    """
+
+    number: int
+    role: Role
+    recipe: Recipe = field(repr=False)
+    label: str
+    reason: str = ""
+    floor: tuple[float, ...] = ()
+    on_all: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What came of a proposal, as its strategy is told.
+
+    state: stopped is one that fell under its floor, failed one that ended in an error. score: of val, nan where there is none.
+    seconds: its wall-clock. result: `trainwright.run/1`. answers: [N, Q], the task's tally of each val image, in the order of
+    their rows; 1 or 0 alone in column 0 where the score is the share of images that are right. groups: [N], images that depend
+    on each other share a number. Both None where nothing was judged.
+    """
+
+    number: int
+    run: str
+    state: Literal["finished", "stopped", "failed"]
+    score: float
+    seconds: float
+    result: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    answers: np.ndarray | None = field(default=None, repr=False)
+    groups: np.ndarray | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from scipy import stats
 from trainwright.records import Interval
 
 LEAST_EPOCHS = 4  # a line through fewer points has no usable doubt: t is 12.7 with one degree of freedom, 4.3 with two
+LEAST_GAIN = 0.005  # half a point: a smaller change of the score over a stretch of epochs counts as none
 
 
 def change(values: Sequence[float]) -> Interval | None:

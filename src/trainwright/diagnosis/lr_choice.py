@@ -195,9 +195,7 @@ def _reason(curve: Curve, suggestion: float, trials: Mapping[float, Sequence[Mea
     return f"sweeps bring the loss down from {curve.interval[0]:.1e} on, furthest at {curve.lowest:.1e}; {tried}"
 
 
-def confirmed(
-    peak: float, trials: Mapping[float, Sequence[Measured]], around: Circumstances = NOTHING_KNOWN
-) -> float:
+def confirmed(peak: float, trials: Mapping[float, Sequence[Measured]], around: Circumstances = NOTHING_KNOWN) -> float:
     """`peak`, or a neighbour that short trainings prove better.
 
     The lower one where it is better beyond chance, or the loss really falls there and ends above its start at `peak`. The
