@@ -126,6 +126,19 @@ def test_a_published_rate_far_away_moves_a_sure_sweep_by_a_factor_of_two_at_most
     assert peak_of(found, Circumstances(published=1e-7)) == pytest.approx(peak_of(found, Circumstances()) / 10**0.3)
 
 
+def test_a_rate_that_was_chosen_for_the_task_and_network_counts_half():
+    found = curve(valley(1e-2))
+    alone = peak_of(found, Circumstances())
+
+    assert peak_of(found, Circumstances(published=alone / 10, tuned=True)) == pytest.approx(alone / 10**0.5)
+
+
+def test_a_normalized_network_from_random_weights_is_expected_above_the_published_rate():
+    assert Circumstances(published=1e-3, normalized=True).expected == pytest.approx(1e-3 * 10**0.7)
+    assert Circumstances(published=1e-3, normalized=True, fresh=False).expected == 1e-3
+    assert Circumstances(published=1e-3, normalized=True, tuned=True).expected == 1e-3
+
+
 def test_a_doubtful_sweep_and_the_published_rate_meet_between():
     """A fall of about two standard errors: the more of them, the nearer to the sweep's own answer."""
     sure, doubtful, unsure = (curve(valley(1e-2, depth=0.2), error=error) for error in (0.01, 0.1, 1.0))
@@ -238,8 +251,9 @@ def test_with_a_normalization_higher_neighbours_are_taken_as_far_as_the_loss_end
 
 def test_a_higher_rate_is_taken_less_what_the_published_one_weighs():
     trials = {0.01: [measured(2, 1.9)], 0.1: [measured(2, 1.5)]}
+    pretrained = Circumstances(normalized=True, published=0.01, fresh=False)
 
-    assert confirmed(0.01, trials, Circumstances(normalized=True, published=0.01)) == pytest.approx(0.1 / 10**0.2)
+    assert confirmed(0.01, trials, pretrained) == pytest.approx(0.1 / 10**0.2)
     assert confirmed(0.01, trials, Circumstances(normalized=True, published=1.0)) == 0.1
 
 

@@ -34,9 +34,15 @@ NORMALIZED_A_SHARE, NORMALIZED_AT_MOST, NORMALIZED_AND_PLAIN = 1.0, 0.35, 0.6
 # counts alone, above the second the sweep; between them their mean on log lr, weighted.
 NOISE, SURE_FALL = 0.5, 3.0
 # Weight of what was measured where it is sure, beside the published rate: an empirical Bayes estimate. Over the cells of
-# benchmarks/lr_range.py the best rates lie 0.79 decades (root mean square) around the published one, and 0.35 around the
-# answer of the sweep and the short trainings: 0.79² / (0.79² + 0.35²) = 0.83, less a little because the rule was fitted there.
-MOST, PULL = 0.8, 0.3  # and at most this many decades from what was measured: of networks unlike others it says nothing
+# benchmarks/lr_range.py the best rates lie 0.79 decades (root mean square) around the optimizer's published one, and 0.35 around
+# the answer of the sweep and the short trainings: 0.79² / (0.79² + 0.35²) = 0.83, less a little because the rule was fitted
+# there. A recipe's own rate was chosen for the very task and network: half. And no more decades than these: a network that is
+# unlike all others may lie anywhere.
+MOST, PULL = 0.8, 0.3
+MOST_BESIDE_TUNED, PULL_TO_TUNED = 0.5, 0.6
+# Decades from an optimizer's published rate to the usual best one of normalized networks from random weights (the same cells,
+# where they are 0.7 to 1.9): for the reason above.
+NORMALIZED_PRIOR = 0.7
 UNMOVED = 1e-6  # of the start's loss: what rounding can do
 SURE = 0.05  # probability below which it counts as refuted that only the targets' mean was learned
 
@@ -129,12 +135,28 @@ def curve_of(lrs_L: np.ndarray, losses_SL: np.ndarray, errors_SL: np.ndarray, st
 class Circumstances:
     """What is known beside the sweep. normalized: there is batch or group norm. plain: gradient steps, not adaptive ones.
 
-    published: the lr that the optimizer's authors or users start from; None where there is none.
+    published: the lr that the optimizer's authors or users start from; None where there is none. tuned: it was chosen for this
+    task and network, as in a published recipe. fresh: the network starts from random weights.
     """
 
     normalized: bool = False
     plain: bool = False
     published: float | None = None
+    tuned: bool = False
+    fresh: bool = True
+
+    @property
+    def expected(self) -> float | None:
+        """The lr to expect before anything is measured."""
+        moved = self.normalized and self.fresh and not self.tuned
+        return None if self.published is None else self.published * 10 ** (NORMALIZED_PRIOR * moved)
+
+    def pulled(self, measured: float) -> float:
+        """log10 of a measured lr, moved towards the expected one. measured: log10 too."""
+        if self.expected is None:
+            return measured
+        most, pull = (MOST_BESIDE_TUNED, PULL_TO_TUNED) if self.tuned else (MOST, PULL)
+        return measured + max(-pull, min(pull, (1 - most) * (math.log10(self.expected) - measured)))
 
 
 NOTHING_KNOWN = Circumstances()
@@ -153,9 +175,9 @@ def peak_of(curve: Curve, around: Circumstances) -> float:
     else:
         shift = -min(NORMALIZED_A_SHARE * removed, NORMALIZED_AT_MOST)
     peak = math.log10(curve.lowest) + shift
-    if around.published is not None:
+    if around.expected is not None:
         weight = min(1.0, max(0.0, (curve.fall_in_errors - NOISE) / (SURE_FALL - NOISE)))
-        peak = weight * _pulled(peak, around.published) + (1 - weight) * math.log10(around.published)
+        peak = weight * around.pulled(peak) + (1 - weight) * math.log10(around.expected)
     return float(np.clip(10**peak, curve.lrs_L[0], curve.lrs_L[-1]))
 
 
@@ -212,15 +234,10 @@ def confirmed(peak: float, trials: Mapping[float, Sequence[Measured]], around: C
     if higher and fell[higher[0]] and not fell[middle]:
         return higher[0]
     if around.normalized and (risen := as_far_up(middle, trials)) != middle:
-        if around.published is None or around.published > risen:
+        if around.expected is None or around.expected > risen:
             return risen
-        return float(max(peak, 10 ** _pulled(math.log10(risen), around.published)))
+        return float(max(peak, 10 ** around.pulled(math.log10(risen))))
     return min(trials) if failed else peak
-
-
-def _pulled(measured: float, published: float) -> float:
-    """log10 of a measured lr, moved towards the published one. measured: log10 too."""
-    return measured + max(-PULL, min(PULL, (1 - MOST) * (math.log10(published) - measured)))
 
 
 def as_far_up(start: float, trials: Mapping[float, Sequence[Measured]]) -> float:

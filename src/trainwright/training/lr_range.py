@@ -58,6 +58,8 @@ def lr_range_test(
     high: float = HIGH,
     seeds: int = SEEDS,
     published: float | None = None,
+    tuned: bool = False,
+    fresh: bool = True,
     settings: FitSettings | None = None,
     progress: Progress | None = None,
 ) -> LrRange:
@@ -65,8 +67,8 @@ def lr_range_test(
 
     model, optimizer: copied for each training, never changed; groups keep their ratio of lr. batches: seed → endless batches
     from the first on. steps: of the training that the test serves: it takes at most SHARE of them, or LEAST_STEPS, and fewer
-    seeds where that is little. low, high: of the sweep and of everything that is tried. published: lr to try where the sweep
-    alone cannot tell. settings: as for `fit`; nothing is averaged. Raises UsageError for bounds or seeds that are none.
+    seeds where that is little. low, high: of the sweep and of everything that is tried. published: lr to expect, and to try
+    where the sweep alone cannot tell; tuned: it was chosen for this task and network. fresh: from random weights. settings: as for `fit`; nothing is averaged. Raises UsageError for bounds or seeds that are none.
     """
     refuse_bounds(low, high, seeds)
     begun = time.perf_counter()
@@ -83,7 +85,7 @@ def lr_range_test(
     lrs_L = _lrs(low, high, seeds, subject.budget)
     if not any(parameter.requires_grad for group in optimizer.param_groups for parameter in group["params"]):
         return untold(lrs_L, "no parameter of the network learns: all of them are frozen")
-    around = _circumstances(model, optimizer, published)
+    around = replace(_circumstances(model, optimizer), published=published, tuned=tuned, fresh=fresh)
     losses_SL, errors_SL, start = _sweeps(subject, lrs_L, seeds, rises=around.normalized)
     if not math.isfinite(start):
         return untold(lrs_L, "the loss is not finite before anything is learned")
@@ -322,7 +324,7 @@ def _trial(subject: _Subject, lr: float, length: int, seed: int) -> Measured:
         return Measured(start_P=start_P, loss_P=loss_P, gains_P=gains_P)
 
 
-def _circumstances(model: nn.Module, optimizer: torch.optim.Optimizer, published: float | None) -> Circumstances:
+def _circumstances(model: nn.Module, optimizer: torch.optim.Optimizer) -> Circumstances:
     modes = {module: module.training for module in model.modules()}
     model.train()  # what is frozen stays in eval mode, and batch norm there undoes nothing
     normalized = any(
@@ -331,11 +333,7 @@ def _circumstances(model: nn.Module, optimizer: torch.optim.Optimizer, published
     )
     for module, mode in modes.items():
         module.training = mode
-    return Circumstances(
-        normalized=normalized,
-        plain=isinstance(optimizer, torch.optim.SGD),
-        published=published,
-    )
+    return Circumstances(normalized=normalized, plain=isinstance(optimizer, torch.optim.SGD))
 
 
 def untold(lrs_L: np.ndarray, reason: str) -> LrRange:
