@@ -8,7 +8,8 @@ its neighbours where that is larger. No suggestion is a miss.
 
 Ours runs on three fresh seeds; the cell counts by the first of them. The others' rules (`lr_rules.py`) see one sweep of 100
 steps in their own range for each seed; the cell counts by the median of their suggestions on log lr, which is more than they
-see in use. `published` is no rule but the lr that the optimizer was published with. Cost: steps that our test takes over
+see in use. `published` is no rule but the lr that the optimizer was published with; `lr: null` is ours, and the published one where ours
+cannot tell, as a training gets it. Cost: steps that our test takes over
 those of the training, and seconds of both, measured in turn in this process.
 
 The truth of all cells takes about an hour on one core. It is kept in --results, a file a cell, and not measured again.
@@ -52,6 +53,7 @@ from trainwright.training.loop import FitSettings
 from trainwright.training.lr_range import lr_range_test
 
 OURS, PUBLISHED = "ours", "published"
+TRAINED = "lr: null"  # what a training gets that leaves its rate to the test: the published one where it cannot tell
 SEEDS = (100, 101, 102)  # of our test: other weights and batches than those of the truth and of the sweeps
 GOAL, COST_GOAL = 0.90, 0.10
 TIMED_STEPS, TIMED_LR = 40, 1e-5  # of a training, before and again after the test; an lr that no training diverges at
@@ -88,11 +90,13 @@ def main() -> int:
             truths.append(truth)
     if not rows:
         raise SystemExit(f"lr_range.py: no cell has its truth in {arguments.results}.")
-    summary = _summary(rows)
+    summary, everything = _summary([row for row in rows if not row["further"]] or rows), _summary(rows)
     print(_totals(summary), file=sys.stderr)
+    if len(everything["rules"]) and everything["rules"][OURS]["cells"] > summary["rules"][OURS]["cells"]:
+        print("\nwith the further cells:" + _totals(everything), file=sys.stderr)
     if arguments.picture:
         draw(rows, truths, arguments.picture)
-    print(json.dumps({"benchmark": "lr_range", **summary, "cells": rows}))
+    print(json.dumps({"benchmark": "lr_range", **summary, "with_further_cells": everything, "cells": rows}))
     return 0 if arguments.dry or reached(summary) else 4
 
 
@@ -115,14 +119,16 @@ def _row(cell: Cell, data: Dataset, truth: Truth, measured: dict[str, Any], *, s
             sweeps = measured["lightning" if name == "lightning" else "sweeps"]
             suggested[name] = [rule(*points_of(sweep)) for sweep in sweeps]
     suggested[PUBLISHED] = [ours[0]["published"]]
+    suggested[TRAINED] = [ours[0]["published"] if one["lr"] is None else one["lr"] for one in ours]
     rules = {}
     for name, lrs in suggested.items():
-        lr = lrs[0] if name == OURS else _middle(lrs)
+        lr = lrs[0] if name in (OURS, TRAINED) else _middle(lrs)
         score = None if lr is None else truth.score(lr)
         share = mean(truth.good(one) for one in lrs)
         rules[name] = {"lr": lr, "score": score, "hit": truth.good(lr), "lrs": lrs, "share": share}
     return {
         "cell": cell.name,
+        "further": cell.further,
         "window": truth.window(),
         "best_lr": truth.best_lr,
         "best": truth.best,
