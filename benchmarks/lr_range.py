@@ -8,9 +8,9 @@ its neighbours where that is larger. No suggestion is a miss.
 
 Ours runs on three fresh seeds; the cell counts by the first of them. The others' rules (`lr_rules.py`) see one sweep of 100
 steps in their own range for each seed; the cell counts by the median of their suggestions on log lr, which is more than they
-see in use. `published` is no rule but the lr that the optimizer was published with; `lr: null` is ours, and the published one where ours
-cannot tell, as a training gets it. Cost: steps that our test takes over
-those of the training, and seconds of both, measured in turn in this process.
+see in use. `published` is no rule but the lr that the optimizer was published with; `lr: null` is ours, and the published
+one where ours cannot tell, as a training gets it. Cost: steps that our test takes over those of the training, and seconds of
+both, measured in turn in this process. Further cells, beyond one of another task than classification, are told beside the rest.
 
 The truth of all cells takes about an hour on one core. It is kept in --results, a file a cell, and not measured again.
 
