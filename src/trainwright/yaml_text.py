@@ -38,7 +38,7 @@ def _not_yaml(error: Exception, path: Path) -> RecipeError:
 def parse_assignments(assignments: list[str]) -> dict[str, Any]:
     """`["optimizer.lr=1e-3", "augment.crop_scale=[0.3, 1]"]` as keys and values; values are read as YAML scalars.
 
-    Raises RecipeError for one without '='.
+    Raises RecipeError for one without '=', or with nothing behind it: `null` has to be written.
     """
     changes: dict[str, Any] = {}
     for assignment in assignments:
@@ -47,6 +47,10 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
             raise RecipeError(
                 f"expected KEY=VALUE, got {assignment!r}.", where="--set", cure="For example --set optimizer.lr=1e-3."
             )
+        if not text.strip():
+            raise RecipeError(
+                f"nothing is given after {assignment!r}.", where="--set", cure=f"A value, or {key.strip()}=null."
+            )
         changes[key.strip()] = _scalar(text.strip())
     return changes
 
@@ -54,7 +58,7 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
 def _scalar(text: str) -> Any:
     import json
 
-    words: dict[str, bool | None] = {"": None, "null": None, "~": None, "true": True, "false": False}
+    words: dict[str, bool | None] = {"null": None, "~": None, "true": True, "false": False}
     if text.lower() in words:
         return words[text.lower()]
     readers: tuple[Callable[[str], Any], ...] = (int, float, json.loads)

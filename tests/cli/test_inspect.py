@@ -114,3 +114,36 @@ def test_a_task_overrules_the_layout(cli, images) -> None:
             (images / part / "labels" / f"{row}.txt").write_text("0 0.5 0.5 0.5 0.5\n")
     assert cli("inspect", images).out.startswith("task         segmentation, 2 classes")
     assert cli("inspect", images, "--task", "detection").out.startswith("task         detection, 1 class\n")
+
+
+# ---- how much more data would help ----
+
+
+@pytest.mark.slow
+def test_more_data_prints_the_curve_its_back_test_and_the_answer(cli, digits, tmp_path) -> None:
+    words = ["inspect", digits, "--more-data", "--recipe", "scratch-default", "--epochs", 1, "--threads", 1]
+    words += ["--set=network.width=8", "--set=data.image_size=16", "--set=batch_size=8", "--set=precision=fp32"]
+    words += ["--runs", tmp_path / "runs", "--picture", tmp_path / "curve.png", "--quiet"]
+
+    told, content = cli(*words).out, cli(*words, "--json").json
+
+    assert "back-test" in told
+    assert "2 × the images (204)" in told or "2 × the images (206)" in told
+    assert content["schema"] == "trainwright.data/1"
+    assert len(content["more_data"]["points"]) == 4
+    assert content["more_data"]["finding"]["rule"] == "more-data"
+    assert (tmp_path / "curve.png").is_file()
+
+
+def test_options_of_trainings_are_refused_where_nothing_is_trained(cli, digits) -> None:
+    done = cli("inspect", digits, "--epochs", 3)
+
+    assert done.code == 2
+    assert "--epochs: says something of trainings, and inspect trains nothing. Add --more-data." in done.err
+
+
+def test_a_picture_that_is_no_png_is_refused_before_anything_is_trained(cli, digits) -> None:
+    done = cli("inspect", digits, "--more-data", "--picture", "curve.jpg")
+
+    assert done.code == 2
+    assert "expected a file name that ends in .png" in done.err

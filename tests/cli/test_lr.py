@@ -7,11 +7,12 @@ import shlex
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from trainwright.training import lr_range
+from trainwright.training import batch_size, lr_range
 
 SMALL = (
     "--set=network.width=8",
@@ -48,10 +49,13 @@ def test_what_was_found_is_on_a_page(answer, lr):
     done = lr()
 
     assert (done.code, done.err) == (0, "")
-    assert done.out.startswith("train loss against learning rate, 3 seeds, with its 95 % band\n\n")
-    assert "verdict    found\ninterval   0.0002 to 0.06, where the loss falls\nsuggested  0.013\n" in done.out
+    assert done.out.startswith("train loss against learning rate, 3 sweeps, with its 95 % band\n\n")
+    assert "verdict    found\ninterval   0.0002 to 0.06, where the loss falls: from 0.0002 to 0.0" in done.out
+    assert "in a sweep, beyond that in short" in done.out
+    assert "\nsuggested  0.013\n" in done.out
     assert "reason     of three short runs the one at 0.013 ended lowest" in done.out
-    assert "cost       330 steps, 1833.3% of the training's 18, 4.2 s" in done.out
+    cost = "cost       330 steps, 1833.3 % of the training's 18 (a test takes about 48 at least), in 4.2 s\n"
+    assert f"{cost}sweeps     3 sweeps\n" in done.out
 
 
 def test_short_runs_have_a_line_each_and_the_suggested_one_is_marked(answer, lr):
@@ -95,9 +99,54 @@ def test_the_next_command_is_the_training_that_was_tested(answer, lr, digits):
 def test_the_next_command_of_a_cyclic_schedule_has_both_bounds(answer, lr):
     answer("found")
 
-    *_, last = lr("--set=schedule.name=triangular").out.splitlines()
+    out = lr("--set=schedule.name=triangular").out
 
-    assert last.endswith("--set optimizer.lr=0.026 --set schedule.low=0.0077")
+    assert "\nschedule   triangular, between 0.0002 and 0.026\n" in out
+    assert out.endswith("--set optimizer.lr=0.026 --set schedule.low=0.007692\n")
+
+
+def test_the_next_command_trains_with_what_was_suggested_to_four_digits(monkeypatch, lr_range_of, lr):
+    monkeypatch.setattr(lr_range, "lr_range_test", lambda *_, **__: replace(lr_range_of("found"), suggestion=0.0123456))
+
+    assert lr().out.endswith("--set optimizer.lr=0.01235\n")
+
+
+def test_a_sweep_that_was_not_paid_for_is_said_with_the_reason(monkeypatch, lr_range_of, lr):
+    monkeypatch.setattr(lr_range, "lr_range_test", lambda *_, **__: lr_range_of("found", seeds=1))
+
+    text, content = lr("--seeds=5").out, lr("--seeds=5", "--json").json
+
+    assert text.startswith("train loss against learning rate, 1 of 5 sweeps, with")
+    assert "\nsweeps     1 of 5 sweeps, the training is too short for more\n" in text
+    assert (content["seeds"], content["asked_seeds"]) == (1, 5)
+    assert content["notes"] == ["1 of 5 sweeps, the training is too short for more"]
+
+
+def test_a_sweep_that_ends_while_the_loss_still_falls_is_said(monkeypatch, lr_range_of, lr):
+    found = lr_range_of("found")
+    upto = {name: getattr(found, name)[..., :60] for name in ("lrs_L", "losses_SL", "smooth_L", "low_L", "high_L")}
+    monkeypatch.setattr(lr_range, "lr_range_test", lambda *_, **__: replace(found, **upto))
+
+    text, content = lr().out, lr("--json").json
+
+    said = "the loss is still falling at 0.00825, the highest learning rate of the sweep; raise it (trainwright lr --high 0.0825)"
+    assert f"note       {said}" in " ".join(text.replace("\n  ", " ").splitlines())
+    assert content["still_falling"] is True
+    assert content["notes"] == [said]
+
+
+@pytest.mark.parametrize("words", [("--batch-size=8",), ("--batch-size=auto",), ("--set=batch_size=auto",)], ids=str)
+def test_another_batch_size_is_tested_and_is_that_of_the_next_command(answer, lr, monkeypatch, words):
+    """auto: measured, or the recipe's own where one size alone could be."""
+    answer("found")
+    monkeypatch.setattr(batch_size, "ROUND_SECONDS", 0.0)
+
+    done = lr("--json", *words)
+
+    images = 8 if words == ("--batch-size=8",) else done.json["measured"]["batch_size"]["chosen"]
+    assert done.json["recipe"]["batch_size"] == images
+    assert done.json["next"].endswith(f"--set optimizer.lr=0.013 --set batch_size={images}")
+    assert done.json["next"].count("batch_size") == 1
 
 
 def test_the_picture_is_where_it_is_said_to_be(answer, lr, tmp_path):
@@ -164,6 +213,11 @@ def test_output_that_is_no_terminal_is_drawn_in_ascii(answer, lr):
         (("--seeds=0",), "seeds: at least one sweep is needed, got 0."),
         (("--set=optimizer.name=rprop",), "optimizer.name: rprop finds the size of every weight's step by itself"),
         (("--picture=nowhere/lr.png",), "--picture nowhere/lr.png: its folder does not exist."),
+        (
+            ("--picture=lr.jpg",),
+            "--picture lr.jpg: the picture is a PNG, and this name does not end in .png. For example",
+        ),
+        (("--batch-size=many",), "--batch-size: expected a number of images from 1 up, or auto, got 'many'."),
         (("--set=optimizer.name=adanw",), "Did you mean 'adamw'?"),
     ],
 )
@@ -179,6 +233,22 @@ def test_data_that_is_not_there_is_code_3(cli, tmp_path):
     assert cli("lr", tmp_path / "nowhere").code == 3
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"])
+def test_a_signal_ends_the_test_with_a_word_even_where_the_shell_ignored_it(lr, monkeypatch, tmp_path, number, code):
+    ignored = signal.signal(number, signal.SIG_IGN)
+    monkeypatch.setattr(lr_range, "lr_range_test", lambda *_, **__: os.kill(os.getpid(), number))
+
+    try:
+        done = lr("--json")
+        after = signal.getsignal(number)
+    finally:
+        signal.signal(number, ignored)
+
+    assert (done.code, after) == (code, signal.SIG_IGN)
+    assert done.err == "error: interrupted before the range test was done; nothing was written.\n"
+    assert (done.json["kind"], list(tmp_path.iterdir())) == ("interrupted", [])
+
+
 @pytest.mark.slow
 def test_ctrl_c_leaves_nothing_behind(digits, tmp_path):
     runs = tmp_path / "runs"
@@ -192,7 +262,7 @@ def test_ctrl_c_leaves_nothing_behind(digits, tmp_path):
     assert decoded
     assert process.returncode == 130, err.decode()
     assert out == b""
-    assert err.decode().endswith("error: interrupted.\n")
+    assert err.decode().endswith("error: interrupted before the range test was done; nothing was written.\n")
     assert not runs.exists()
 
 

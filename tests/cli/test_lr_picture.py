@@ -26,7 +26,7 @@ def test_it_is_no_wider_than_the_terminal_and_narrower_than_a_hundred(lr_range_o
     lines = picture(lr_range_of("found"), columns=columns, letters=letters)
 
     assert max(map(len, lines)) <= max(40, min(columns, 110))
-    assert len(lines) == HEIGHT + 3  # axis, decades, interval
+    assert len(lines) == HEIGHT + (3 if columns < 80 else 4)  # axis, decades, interval, its meaning where there is room
 
 
 def test_plain_letters_are_ascii(lr_range_of):
@@ -47,10 +47,35 @@ def test_the_curve_starts_high_and_is_lowest_where_the_loss_is(lr_range_of):
 
 
 def test_the_suggestion_lies_in_the_bar_of_the_interval(lr_range_of):
-    *_, decades, bar = picture(lr_range_of("found"), letters=PLAIN)
+    *_, decades, bar, _ = picture(lr_range_of("found"), letters=PLAIN)
 
     assert bar.index("[") < bar.index("^") < bar.index("]")
     assert bar.index("[") == pytest.approx(decades.index("1e-04") + 2 + 3, abs=1)  # 2e-4 is a third of a decade on
+
+
+def test_the_bar_tells_sweeps_from_short_trainings(lr_range_of):
+    """The sweep falls up to about 0.01, the interval goes on to 0.06."""
+    *_, bar, meaning = picture(lr_range_of("found"), letters=PLAIN)
+
+    inside = bar.strip("[ ]").replace("^", "")
+    assert set(inside.rstrip("-")) == {"="}
+    assert inside.endswith("-")
+    assert meaning.strip() == "= falls in a sweep   - in a short training   ^ suggested"
+
+
+def test_an_interval_that_short_trainings_alone_saw_has_no_mark_of_a_sweep(lr_range_of):
+    found = lr_range_of("found")
+
+    *_, bar, meaning = picture(replace(found, high_L=found.high_L + 10), letters=PLAIN)
+
+    assert "=" not in bar
+    assert meaning.strip() == "- in a short training   ^ suggested"
+
+
+def test_a_single_rate_is_marked_alone(lr_range_of):
+    *_, bar, meaning = picture(replace(lr_range_of("found"), interval=(0.013, 0.013)), letters=PLAIN)
+
+    assert (bar.strip(), meaning.strip()) == ("^", "^ suggested")
 
 
 def test_without_an_answer_there_is_no_bar(lr_range_of):

@@ -4,7 +4,7 @@ import pytest
 
 import trainwright as tw
 from trainwright.cli.recipes import annotated, recipe_from
-from trainwright.errors import RecipeError
+from trainwright.errors import RecipeError, UsageError
 from trainwright.plugins import tasks
 from trainwright.recipe import recipe_keys
 from trainwright.recipes import published
@@ -71,8 +71,20 @@ def test_without_a_name_the_recipe_is_left_to_the_task():
     assert recipe_from(None, None, epochs=None, seed=None) == (None, {})
 
 
-def test_an_option_outweighs_the_same_key_set():
-    assert recipe_from(None, ["epochs=5", "seed=1"], epochs=3, seed=None) == (None, {"epochs": 3, "seed": 1})
+@pytest.mark.parametrize("key", ["epochs", "seed", "task", "batch_size"])
+def test_an_option_and_the_same_key_set_to_something_else_are_refused(key):
+    said = {"epochs": None, "seed": None} | {key: "detection" if key == "task" else 3}
+    option = f"--{key.replace('_', '-')}"
+
+    with pytest.raises(UsageError) as caught:
+        recipe_from(None, [f"{key}=5" if key != "task" else "task=regression"], **said)
+
+    assert str(caught.value).startswith(f"{option}: {key} is given twice: {said[key]} by {option}, ")
+    assert str(caught.value).endswith(" by --set. Leave one of them out.")
+
+
+def test_an_option_and_the_same_key_set_alike_are_one():
+    assert recipe_from(None, ["epochs=3", "seed=1"], epochs=3, seed=None) == (None, {"epochs": 3, "seed": 1})
 
 
 @pytest.mark.parametrize("name", [None, "story"])

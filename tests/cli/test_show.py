@@ -88,14 +88,17 @@ def test_a_learning_rate_of_the_recipe_is_said_to_be_so() -> None:
 def test_a_learning_rate_of_the_range_test_comes_with_its_interval() -> None:
     found = rates(low=2e-4, high=0.06, suggested=0.013, used=0.013)
 
-    assert line_of_lr(lr=found) == "lr         0.013   (from the range test: the loss falls from 0.0002 to 0.06)"
+    assert line_of_lr(lr=found) == (
+        "lr         0.013   (from the range test: the loss falls at learning rates from 0.0002 to 0.06)"
+    )
 
 
 def test_a_cyclic_schedule_is_said_to_go_above_the_suggestion() -> None:
     found = rates(low=2e-4, high=0.06, suggested=0.013, used=0.026)
 
     assert line_of_lr(lr=found) == (
-        "lr         0.026   (from the range test: the loss falls from 0.0002 to 0.06, 0.013 suggested, and cycles go above it)"
+        "lr         0.026   (from the range test: the loss falls at learning rates from 0.0002 to 0.06, 0.013 suggested, "
+        "and cycles go above it)"
     )
 
 

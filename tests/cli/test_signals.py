@@ -93,6 +93,44 @@ def test_a_run_that_is_alive_is_running_and_cannot_be_resumed(cli, digits, tmp_p
     assert f"process {process.pid} is writing this run" in refused.json["message"]
 
 
+@pytest.mark.parametrize(
+    ("number", "code", "said"),
+    [(signal.SIGINT, 130, "interrupted."), (signal.SIGTERM, 143, "terminated.")],
+    ids=["SIGINT", "SIGTERM"],
+)
+@pytest.mark.parametrize("reads", ["trainwright.data.dataset.read_facts", "trainwright.workflows.settle.range_of"])
+def test_a_signal_before_the_training_is_told_too(cli, monkeypatch, digits, tmp_path, number, code, said, reads):
+    monkeypatch.setattr(reads, lambda *arguments, **more: signal.raise_signal(number))
+
+    done = cli("train", digits, *LONG, "--set=optimizer.lr=null", "--mirrors=none", f"--runs={tmp_path}", "--json")
+
+    assert (done.code, done.json["kind"], done.json["message"]) == (code, "interrupted", said)
+    assert f"error: {said} Nothing was written: start it again." in done.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_signal_between_the_run_folder_and_the_first_step_says_how_to_go_on(cli, monkeypatch, digits, tmp_path):
+    monkeypatch.setattr("trainwright.workflows.run.Training", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
+
+    done = cli("train", digits, *LONG, "--mirrors=none", f"--runs={tmp_path}", "--json")
+
+    (listed,) = cli("runs", "list", "--runs", tmp_path, "--json").json["runs"]
+    assert (done.code, listed["state"]) == (143, "interrupted")
+    assert done.json["cure"] == f"Go on with 'trainwright resume {listed['run_id']}'."
+
+
+def test_a_polite_kill_while_modules_are_imported_is_told(digits):
+    command = [sys.executable, "-m", "trainwright", "inspect", str(digits), "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    time.sleep(0.5)
+
+    process.terminate()
+    out, err = process.communicate(timeout=60)
+
+    assert (process.returncode, json.loads(out)["message"]) == (143, "terminated.")
+    assert err.decode().startswith("error: terminated.")
+
+
 def test_ctrl_c_while_images_are_read_ends_with_130(cli, monkeypatch, digits):
     def interrupted(*arguments, **more):
         raise KeyboardInterrupt

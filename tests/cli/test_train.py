@@ -226,6 +226,11 @@ def test_a_network_of_timm_trains_on_flowers_at_224_pixels(cli, real_data, tmp_p
     assert (done.code, done.json["recipe"]["data"]["image_size"], done.json["epochs"]) == (0, 224, 2)
 
 
+def of_any_size(small):
+    """The options without their batch size, which --batch-size would contradict."""
+    return [option for option in small if "batch_size" not in option]
+
+
 @pytest.fixture
 def quick_measurement(monkeypatch):
     """Rounds of two timed steps."""
@@ -233,27 +238,40 @@ def quick_measurement(monkeypatch):
 
 
 def test_a_batch_size_is_measured_and_the_table_shown(cli, digits, small, tmp_path, quick_measurement):
-    done = cli("train", digits, *small, "--epochs", 1, "--batch-size", "auto", "--runs", tmp_path / "runs", "--json")
+    done = cli(
+        "train",
+        digits,
+        *of_any_size(small),
+        "--epochs",
+        1,
+        "--batch-size",
+        "auto",
+        "--runs",
+        tmp_path / "runs",
+        "--json",
+    )
 
     table = done.json["measured"]["batch_size"]
     assert (done.code, done.json["recipe"]["batch_size"]) == (0, table["chosen"])
-    assert table["chosen"] == 8  # of 102 train images 16 would leave six steps an epoch
+    assert [row["batch_size"] for row in table["rows"]] == [8]  # of 102 train images 16 would leave six steps an epoch
     assert {"images_per_second", "memory_bytes", "steps_per_epoch"} <= table["rows"][0].keys()
     assert "batch size   images/s" in done.err
-    assert "←" in done.err
+    assert "one size alone shows nothing, the recipe's 64 stays" in done.err
 
 
 def test_a_dry_run_shows_the_table_and_the_number_too(cli, digits, small, tmp_path, quick_measurement):
-    done = cli("train", digits, *small, "--batch-size", "auto", "--dry-run", "--json", "--runs", tmp_path / "runs")
+    done = cli(
+        "train", digits, *of_any_size(small), "--batch-size", "auto", "--dry-run", "--json", "--runs", tmp_path / "runs"
+    )
 
-    assert done.json["recipe"]["batch_size"] == done.json["measured"]["batch_size"]["chosen"] == 8
+    assert done.json["recipe"]["batch_size"] == done.json["measured"]["batch_size"]["chosen"]
     assert "batch size   images/s" in done.err
     assert not (tmp_path / "runs").exists()
 
 
 def test_a_rate_that_is_given_stays_with_another_batch_size(cli, digits, small):
     """The options of `small` set it."""
-    done = cli("train", digits, *small, "--batch-size", 10, "--dry-run", "--json")
+    done = cli("train", digits, *of_any_size(small), "--batch-size", 10, "--dry-run", "--json")
 
     assert (done.json["recipe"]["batch_size"], done.json["recipe"]["optimizer"]["lr"]) == (10, 0.01)
 
@@ -279,6 +297,18 @@ def test_a_batch_size_that_is_none_ends_with_2_and_the_cure(cli, digits, given):
         f"error: --batch-size: expected a number of images from 1 up, or auto, got {given!r}. "
         "For example --batch-size 64.\n"
     )
+
+
+def test_a_dry_run_for_programs_has_what_was_asked_and_what_the_range_test_found(
+    cli, digits, small, monkeypatch, lr_range_of
+):
+    monkeypatch.setattr("trainwright.workflows.settle.range_of", lambda *_, **__: lr_range_of("found"))
+
+    done = cli("train", digits, *small, "--recipe", "story", "--set=optimizer.lr=null", "--dry-run", "--json")
+
+    assert (done.json["recipe"]["optimizer"]["lr"], done.json["lr_range"]["suggestion"]) == (0.013, 0.013)
+    assert done.json["asked"]["recipe"] == "story"
+    assert done.json["asked"]["changes"]["optimizer.lr"] is None
 
 
 def test_help_says_what_becomes_of_the_rate(cli):

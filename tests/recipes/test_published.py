@@ -11,6 +11,7 @@ from trainwright.optim.losses import build_loss
 from trainwright.optim.optimizers import build_optimizer
 from trainwright.optim.schedules import build_schedule
 from trainwright.recipe import Recipe, load_recipe, recipe_keys
+from trainwright.recipes import published
 from trainwright.recipes.published import DEFAULT, FOLDER, OF_TASK
 from trainwright.training.mixing import mixing
 from trainwright.training.model import build_network
@@ -259,8 +260,7 @@ def test_an_unknown_recipe_is_answered_with_the_nearest_and_all():
         recipes.get("finetune-defalt")
 
     assert str(caught.value) == (
-        "--recipe: no such recipe 'finetune-defalt'. Did you mean 'finetune-default'? "
-        f"Known recipes: {', '.join(NAMES)}."
+        f"recipe: no such recipe 'finetune-defalt'. Did you mean 'finetune-default'? Known recipes: {', '.join(NAMES)}."
     )
 
 
@@ -268,3 +268,24 @@ def test_sources_can_be_changed_by_the_caller_without_harm():
     recipes.sources("story").clear()
 
     assert recipes.sources("story")
+
+
+def test_the_rate_of_a_recipe_is_found_again_by_network_optimizer_and_task():
+    asked = published.get("segmentation-default").changed({"optimizer.lr": None, "epochs": 3})
+
+    assert published.rate_for(asked, "segmentation") == (0.002, "segmentation-default")
+
+
+def test_of_several_recipes_the_one_that_shares_most_lends_its_rate():
+    asked = published.get("scratch-trivial-augment").changed({"optimizer.lr": None})
+    name = published.rate_for(asked, "classification")[1]
+
+    assert name == "scratch-trivial-augment"
+
+
+def test_another_optimizer_network_or_task_has_no_rate_of_a_recipe():
+    asked = published.get("segmentation-default")
+
+    assert published.rate_for(asked.changed({"optimizer.name": "lion"}), "segmentation") is None
+    assert published.rate_for(asked.changed({"network.name": "deeplabv3plus"}), "segmentation") is None
+    assert published.rate_for(asked, "detection") is None

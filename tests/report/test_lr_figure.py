@@ -77,7 +77,9 @@ def test_one_seed_can_be_drawn(lr_range_of):
 
 
 def test_the_conclusion_is_in_words(lr_range_of):
-    assert conclusion(lr_range_of("found")) == "Suggested learning rate 0.013: the loss falls from 0.0002 to 0.06"
+    assert (
+        conclusion(lr_range_of("found")) == "Suggested learning rate 0.013: the loss falls at rates from 0.0002 to 0.06"
+    )
     assert conclusion(lr_range_of("flat")) == "The learning-rate range test cannot tell"
 
 
@@ -85,3 +87,16 @@ def test_a_long_reason_with_dollars_is_cut_and_drawn(lr_range_of):
     reason = "costs $5 or $6 " * 60
 
     assert max(opened(lr_range(replace(lr_range_of("flat"), reason=reason))).size) <= 1000
+
+
+def test_what_a_sweep_saw_is_filled_and_what_short_trainings_alone_saw_is_hatched(lr_range_of):
+    """The filled green is lighter than the line's own colour; without a sweep's fall there is none of it."""
+    found = lr_range_of("found")
+    fallen, unsure = lr_range(found), lr_range(replace(found, high_L=found.high_L + 10))
+
+    def filled(png: bytes) -> int:
+        red, green, blue = (np.asarray(opened(png))[..., channel].astype(int) for channel in range(3))
+        return int(((green > red + 20) & (green > blue) & (green > 220)).sum())
+
+    assert filled(fallen) > 20_000
+    assert filled(unsure) < 10_000

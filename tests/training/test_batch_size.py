@@ -151,7 +151,7 @@ def test_the_chosen_size_is_one_of_the_measured_ones_and_rows_fit_together(
     assert found.chosen in sizes
     assert [row.steps_per_epoch for row in found.rows] == [87, 43, 21, 10][: len(sizes)]
     assert all(row.images_per_second == pytest.approx(row.batch_size / row.step_seconds) for row in found.rows)
-    assert all(row.memory_bytes >= 0 for row in found.rows)
+    assert all(row.memory_bytes is None or row.memory_bytes > 0 for row in found.rows)
 
 
 def test_steps_that_take_as_long_whatever_they_hold_make_the_largest_size_the_best(
@@ -197,6 +197,37 @@ def test_a_measurement_that_would_take_too_long_ends(quick, make_model, make_opt
 
     assert [row.batch_size for row in found.rows] == [8]
     assert found.stopped == "the next would take too long to measure"
+
+
+def test_one_size_alone_shows_nothing_and_the_usual_one_stays(quick, make_model, make_optimizer, batch_of, task):
+    model = make_model()
+
+    found = measure_batch_sizes(model, task, make_optimizer(model), batch_of, train_images=90, device=CPU, usual=64)
+
+    assert [row.batch_size for row in found.rows] == [8]
+    assert found.chosen == 64
+    assert (
+        found.stopped == "16 leaves fewer than 10 steps an epoch; one size alone shows nothing, the recipe's 64 stays"
+    )
+
+
+def test_of_two_sizes_the_usual_one_counts_no_more(quick, make_model, make_optimizer, batch_of, task):
+    model = make_model()
+
+    found = measure_batch_sizes(model, task, make_optimizer(model), batch_of, train_images=200, device=CPU, usual=64)
+
+    assert found.chosen in (8, 16)
+
+
+def test_the_usual_size_does_not_stay_where_a_smaller_one_did_not_fit(
+    quick, make_model, make_optimizer, batch_of, task
+):
+    model = make_model()
+    model.network.insert(0, SmallMemory(8))
+
+    found = measure_batch_sizes(model, task, make_optimizer(model), batch_of, train_images=5000, device=CPU, usual=64)
+
+    assert (found.chosen, found.stopped) == (8, "16 does not fit into the memory of cpu")
 
 
 def test_a_size_that_does_not_fit_ends_the_measurement(quick, make_model, make_optimizer, batch_of, task):
@@ -258,6 +289,40 @@ def test_memory_of_a_processor_is_seen_at_its_peak_not_at_its_end():
 
     assert result == 1.0
     assert 90e6 < peak < 200e6
+
+
+def test_memory_that_was_freed_before_is_seen_again():
+    """What stays at the upper end of the heap keeps the allocator from giving back by itself what is freed below it."""
+    kept = []
+
+    def work():
+        held = [
+            torch.ones(25_000) for _ in range(1000)
+        ]  # 100 MB in blocks that are too small for mappings of their own
+        kept.append(torch.ones(100))
+        time.sleep(0.05)
+        return len(held)
+
+    peaks = [trial._Meter(CPU, copied_bytes=0).peak_of(work)[1] for _ in range(3)]
+
+    assert all(90e6 < peak < 200e6 for peak in peaks)
+
+
+def test_memory_is_not_known_where_the_allocator_gives_nothing_back(monkeypatch):
+    monkeypatch.setattr(trial, "_give_back", lambda: False)
+
+    assert trial._Meter(CPU, copied_bytes=0).peak_of(lambda: 7) == (7, None)
+
+
+def test_memory_that_did_not_grow_is_not_known_rather_than_none():
+    assert trial._Meter(CPU, copied_bytes=10**12).peak_of(lambda: 7) == (7, None)
+
+
+def test_where_memory_is_not_known_twice_the_whole_process_is_expected(monkeypatch):
+    monkeypatch.setattr(trial, "_resident_bytes", lambda: GIGABYTE)
+
+    assert trial._expected([100, None]) == 2 * GIGABYTE
+    assert trial._expected([None, 100]) == 200
 
 
 def test_a_container_limit_is_what_is_free_without_the_file_pages(tmp_path):

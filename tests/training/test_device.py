@@ -65,7 +65,7 @@ def test_an_unknown_device_is_answered_with_the_known_ones(asked):
     with pytest.raises(UsageError) as caught:
         choose_device(asked)
 
-    assert str(caught.value) == f"--device: no such device {asked!r}. Known: auto, cpu, cuda, cuda:N."
+    assert str(caught.value) == f"device: no such device {asked!r}. Known: auto, cpu, cuda, cuda:N."
 
 
 @pytest.mark.parametrize("asked", ["meta", "mps", "xpu:0"])
@@ -73,7 +73,7 @@ def test_a_device_of_another_kind_is_not_supported(asked):
     with pytest.raises(UsageError) as caught:
         choose_device(asked)
 
-    assert str(caught.value) == f"--device: device {asked!r} is not supported. Known: auto, cpu, cuda, cuda:N."
+    assert str(caught.value) == f"device: {asked!r} is not supported. Known: auto, cpu, cuda, cuda:N."
 
 
 @pytest.mark.parametrize(("asked", "gpus"), [("cuda", 0), ("cuda:0", 0), ("cuda:2", 2)])
@@ -84,7 +84,7 @@ def test_a_gpu_that_is_not_there_is_answered_with_how_many_are(machine, asked, g
         choose_device(asked)
 
     assert str(caught.value) == (
-        f"--device: '{asked}' was asked for, this machine has {gpus} CUDA devices. "
+        f"device: '{asked}' was asked for, this machine has {gpus} CUDA devices. "
         "Use --device cpu, or check the driver with nvidia-smi."
     )
 

@@ -17,6 +17,7 @@ from trainwright.optim.published_rates import OTHERS, PUBLISHED_LR, published_lr
 from trainwright.plugins import optimizers
 from trainwright.records import LrRange
 from trainwright.tracking.run_folder import RunFolder
+from trainwright.training import batch_size as trial
 from trainwright.training import lr_range
 from trainwright.workflows import lr as workflow
 from trainwright.workflows.options import RunOptions
@@ -67,7 +68,7 @@ def test_the_answer_can_be_read_in_the_terms_of_the_command_line(answer, digits,
 
     assert isinstance(test, LrRange)
     assert (test.low, test.high, test.suggested, test.verdict) == (2e-4, 6e-2, 0.013, "found")
-    assert repr(test) == "LrTest(0.013, the loss falls from 0.0002 to 0.06)"
+    assert repr(test) == "LrTest(0.013, the loss falls at learning rates from 0.0002 to 0.06)"
     assert test.figure().startswith(b"\x89PNG")
 
 
@@ -113,6 +114,42 @@ def test_the_mechanism_gets_what_the_training_would_have(answer, digits, recipe)
     assert call["settings"].mix is not None
     assert call["published"] == 1e-3  # AdamW's
     assert len({group["lr"] for group in call["optimizer"].param_groups}) > 1  # a rate for each stage
+
+
+def test_the_test_is_of_the_batch_size_that_was_asked_for(answer, digits, recipe):
+    calls = answer("found")
+
+    test = tw.lr_range_test(digits, recipe, batch_size=34, **OPTIONS)
+
+    assert (test.recipe.batch_size, test.sizes) == (34, None)
+    assert calls[0]["steps"] == test.training_steps == 2 * (102 // 34)
+
+
+def test_a_batch_size_of_auto_is_measured_before_the_test(answer, digits, recipe, monkeypatch):
+    """Of 102 images 16 leave six steps an epoch: 8 alone is measured, and the recipe's 16 stays."""
+    monkeypatch.setattr(trial, "ROUND_SECONDS", 0.0)
+    answer("found")
+
+    test = tw.lr_range_test(digits, recipe, batch_size="auto", **OPTIONS)
+
+    assert [row.batch_size for row in test.sizes.rows] == [8]
+    assert test.sizes.stopped.endswith("; one size alone shows nothing, the recipe's 16 stays")
+    assert test.recipe.batch_size == test.sizes.chosen == 16
+
+
+@pytest.mark.parametrize("size", [0, "many"])
+def test_a_batch_size_that_is_none_is_refused_before_any_data_is_read(size):
+    with pytest.raises(RecipeError, match="batch_size"):
+        tw.lr_range_test("nowhere", batch_size=size)
+
+
+def test_what_limited_a_test_is_among_its_notes(answer, digits, recipe):
+    answer("found")
+
+    test = tw.lr_range_test(digits, recipe, seeds=5, **OPTIONS)
+
+    assert (test.seeds, test.asked_seeds, test.still_falling) == (3, 5, False)
+    assert test.notes == ("3 of 5 sweeps, the training is too short for more",)
 
 
 def test_batches_depend_on_the_seed_alone_go_on_for_ever_and_are_not_those_of_the_training(answer, digits, recipe):
@@ -174,14 +211,11 @@ def test_a_mechanism_that_drew_random_numbers_would_be_found_out(digits, recipe,
     assert not tw.lr_range_test(digits, recipe, **OPTIONS).state_restored
 
 
-def test_a_network_without_anything_to_learn_cannot_be_told(digits, recipe):
+def test_a_network_without_anything_to_learn_is_refused(digits, recipe):
     frozen = Pixels().requires_grad_(False)
 
-    test = tw.lr_range_test(digits, recipe, model=frozen, changes={"network.dropout": 0.0}, **OPTIONS)
-
-    assert test.verdict == "cannot tell"
-    assert "frozen" in test.reason
-    assert test.figure().startswith(b"\x89PNG")
+    with pytest.raises(UsageError, match="none of the network's parameters learns"):
+        tw.lr_range_test(digits, recipe, model=frozen, changes={"network.dropout": 0.0}, **OPTIONS)
 
 
 @pytest.mark.parametrize(("low", "high"), [(1.0, 1.0), (1.0, 0.1), (0.0, 1.0), (-1.0, 1.0), (1e-3, math.inf)])
@@ -248,9 +282,48 @@ def test_without_an_answer_the_optimizers_published_rate_is_taken_and_said_to_be
 def test_what_was_found_is_said_in_a_line(recipe, lr_range_of):
     found = lr_range_of("found")
 
-    assert workflow.stated(workflow.with_range(recipe, found), found) == (
-        "learning rate from the range test: 0.013, the loss falls from 0.0002 to 0.06"
+    assert workflow.stated(workflow.with_range(recipe, found), found, training_steps=3_700) == (
+        "learning rate from the range test: 0.013, the loss falls at learning rates from 0.0002 to 0.06. "
+        "The test took 330 steps, 8.9 % of the training's 3,700, in 4.2 s: 3 sweeps"
     )
+
+
+def test_a_short_training_is_told_the_least_that_a_test_takes_and_why_it_had_fewer_sweeps(recipe, lr_range_of):
+    found = replace(lr_range_of("found", seeds=1), steps=48)
+
+    assert workflow.stated(recipe, found, training_steps=100).endswith(
+        "The test took 48 steps, 48.0 % of the training's 100 (a test takes about 48 at least), in 4.2 s: "
+        "1 of 3 sweeps, the training is too short for more"
+    )
+
+
+def test_a_long_training_is_told_which_share_of_it_cut_the_sweeps(lr_range_of):
+    assert workflow.sweeps(lr_range_of("found", seeds=1), 10_000, asked=5) == (
+        "1 of 5 sweeps, more would take over 9 % of the training"
+    )
+    assert workflow.sweeps(lr_range_of("found", seeds=1), 10_000, asked=1) == "1 sweep"
+
+
+def test_a_test_that_ended_before_any_sweep_had_none(lr_range_of):
+    assert workflow.sweeps(replace(lr_range_of("nothing", seeds=1), steps=0), 100) == "0 sweeps"
+
+
+@pytest.mark.parametrize("schedule", workflow.CYCLIC)
+def test_both_bounds_of_a_cycle_are_said(schedule, recipe, lr_range_of):
+    found = lr_range_of("found")
+    cyclic = workflow.with_range(recipe.changed({"schedule.name": schedule}), found)
+
+    assert f". The {schedule} schedule goes between 0.0002 and 0.026. The test took" in workflow.stated(cyclic, found)
+    assert workflow.cycle_of(recipe) is None
+
+
+def test_a_sweep_whose_bounds_were_too_tight_is_said_in_the_note_of_a_run(recipe, lr_range_of):
+    found = lr_range_of("found")
+    upto = {name: getattr(found, name)[..., :60] for name in ("lrs_L", "losses_SL", "smooth_L", "low_L", "high_L")}
+
+    said = workflow.stated(recipe, replace(found, trials=(), suggestion=float(upto["lrs_L"][-1]), **upto))
+
+    assert ". The loss is still falling at 0.00825, the highest learning rate of the sweep; raise it" in said
 
 
 def test_every_optimizer_has_a_published_rate_with_a_source():

@@ -62,7 +62,7 @@ def chosen(monkeypatch):
         answer = BatchSizes(
             rows=(row,), chosen=batch_size, stopped="it is the only one", memory_is_estimate=True, seconds=0.0
         )
-        monkeypatch.setattr(settling, "batch_sizes_of", lambda prepared, options: answer)
+        monkeypatch.setattr(settling, "batch_sizes_of", lambda prepared, options, usual: answer)
 
     return always
 

@@ -11,6 +11,7 @@ from typing import TextIO
 
 import numpy as np
 
+from trainwright.diagnosis.lr_sweep import swept_interval
 from trainwright.records import LrRange
 
 HEIGHT = 12  # lines of the curve
@@ -26,19 +27,25 @@ LEAST_FALL = 0.1  # of the loss before learning: a flat curve is to look flat
 
 @dataclass(frozen=True, kw_only=True)
 class Letters:
-    """What the picture is made of. curve: None for braille dots."""
+    """What the picture is made of. curve: None for braille dots. interval: its ends; swept, trained: what fell between them."""
 
     curve: str | None
     band: str
     corner: str
     side: str
     floor: str
-    interval: tuple[str, str, str]
+    interval: tuple[str, str]
+    swept: str
+    trained: str
     peak: str
 
 
-FINE = Letters(curve=None, band="░", corner="└", side="│", floor="─", interval=("├", "─", "┤"), peak="▲")
-PLAIN = Letters(curve="*", band=":", corner="+", side="|", floor="-", interval=("[", "=", "]"), peak="^")
+FINE = Letters(
+    curve=None, band="░", corner="└", side="│", floor="─", interval=("├", "┤"), swept="━", trained="┄", peak="▲"
+)
+PLAIN = Letters(
+    curve="*", band=":", corner="+", side="|", floor="-", interval=("[", "]"), swept="=", trained="-", peak="^"
+)
 
 
 def letters_for(stream: TextIO) -> Letters:
@@ -147,17 +154,24 @@ def _decades(scale: _Scale) -> str:
 
 
 def _below(found: LrRange, scale: _Scale, letters: Letters) -> list[str]:
-    """The interval as a bar under the axis, the suggestion on it."""
+    """The interval as a bar under the axis, the suggestion on it; where there is room, what its letters mean."""
     if found.suggestion is None:
         return []
     line = [" "] * scale.width
-    if found.interval is not None:
+    swept, meaning = swept_interval(found), [f"{letters.peak} suggested"]
+    if found.interval is not None and found.interval[0] < found.interval[1]:
         first, last = (scale.column(lr) for lr in found.interval)
-        opening, middle, closing = letters.interval
-        line[first : last + 1] = middle * (last + 1 - first)
-        line[first], line[last] = opening, closing
+        line[first : last + 1] = letters.trained * (last + 1 - first)
+        if swept is not None:
+            start, end = (scale.column(lr) for lr in swept)
+            line[start : end + 1] = letters.swept * (end + 1 - start)
+        line[first], line[last] = letters.interval
+        inside = line[first + 1 : last]
+        meaning = [*([f"{letters.trained} in a short training"] if letters.trained in inside else []), *meaning]
+        meaning = [*([f"{letters.swept} falls in a sweep"] if letters.swept in inside else []), *meaning]
     line[scale.column(found.suggestion)] = letters.peak
-    return [" " * (LABEL + 2) + "".join(line).rstrip()]
+    lines = ["".join(line).rstrip(), "   ".join(meaning)]
+    return [" " * (LABEL + 2) + text for text in lines if len(text) <= scale.width]
 
 
 def _loss(value: float | None) -> str:

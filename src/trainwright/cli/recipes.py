@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from trainwright.cli import options
+from trainwright.errors import UsageError
 
 if TYPE_CHECKING:
     from trainwright.recipe import Recipe
@@ -33,31 +33,46 @@ def add_to(app: typer.Typer) -> None:
 
 
 def recipe_from(
-    name: str | None, changes: list[str] | None, *, epochs: int | None, seed: int | None
+    name: str | None,
+    changes: list[str] | None,
+    *,
+    epochs: int | None,
+    seed: int | None,
+    task: str | None = None,
+    batch_size: int | str | None = None,
 ) -> tuple[Recipe | None, dict[str, Any]]:
-    """(the recipe that --recipe names, None for the one that suits the data; what --set, --epochs and --seed change in it).
+    """(the recipe that --recipe names, None for the one that suits the data; what --set, --epochs, --seed and --task change).
 
-    Raises RecipeError or UnknownNameError.
+    batch_size: of --batch-size, which must not contradict a --set. Raises RecipeError, UnknownNameError, or UsageError where
+    --set and another option say different things of one value.
     """
-    from trainwright.recipe import Recipe, load_recipe
+    from trainwright.recipe import Recipe
     from trainwright.recipes import published
     from trainwright.workflows.early import check_names
     from trainwright.yaml_text import parse_assignments
 
     wanted = parse_assignments(changes or [])
-    wanted |= {key: value for key, value in (("epochs", epochs), ("seed", seed)) if value is not None}
+    given = {"epochs": epochs, "seed": seed, "task": task, "batch_size": batch_size}
+    said = {key: value for key, value in given.items() if value is not None}
+    _refuse_two_values(wanted, said)
+    wanted |= {key: value for key, value in said.items() if key != "batch_size"}  # for which the rate is found anew
     check_names(Recipe().changed(wanted))  # a slip of the keyboard is answered before any YAML is read
     if name is None:
         return None, wanted
-    recipe = load_recipe(Path(name)) if _is_file(name, published.names()) else published.get(name)
+    recipe = published.find(name)
     recipe.changed(wanted)
     return recipe, wanted
 
 
-def _is_file(name: str, known: list[str]) -> bool:
-    """Whether --recipe means a file: a published recipe's name always means that recipe."""
-    path = Path(name)
-    return name not in known and (path.is_file() or path.suffix in (".yaml", ".yml") or path.name != name)
+def _refuse_two_values(wanted: Mapping[str, Any], said: Mapping[str, Any]) -> None:
+    """Raise UsageError where an option and --set say different things of one value."""
+    for key, value in said.items():
+        if key in wanted and wanted[key] != value:
+            raise UsageError(
+                f"{key} is given twice: {value} by --{key.replace('_', '-')}, {wanted[key]} by --set.",
+                where=f"--{key.replace('_', '-')}",
+                cure="Leave one of them out.",
+            )
 
 
 @sub.command(

@@ -28,12 +28,7 @@ def show_run(result: Mapping[str, Any]) -> str:
         *_learning_rate(result),
         "",
     ]
-    for finding in result["findings"]:
-        if finding["verdict"] != "no":
-            lines += _finding(finding)
-    denied = [finding["rule"] for finding in result["findings"] if finding["verdict"] == "no"]
-    if denied:
-        lines += wrapped(f"{SYMBOLS['no']} not: ", ", ".join(denied))
+    lines += show_findings(result["findings"])
     lines += [
         "",
         f"weights    epoch {result['kept_epoch'] + 1} of {result['epochs']}, {result['parameters']:,} parameters",
@@ -41,6 +36,13 @@ def show_run(result: Mapping[str, Any]) -> str:
         f"folder     {result['folder']}",
     ]
     return "\n".join(lines)
+
+
+def show_findings(findings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What holds and what cannot be told, with evidence and advice; what does not hold in a line."""
+    lines = [line for finding in findings if finding["verdict"] != "no" for line in _finding(finding)]
+    denied = [finding["rule"] for finding in findings if finding["verdict"] == "no"]
+    return lines + (wrapped(f"{SYMBOLS['no']} not: ", ", ".join(denied)) if denied else [])
 
 
 def show_runs(runs: Sequence[RunSummary]) -> str:
@@ -109,7 +111,7 @@ def _learning_rate(result: Mapping[str, Any]) -> list[str]:
         origin = "from the range test"
         if lr["low"] is not None:
             if lr["low"] < lr["high"]:
-                origin += f": the loss falls from {lr['low']:.2g} to {lr['high']:.2g}"
+                origin += f": the loss falls at learning rates from {lr['low']:.2g} to {lr['high']:.2g}"
             cyclic = lr["used"] > lr["suggested"]  # other schedules peak at the suggestion
             origin += f", {lr['suggested']:.2g} suggested, and cycles go above it" if cyclic else ""
     return [f"lr         {lr['used']:.3g}   ({origin})"]

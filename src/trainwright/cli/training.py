@@ -10,12 +10,13 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
 from trainwright.cli import options
 from trainwright.cli.recipes import recipe_from
+from trainwright.errors import TrainwrightError
 
 if TYPE_CHECKING:
     from trainwright.recipe import Recipe
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from trainwright.workflows.settle import Settled
 
 CHECKPOINT_SECONDS = 60.0
+T = TypeVar("T")
 DEMO_CHANGES = {
     "augment.flip": 0.0,
     "augment.crop_padding": 0.0,  # a digit fills its frame from top to bottom: shifted and reflected it is another shape
@@ -70,32 +72,31 @@ def train(
 ) -> int:
     """One run on DATA: train, evaluate, judge, record."""
     images = options.batch_size_from(batch_size)
-    named, wanted = recipe_from(recipe, changes, epochs=epochs, seed=seed)
-    wanted |= {} if task is None else {"task": task}
+    named, wanted = recipe_from(recipe, changes, epochs=epochs, seed=seed, task=task, batch_size=images)
     check_early(named, wanted, data, offline=offline)
-    from trainwright.cli.runs import close_dead_runs
-    from trainwright.workflows import run as workflow
-    from trainwright.workflows.options import RunOptions
+    chosen: dict[str, Any] = {
+        "runs": runs,
+        "device": device,
+        "workers": workers,
+        "threads": threads,
+        "offline": offline,
+    }
+    chosen |= {"mirrors": _mirrors(mirrors), "checkpoint_seconds": checkpoint_seconds}
+    asked: dict[str, Any] = {"changes": wanted, "batch_size": images, "target": target}
 
-    close_dead_runs(runs)
-    chosen = RunOptions(
-        runs=runs,
-        device=device,
-        workers=workers,
-        threads=threads,
-        offline=offline,
-        mirrors=_mirrors(mirrors),
-        checkpoint_seconds=checkpoint_seconds,
-        reporter=_reporter(quiet),
-    )
-    asked: dict[str, Any] = {"changes": wanted, "batch_size": images, "target": target, "options": chosen}
+    def begin(verb: str, stop: Callable[[], bool]) -> Any:
+        from trainwright.cli.runs import close_dead_runs
+        from trainwright.workflows import run as workflow
+        from trainwright.workflows.options import RunOptions
+
+        close_dead_runs(runs)
+        asked["options"] = RunOptions(**chosen, reporter=_reporter(quiet), stop_asked=stop)
+        return getattr(workflow, verb)(data, recipe, **asked)
+
     if dry_run:
-        return _dry_run(workflow.plan(data, named, **asked), as_json=as_json)
-    return _carry_out(
-        lambda stop: workflow.train(data, named, **asked, stop_asked=stop),
-        as_json=as_json,
-        quiet=quiet,
-    )
+        settled, _ = under_signals(lambda stop: begin("plan", stop), quiet=quiet)
+        return _dry_run(settled, as_json=as_json)
+    return _carry_out(lambda stop: begin("train", stop), as_json=as_json, quiet=quiet)
 
 
 def resume(
@@ -110,23 +111,35 @@ def resume(
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> int:
-    """Go on with RUN where it stopped; it ends in the very same weights as if it never had."""
-    from trainwright.cli.runs import close_dead_runs
-    from trainwright.workflows import run as workflow
-    from trainwright.workflows.options import RunOptions
+    """Go on with RUN, or a study, where it stopped; it ends in the very same weights as if it never had."""
+    chosen: dict[str, Any] = {
+        "runs": runs,
+        "device": device,
+        "workers": workers,
+        "threads": threads,
+        "offline": offline,
+    }
+    chosen |= {"mirrors": _mirrors(mirrors), "checkpoint_seconds": checkpoint_seconds}
 
-    close_dead_runs(runs)
-    chosen = RunOptions(
-        runs=runs,
-        device=device,
-        workers=workers,
-        threads=threads,
-        offline=offline,
-        mirrors=_mirrors(mirrors),
-        checkpoint_seconds=checkpoint_seconds,
-        reporter=_reporter(quiet),
-    )
-    return _carry_out(lambda stop: workflow.resume(run, options=chosen, stop_asked=stop), as_json=as_json, quiet=quiet)
+    def work(stop: Callable[[], bool]) -> Run:
+        from trainwright.cli.runs import close_dead_runs
+        from trainwright.workflows import run as workflow
+        from trainwright.workflows.options import RunOptions
+
+        close_dead_runs(runs)
+        return workflow.resume(run, options=RunOptions(**chosen, reporter=_reporter(quiet), stop_asked=stop))
+
+    if _is_study(runs, run):
+        from trainwright.cli.improve import resume_study
+
+        return resume_study(run, chosen=chosen, as_json=as_json, quiet=quiet)
+    return _carry_out(work, as_json=as_json, quiet=quiet)
+
+
+def _is_study(runs: Path, name: str) -> bool:
+    from trainwright.tracking.study_folder import find_study
+
+    return name != "last" and not (runs / name).is_dir() and find_study(runs, name) is not None
 
 
 def demo(
@@ -162,9 +175,10 @@ def check_early(recipe: Recipe | None, changes: dict[str, Any], data: Path, *, o
     """What can be refused before torch is imported."""
     from trainwright.errors import DataError
     from trainwright.recipe import Recipe
+    from trainwright.workflows.changes import with_schedule
     from trainwright.workflows.early import check_early, check_names
 
-    wanted = (recipe or Recipe()).changed(changes)
+    wanted = with_schedule(recipe or Recipe(), changes)
     if recipe is None and "network.name" not in changes:
         check_names(wanted)  # which network it is follows from the data, and with it which weights
     else:
@@ -187,6 +201,7 @@ def _reporter(quiet: bool) -> Any:
 
 def _dry_run(settled: Settled, *, as_json: bool) -> int:
     from trainwright.records import to_json
+    from trainwright.workflows.lr import as_json as range_as_json
 
     prepared = settled.prepared
     counts = {part: len(getattr(prepared.split, part)) for part in ("train", "val", "test")}
@@ -194,7 +209,12 @@ def _dry_run(settled: Settled, *, as_json: bool) -> int:
         content = {"images": counts, "device": str(prepared.device), "recipe": prepared.recipe.model_dump(mode="json")}
         measured = {"measured": settled.measured} if settled.measured else {}
         chosen = {"choice": to_json(settled.choice)} if settled.choice else {}
-        print(json.dumps({"schema": "trainwright.plan/1", **content, **measured, **chosen}))
+        found = {"lr_range": range_as_json(settled.lr_range)} if settled.lr_range else {}
+        print(
+            json.dumps(
+                {"schema": "trainwright.plan/1", **content, "asked": settled.asked, **measured, **chosen, **found}
+            )
+        )
         return 0
     print(prepared.recipe.to_yaml(), end="")
     print(
@@ -203,12 +223,19 @@ def _dry_run(settled: Settled, *, as_json: bool) -> int:
     return 0
 
 
+class _Stopped(TrainwrightError):
+    kind = "interrupted"
+
+    def __init__(self, message: str, *, exit_code: int, cure: str) -> None:
+        super().__init__(message, cure=cure)
+        self.exit_code = exit_code
+
+
 def _carry_out(work: Callable[[Callable[[], bool]], Run], *, as_json: bool, quiet: bool) -> int:
     """Do the work under signal handlers, print what came of it, return the exit code."""
     from trainwright.cli.show import show_run
 
-    with _stoppable(quiet=quiet) as (signals, stop_asked):
-        run = work(stop_asked)
+    run, signals = under_signals(work, quiet=quiet)
     if run.finished:
         print(json.dumps(run.result) if as_json else show_run(run.result))
         return 0
@@ -218,6 +245,19 @@ def _carry_out(work: Callable[[Callable[[], bool]], Run], *, as_json: bool, quie
         cure = f"Go on with 'trainwright resume {run.id}'."
         print(json.dumps({"schema": "trainwright.error/1", "kind": "interrupted", **said, "cure": cure}))
     return 128 + signals[0] if signals else 1
+
+
+def under_signals(work: Callable[[Callable[[], bool]], T], *, quiet: bool) -> tuple[T, list[int]]:
+    """(what the work gave, the signals that came meanwhile). Raises _Stopped for a signal that ends it at once."""
+    with _stoppable(quiet=quiet) as (signals, stop_asked):
+        try:
+            return work(stop_asked), signals
+        except BaseException as error:  # a signal in the middle of an import may come out as something else
+            if not signals or isinstance(error, TrainwrightError):
+                raise
+            how = "terminated" if signals[-1] == signal.SIGTERM else "interrupted"
+            cure = " ".join(getattr(error, "__notes__", [])) or "Nothing was written: start it again."
+            raise _Stopped(f"{how}.", exit_code=128 + signals[-1], cure=cure) from error
 
 
 @contextlib.contextmanager
@@ -234,9 +274,10 @@ def _stoppable(*, quiet: bool) -> Iterator[tuple[list[int], Callable[[], bool]]]
         return bool(came)
 
     def handle(number: int, frame: object) -> None:
-        if came or not asked:
-            raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+        at_once = bool(came) or not asked
         came.append(number)
+        if at_once:
+            raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
         if not quiet:  # straight to the descriptor: the signal may have come in the middle of a print
             with contextlib.suppress(OSError):
                 os.write(sys.stderr.fileno(), b"\nstopping: the state is being saved (once more: stop at once)\n")

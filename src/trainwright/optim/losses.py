@@ -11,6 +11,20 @@ from trainwright.plugins import losses
 from trainwright.recipe import LossSpec
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+# The values of a `LossSpec` that belong to a single loss; label smoothing and class weights are asked of every one of them
+CONSTANTS: Mapping[str, tuple[str, ...]] = {
+    "cross-entropy": (),
+    "binary-cross-entropy": (),
+    "focal": ("gamma",),
+    "dice": (),
+    "dice+cross-entropy": ("dice_weight",),
+    "tversky": ("tversky",),
+    "lovasz": (),
+    "huber": ("delta",),
+    "mse": (),
+    "mae": (),
+    "own": (),
+}
 WEIGHTS, SMOOTHING = "loss.class_weights", "loss.label_smoothing"
 
 

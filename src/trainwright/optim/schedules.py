@@ -18,6 +18,20 @@ from trainwright.plugins import RememberingSchedule, schedules
 from trainwright.recipe import ScheduleSpec
 
 PUBLISHED: Mapping[str, Mapping[str, Any]] = {**decay.PUBLISHED, **cycles.PUBLISHED, **plateau.PUBLISHED}
+CONSTANTS: Mapping[str, tuple[str, ...]] = {  # the values of a `ScheduleSpec` that each goes by, beside `warmup`
+    "constant": (),
+    "step": ("decay", "milestones"),
+    "exponential": ("final",),
+    "polynomial": ("final", "power"),
+    "cosine": ("final",),
+    "warmup-stable-decay": ("final", "cooldown"),
+    "one-cycle": ("low", "final", "rise", "momentum"),
+    "triangular": ("low", "cycles"),
+    "triangular2": ("low", "cycles"),
+    "exponential-range": ("low", "cycles", "final"),
+    "cosine-restarts": ("cycles", "final", "growth"),
+    "reduce-on-plateau": ("decay", "patience", "final"),
+}
 SHORTEST_CYCLE = 1e-6  # of the training: no training has as many steps
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from trainwright.errors import unknown_name
-from trainwright.recipe import Recipe, parse_recipe
+from trainwright.recipe import RANDOM, Recipe, load_recipe, parse_recipe
 from trainwright.yaml_text import load_yaml
 
 DEFAULT = "scratch-default"
@@ -63,6 +64,16 @@ def get(name: str) -> Recipe:
     return parse_recipe(_content(name)["recipe"], where=f"recipe {name}")
 
 
+def find(given: str | os.PathLike[str]) -> Recipe:
+    """The recipe in a YAML file, or the published one of that name; a published name always means that recipe.
+
+    Raises UnknownNameError with the nearest name, RecipeError for a file that is none.
+    """
+    path = Path(given)
+    file = path.is_file() or path.suffix in (".yaml", ".yml") or path.name != os.fspath(given)
+    return load_recipe(path) if file and os.fspath(given) not in names() else get(os.fspath(given))
+
+
 def page(name: str) -> Page:
     """The published recipe of that name with what is said of it. Raises UnknownNameError with the nearest name."""
     content = _content(name)
@@ -74,6 +85,35 @@ def page(name: str) -> Page:
         start=purpose["start"],
         when=purpose["when"],
         sources=dict(content["sources"]),
+    )
+
+
+def rate_for(recipe: Recipe, task: str) -> tuple[float, str] | None:
+    """(lr, name) of the published recipe for a task that trains the same network from the same kind of weights with the same
+    optimizer; of several the one that the recipe shares most values with. None where there is none."""
+    found = []
+    for name in names():
+        other = page(name)
+        same = (other.recipe.network.name, other.recipe.network.backbone, other.recipe.optimizer.name) == (
+            recipe.network.name,
+            recipe.network.backbone,
+            recipe.optimizer.name,
+        )
+        pretrained = recipe.network.weights != RANDOM
+        if same and task in other.tasks and pretrained == (other.start == "pretrained") and other.recipe.optimizer.lr:
+            found.append((_shared(recipe, other.recipe), other.recipe.optimizer.lr, name))
+    if not found:
+        return None
+    _, lr, name = max(found, key=lambda one: one[0])
+    return lr, name
+
+
+def _shared(one: Recipe, other: Recipe) -> int:
+    """How many values two recipes have in common."""
+    return sum(
+        getattr(getattr(one, section), key) == value
+        for section in ("augment", "network", "optimizer", "schedule", "loss")
+        for key, value in getattr(other, section)
     )
 
 
@@ -90,6 +130,6 @@ def sources(name: str) -> dict[str, str]:
 @cache
 def _content(name: str) -> dict[str, Any]:
     if name not in names():
-        raise unknown_name(name, names(), where="--recipe", what="recipe")
+        raise unknown_name(name, names(), where="recipe", what="recipe")
     content: dict[str, Any] = load_yaml(FOLDER / f"{name}.yaml")
     return content

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from trainwright.diagnosis.lr_sweep import swept_interval, tight_bounds
 from trainwright.records import LrRange
 from trainwright.report.figures import BLUE, GREEN, GREY, ORANGE, VERMILION, _figure, _png
 
@@ -24,12 +25,11 @@ def lr_range(found: LrRange) -> bytes:
     figure = _figure(8.0, 4.6)
     panel = figure.add_subplot()
     panel.set_xscale("log")
-    if found.interval is not None and found.interval[0] < found.interval[1]:
-        panel.axvspan(*found.interval, color=GREEN, alpha=0.13, linewidth=0, label="the loss falls")
+    _interval(panel, found)
     panel.axhline(found.start, color=GREY, linewidth=1, linestyle=":", label="before learning")
     seeds = len(found.losses_SL)
     for index, losses_L in enumerate(found.losses_SL):
-        name = None if index else f"each of {seeds} seeds" if seeds > 1 else "the one seed"
+        name = None if index else f"each of {seeds} sweeps" if seeds > 1 else "the one sweep"
         known = np.isfinite(losses_L)  # a sweep does not look at every point
         panel.plot(found.lrs_L[known], losses_L[known], ".-", color=GREY, lw=0.7, ms=3, alpha=0.4, label=name)
     panel.fill_between(found.lrs_L, found.low_L, found.high_L, color=BLUE, alpha=0.22, linewidth=0, label="95 % band")
@@ -37,7 +37,7 @@ def lr_range(found: LrRange) -> bytes:
     bottom, top = heights(found)
     _trials(panel, found, top)
     if found.suggestion is not None:
-        panel.axvline(found.suggestion, color=VERMILION, linewidth=1.8, label=f"suggested: {found.suggestion:.2g}")
+        panel.axvline(found.suggestion, color=VERMILION, linewidth=1.8, label=f"suggested: {found.suggestion:.3g}")
     panel.set_ylim(bottom, top)
     _note_beyond(panel, found, top)
     panel.set_xlim(_edge(found, 0), _edge(found, -1))
@@ -47,7 +47,8 @@ def lr_range(found: LrRange) -> bytes:
     panel.spines[["top", "right"]].set_visible(False)
     panel.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9)
     figure.suptitle(conclusion(found), fontsize=11, fontweight="bold", x=0.012, ha="left")
-    panel.set_title(_wrapped(found.reason), fontsize=9, loc="left")
+    notes = [f"{note[0].upper()}{note[1:]}." for note in tight_bounds(found)]
+    panel.set_title(_wrapped(" ".join([f"{found.reason.rstrip('.')}.", *notes])), fontsize=9, loc="left")
     return _png(figure)
 
 
@@ -56,8 +57,22 @@ def conclusion(found: LrRange) -> str:
     if found.suggestion is None:
         return "The learning-rate range test cannot tell"
     low, high = found.interval or (0.0, 0.0)
-    falls = f": the loss falls from {low:.2g} to {high:.2g}" if low < high else ""
-    return f"Suggested learning rate {found.suggestion:.2g}{falls}"
+    falls = f": the loss falls at rates from {low:.2g} to {high:.2g}" if low < high else ""
+    return f"Suggested learning rate {found.suggestion:.3g}{falls}"
+
+
+def _interval(panel: Axes, found: LrRange) -> None:
+    """Where the loss falls: in a sweep; and, hatched, where short trainings alone saw it."""
+    if found.interval is None or found.interval[0] == found.interval[1]:
+        return
+    (low, high), swept = found.interval, swept_interval(found)
+    first, last = swept or (high, high)
+    if swept is not None:
+        panel.axvspan(first, last, color=GREEN, alpha=0.2, linewidth=0, label="falls in a sweep")
+    beyond = [part for part in ((low, first), (last, high)) if part[0] < part[1]]
+    for index, part in enumerate(beyond):
+        name = None if index else "falls in a short training"
+        panel.axvspan(*part, facecolor="none", edgecolor=GREEN, hatch="///", alpha=0.35, linewidth=0, label=name)
 
 
 def heights(found: LrRange) -> tuple[float, float]:

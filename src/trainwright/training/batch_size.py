@@ -7,6 +7,7 @@ speed and shouldn't be used to directly tune the validation set performance" (Go
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import os
 import statistics
@@ -50,13 +51,13 @@ class BatchSizeRow:
     """What a step of `batch_size` images costs: its median seconds, the images a second that makes, and peak memory.
 
     memory_bytes: of a GPU, the most that was allocated on it at once, the weights among it. Of a CPU, by how much the process
-    grew, looked at every few milliseconds: an estimate.
+    grew, looked at every few milliseconds: an estimate. None where that is not known.
     """
 
     batch_size: int
     images_per_second: float
     step_seconds: float
-    memory_bytes: int
+    memory_bytes: int | None
     steps_per_epoch: int
 
 
@@ -64,7 +65,8 @@ class BatchSizeRow:
 class BatchSizes:
     """Rows by ascending batch size, and the choice. stopped: why none beyond was measured. seconds: wall-clock of it all.
 
-    memory_is_estimate: on a CPU, where nobody counts what is allocated.
+    memory_is_estimate: on a CPU, where nobody counts what is allocated. The choice is no row's where there is one row only
+    and the recipe's own size was kept; `stopped` says so.
     """
 
     rows: tuple[BatchSizeRow, ...]
@@ -107,13 +109,15 @@ def measure_batch_sizes(
     device: torch.device,
     settings: FitSettings | None = None,
     ema_decay: float | None = None,
+    usual: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> BatchSizes:
     """Time training steps over powers of two, on copies of model and optimizer, and choose the knee.
 
-    batch_of: size → a batch of so many images. settings: of the steps (`fit`). ema_decay: of averaged weights. progress:
-    told (done, total). Nothing that was given changes, nor does torch's random stream. Making batches is not timed: the
-    loader's threads do that beside the steps, as fast for a batch of any size.
+    batch_of: size → a batch of so many images. settings: of the steps (`fit`). ema_decay: of averaged weights. usual: the
+    size to keep where only one could be measured, which shows no knee. progress: told (done, total). Nothing that was given
+    changes, nor does torch's random stream. Making batches is not timed: the loader's threads do that beside the steps, as
+    fast for a batch of any size.
     Raises OutOfResourcesError where not even the smallest fits, UsageError for a model that cannot be copied.
     """
     began = time.perf_counter()
@@ -121,7 +125,7 @@ def measure_batch_sizes(
     total = ROUNDS * len(sizes)
     trials = _Trials(model, task, optimizer, settings or FitSettings(), ema_decay, device)
     try:
-        times, memory, stopped = _grow(trials, batch_of, sizes, lambda done: progress(done, total))
+        times, memory, stopped, full = _grow(trials, batch_of, sizes, lambda done: progress(done, total))
         for turn in range(1, ROUNDS):
             for done, size in enumerate(sorted(times, reverse=turn % 2 == 1)):
                 times[size] += trials.round(batch_of(size))
@@ -142,9 +146,13 @@ def measure_batch_sizes(
         )
         for size in times
     )
+    chosen = knee(rows)
+    if len(rows) == 1 and usual is not None and not (full and usual > chosen):
+        chosen = usual
+        stopped += f"; one size alone shows nothing, the recipe's {usual} stays"
     return BatchSizes(
         rows=rows,
-        chosen=knee(rows),
+        chosen=chosen,
         stopped=stopped,
         memory_is_estimate=device.type != "cuda",
         seconds=time.perf_counter() - began,
@@ -153,28 +161,31 @@ def measure_batch_sizes(
 
 def _grow(
     trials: _Trials, batch_of: Callable[[int], Batch], sizes: Sequence[int], progress: Callable[[int], None]
-) -> tuple[dict[int, list[float]], dict[int, int], str]:
-    """A round of each size from the smallest on, until there is a reason to stop: (step seconds, memory, that reason)."""
+) -> tuple[dict[int, list[float]], dict[int, int | None], str, bool]:
+    """A round of each size from the smallest on, until there is a reason to stop.
+
+    Returns (step seconds, memory, that reason, whether it is that the next size did not fit).
+    """
     times: dict[int, list[float]] = {}
-    memory: dict[int, int] = {}
+    memory: dict[int, int | None] = {}
     meter = _Meter(trials.device, trials.copied_bytes)
     began = time.perf_counter()
     for size in sizes:
         if times and _expected(list(memory.values())) > meter.limit_bytes:
-            return times, memory, f"{size} would take more than {MEMORY_SHARE * 100:.0f} % of the free memory"
+            return times, memory, f"{size} would take more than {MEMORY_SHARE * 100:.0f} % of the free memory", False
         try:
             seconds, memory[size] = meter.peak_of(lambda size=size: trials.round(batch_of(size)))  # type: ignore[misc]
         except MemoryError:  # OutOfResourcesError is one
             if not times:
                 raise
-            return times, memory, f"{size} does not fit into the memory of {trials.device}"
+            return times, memory, f"{size} does not fit into the memory of {trials.device}", True
         times[size] = seconds
         progress(len(times))
         if _is_flat([size / statistics.median(seconds) for size, seconds in times.items()]):
-            return times, memory, "throughput no longer grows"
+            return times, memory, "throughput no longer grows", False
         if 2 * (time.perf_counter() - began) > BUDGET_SECONDS:
-            return times, memory, "the next would take too long to measure"
-    return times, memory, f"{2 * sizes[-1]} leaves fewer than {STEPS_PER_EPOCH} steps an epoch"
+            return times, memory, "the next would take too long to measure", False
+    return times, memory, f"{2 * sizes[-1]} leaves fewer than {STEPS_PER_EPOCH} steps an epoch", False
 
 
 def _is_flat(images_per_second: Sequence[float]) -> bool:
@@ -183,11 +194,17 @@ def _is_flat(images_per_second: Sequence[float]) -> bool:
     return len(images_per_second) > 2 and max(before) >= ENOUGH_SPEED * max(last, newest)
 
 
-def _expected(memory_bytes: Sequence[int]) -> float:
-    """Memory of twice the last batch size: what comes with each image doubles, the rest stays."""
-    if len(memory_bytes) < 2:
-        return 2 * memory_bytes[-1]
-    return memory_bytes[-1] + 2 * max(0, memory_bytes[-1] - memory_bytes[-2])
+def _expected(memory_bytes: Sequence[int | None]) -> float:
+    """Memory of twice the last batch size: what comes with each image doubles, the rest stays.
+
+    Where the last one is not known: twice all that the process holds, which is more.
+    """
+    *before, last = memory_bytes
+    if last is None:
+        return 2 * _resident_bytes()
+    if not before or before[-1] is None:
+        return 2 * last
+    return last + 2 * max(0, last - before[-1])
 
 
 class _Trials:
@@ -262,17 +279,20 @@ class _Meter:
 
     def __init__(self, device: torch.device, copied_bytes: int) -> None:
         self._device, self._copied_bytes = device, copied_bytes
+        self._is_counted = device.type == "cuda" or _give_back()
         self._before = 0 if device.type == "cuda" else _resident_bytes()
         self.limit_bytes = MEMORY_SHARE * _free_bytes(device)
 
-    def peak_of(self, work: Callable[[], T]) -> tuple[T, int]:
-        """What `work` returns, and the most memory it took."""
+    def peak_of(self, work: Callable[[], T]) -> tuple[T, int | None]:
+        """What `work` returns, and the most memory it took; None where that is not known."""
         if self._device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self._device)
             result, peak = work(), torch.cuda.max_memory_allocated(self._device)
         else:
+            _give_back()
             result, peak = _watched(work)
-        return result, max(0, int(peak) - self._before - self._copied_bytes)
+        taken = int(peak) - self._before - self._copied_bytes
+        return result, taken if self._is_counted and taken > 0 else None
 
 
 def _watched(work: Callable[[], T]) -> tuple[T, int]:
@@ -291,6 +311,17 @@ def _watched(work: Callable[[], T]) -> tuple[T, int]:
         ended.set()
         watcher.join()
     return result, max(seen[0], _resident_bytes())
+
+
+def _give_back() -> bool:
+    """Give memory that was freed, but that the allocator keeps, back to the system; whether that can be done at all.
+
+    Work that is served from it would not make the process grow: a second measurement would see nothing. glibc alone does it.
+    """
+    trim = getattr(ctypes.CDLL(None) if os.name == "posix" else None, "malloc_trim", None)
+    if trim is not None:
+        trim(ctypes.c_size_t(0))
+    return trim is not None
 
 
 def _resident_bytes() -> int:

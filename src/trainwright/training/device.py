@@ -32,17 +32,13 @@ def choose_device(asked: str = "auto") -> torch.device:
     try:
         device = torch.device(asked)
     except RuntimeError:
-        raise UsageError(
-            f"no such device {asked!r}.", where="--device", cure="Known: auto, cpu, cuda, cuda:N."
-        ) from None
+        raise UsageError(f"no such device {asked!r}.", where="device", cure="Known: auto, cpu, cuda, cuda:N.") from None
     if device.type not in ("cpu", "cuda"):
-        raise UsageError(
-            f"device {asked!r} is not supported.", where="--device", cure="Known: auto, cpu, cuda, cuda:N."
-        )
+        raise UsageError(f"{asked!r} is not supported.", where="device", cure="Known: auto, cpu, cuda, cuda:N.")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UsageError(
             f"{asked!r} was asked for, this machine has {torch.cuda.device_count()} CUDA devices.",
-            where="--device",
+            where="device",
             cure="Use --device cpu, or check the driver with nvidia-smi.",
         )
     return device

@@ -68,7 +68,8 @@ def lr_range_test(
     model, optimizer: copied for each training, never changed; groups keep their ratio of lr. batches: seed → endless batches
     from the first on. steps: of the training that the test serves: it takes at most SHARE of them, or LEAST_STEPS, and fewer
     seeds where that is little. low, high: of the sweep and of everything that is tried. published: lr to expect, and to try
-    where the sweep alone cannot tell; tuned: it was chosen for this task and network. fresh: from random weights. settings: as for `fit`; nothing is averaged. Raises UsageError for bounds or seeds that are none.
+    where the sweep alone cannot tell; tuned: it was chosen for this task and network. fresh: the weights are random.
+    settings: as for `fit`; nothing is averaged. Raises UsageError for bounds or seeds that are none.
     """
     refuse_bounds(low, high, seeds)
     begun = time.perf_counter()

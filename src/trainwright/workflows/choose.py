@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from trainwright.data.dataset import Dataset
+from trainwright.data.dataset import Dataset, open_dataset
 from trainwright.recipe import NetworkSpec
 from trainwright.recipes import Choice, Facts, choose, names, page
 from trainwright.training.device import choose_device
@@ -25,8 +27,21 @@ def choose_recipe(data: Dataset, wanted: Mapping[str, Any], *, own_network: bool
     return choose(facts_of(data, wanted, own_network=own_network, device=device))
 
 
-def facts_of(data: Dataset, wanted: Mapping[str, Any], *, own_network: bool, device: str) -> Facts:
-    """What `choose` has to know, with the arguments of `choose_recipe`."""
+def facts_of(
+    data: Dataset | str | os.PathLike[str],
+    wanted: Mapping[str, Any] | None = None,
+    *,
+    own_network: bool = False,
+    device: str = "auto",
+    target: str | None = None,
+) -> Facts:
+    """What the choice of a recipe depends on: `tw.recipes.choose(tw.facts_of("photos/"))` is what `train` starts from.
+
+    data, target: as `train` takes them. wanted: what is changed in the recipe. own_network: the network is a module of yours.
+    Raises DataError, UsageError.
+    """
+    data = data if isinstance(data, Dataset) else open_dataset(Path(data), target=target)
+    wanted = wanted or {}
     seen, counts = data.fingerprint, data.images
     middle = [int(np.median(sides)) for sides in (seen.heights[seen.usable], seen.widths[seen.usable]) if len(sides)]
     own = own_network or any(key.startswith("network.") for key in wanted)

@@ -10,17 +10,19 @@ from typing import Any
 import numpy as np
 
 from trainwright.batch import Batch
+from trainwright.diagnosis.lr_sweep import still_falling, swept_interval, tight_bounds
 from trainwright.errors import RecipeError
 from trainwright.files import write_atomically
 from trainwright.optim.published_rates import published_lr
-from trainwright.recipe import Recipe
+from trainwright.recipe import RANDOM, Recipe
+from trainwright.recipes.published import rate_for
 from trainwright.records import Finding, LrRange, to_json
 from trainwright.report import lr_figure
 from trainwright.seeding import derive
 from trainwright.tracking.mirrors import parameters
 from trainwright.tracking.run_folder import RunFolder
 from trainwright.training import lr_range
-from trainwright.training.lr_range import HIGH, LOW, SEEDS
+from trainwright.training.lr_range import HIGH, LEAST_STEPS, LOW, SEEDS, SHARE
 from trainwright.workflows.ingredients import batches_of, optimizer_of, settings_of
 from trainwright.workflows.options import RunOptions
 from trainwright.workflows.prepare import Prepared
@@ -46,6 +48,7 @@ def range_of(
     if not any(parameter.requires_grad for parameter in prepared.model.parameters()):
         return lr_range.untold(np.array([low, high]), "no parameter of the network learns: all of them are frozen")
     published, _ = published_lr(recipe.optimizer, batch_size=recipe.step_images)
+    tuned = rate_for(recipe, prepared.task.name)
     found = lr_range.lr_range_test(
         prepared.model,
         prepared.task,
@@ -56,7 +59,9 @@ def range_of(
         low=low,
         high=high,
         seeds=seeds,
-        published=published,
+        published=published if tuned is None else tuned[0],
+        tuned=tuned is not None,
+        fresh=recipe.network.weights == RANDOM,
         settings=settings_of(prepared),
         progress=options.reporter.progress,
     )
@@ -81,8 +86,22 @@ def with_range(recipe: Recipe, found: LrRange, *, low_is_given: bool = False) ->
     return recipe.changed({"optimizer.lr": found.suggestion})
 
 
-def stated(recipe: Recipe, found: LrRange) -> str:
-    """Which learning rate a training gets and why, in a sentence or two. recipe: as `with_range` gives it."""
+def stated(recipe: Recipe, found: LrRange, *, training_steps: int | None = None, asked: int = SEEDS) -> str:
+    """Which learning rate a training gets and why, and what finding it took, in a few sentences.
+
+    recipe: as `with_range` gives it. training_steps: those of the training that the test was for. asked: sweeps asked for.
+    """
+    said = [answer(recipe, found)]
+    if (bounds := cycle_of(recipe)) is not None:
+        said.append(f"The {recipe.schedule.name} schedule goes between {bounds[0]:.3g} and {bounds[1]:.3g}")
+    said += [f"{note[0].upper()}{note[1:]}" for note in tight_bounds(found)]
+    if found.steps:
+        said.append(f"The test took {cost(found, training_steps)}: {sweeps(found, training_steps, asked=asked)}")
+    return ". ".join(said)
+
+
+def answer(recipe: Recipe, found: LrRange) -> str:
+    """Which learning rate a training gets and why. recipe: as `with_range` gives it."""
     if found.suggestion is not None:
         return f"learning rate from the range test: {rates(found)}"
     _, source = published_lr(recipe.optimizer, batch_size=recipe.step_images)
@@ -90,6 +109,39 @@ def stated(recipe: Recipe, found: LrRange) -> str:
         f"the learning-rate range test cannot tell: {sentence(found.reason)} Training with {recipe.optimizer.name}'s published "
         f"{recipe.optimizer.peak_lr:.3g} ({source})"
     )
+
+
+def cycle_of(recipe: Recipe) -> tuple[float, float] | None:
+    """(lowest, highest) learning rate of a cyclic schedule; None of others. recipe: filled in, with its rate."""
+    if recipe.schedule.name not in CYCLIC or recipe.schedule.low is None:
+        return None
+    peak = recipe.optimizer.peak_lr
+    return recipe.schedule.low * peak, peak
+
+
+def cost(found: LrRange, training_steps: int | None = None) -> str:
+    """'330 steps, 8.9 % of the training's 3,700, in 4.2 s'; of a short training that there is a least that a test takes."""
+    said = f"{found.steps:,} steps"
+    if training_steps:
+        said += f", {found.steps / training_steps * 100:.1f} % of the training's {training_steps:,}"
+        if SHARE * training_steps < LEAST_STEPS:
+            said += f" (a test takes about {LEAST_STEPS} at least)"
+    return f"{said}, in {found.seconds:.1f} s"
+
+
+def sweeps(found: LrRange, training_steps: int | None = None, *, asked: int = SEEDS) -> str:
+    """'3 sweeps'; of fewer than were asked for also why: '1 of 5 sweeps, more would take over 9 % of the training'."""
+    done = seeds_of(found)
+    if done >= asked or found.steps == 0:
+        return f"{done} sweep{'' if done == 1 else 's'}"
+    short = training_steps is not None and SHARE * training_steps < LEAST_STEPS
+    why = "the training is too short for more" if short else f"more would take over {SHARE * 100:.0f} % of the training"
+    return f"{done} of {asked} sweeps, {why}"
+
+
+def seeds_of(found: LrRange) -> int:
+    """How many sweeps there were; 0 of a test that ended before any."""
+    return len(found.losses_SL) if found.steps else 0
 
 
 def record_range(folder: RunFolder, found: LrRange) -> None:
@@ -104,13 +156,20 @@ def record_range(folder: RunFolder, found: LrRange) -> None:
 
 
 def as_json(found: LrRange) -> dict[str, Any]:
-    """A range test as plain JSON, without the losses of each seed: verdict, interval, suggestion, reason, trials, curve."""
+    """A range test as plain JSON, without the losses of each seed: verdict, interval, suggestion, reason, trials, curve.
+
+    swept_interval: the part of the interval where a sweep fell. notes: what its bounds hid.
+    """
     plain: dict[str, Any] = to_json(
         {
             "verdict": found.verdict,
             "interval": found.interval,
+            "swept_interval": swept_interval(found),
             "suggestion": found.suggestion,
             "reason": found.reason,
+            "still_falling": still_falling(found),
+            "notes": tight_bounds(found),
+            "seeds": seeds_of(found),
             "start": found.start,
             "trials": found.trials,
             "steps": found.steps,
@@ -159,17 +218,17 @@ def sentence(reason: str) -> str:
 
 
 def where_it_falls(low: float, high: float) -> str:
-    """'the loss falls from 0.0002 to 0.06'; of a single rate: that a short training fell there, and no sweep surely."""
+    """'the loss falls at learning rates from 0.0002 to 0.06'; of a single rate: that a short training fell there alone."""
     if low == high:
         return "where a short training brings the loss down"
-    return f"the loss falls from {low:.2g} to {high:.2g}"
+    return f"the loss falls at learning rates from {low:.2g} to {high:.2g}"
 
 
 def rates(found: LrRange) -> str:
-    """'0.013, the loss falls from 0.0002 to 0.06', of a test that found one."""
+    """'0.013, the loss falls at learning rates from 0.0002 to 0.06', of a test that found one."""
     assert found.suggestion is not None
     falls = "" if found.interval is None else f", {where_it_falls(*found.interval)}"
-    return f"{found.suggestion:.2g}{falls}"
+    return f"{found.suggestion:.3g}{falls}"
 
 
 def _batches(prepared: Prepared, workers: int) -> Callable[[int], Iterator[Batch]]:

@@ -64,7 +64,5 @@ def parse_mirrors(text: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in text.split(",") if name.strip() not in ("", "none"))
     unknown = [name for name in names if name not in MIRRORS]
     if unknown:
-        raise UsageError(
-            f"no such mirror {unknown[0]!r}.", where="--mirrors", cure=f"Known: {', '.join(MIRRORS)}, none."
-        )
+        raise UsageError(f"no such mirror {unknown[0]!r}.", where="mirrors", cure=f"Known: {', '.join(MIRRORS)}, none.")
     return names

@@ -30,7 +30,7 @@ from trainwright.records import TargetInfo
 from trainwright.seeding import stream
 from trainwright.training.device import Precision, choose_precision, prefers_channels_last
 from trainwright.training.mixing import mixing
-from trainwright.training.model import ImageNetwork, build_network, published_input, settled_norms
+from trainwright.training.model import ImageNetwork, build_network, parameter_stages, published_input, settled_norms
 from trainwright.training.names import CUSTOM
 from trainwright.training.weights import saved_normalization
 from trainwright.workflows.reporting import Reporter
@@ -89,7 +89,7 @@ def prepare(
     recipe = _weights_filled_in(dataset, recipe, split)
     if recipe.batch_size != "auto":
         refuse_batch(recipe.optimizer, batch_size=recipe.step_images, train_images=len(split.train))
-    rows = np.sort(np.concatenate([split.train, split.val]))
+    rows = np.union1d(split.train, split.val)
     task = build_task(recipe, dataset.info(split.train))
     stored = stored_for(task, recipe)
     pixels = _pixels(dataset, recipe.data.fit, rows, stored, workers=workers, reporter=reporter)
@@ -108,7 +108,10 @@ def prepare(
     model = ImageNetwork(network, mean=mean, std=std)
     if custom is not None:
         refuse_other_outputs(model, task, recipe.data.size)
+    if not weights_follow:
+        _refuse_more_stages(network, recipe.network.trainable)
     model.freeze(recipe.network.trainable, settled=settled_norms(network, recipe.network))
+    _refuse_nothing_to_learn(model)
     refuse_nothing_hidden(recipe.optimizer, model.parameters(), ends=model.ends())
     precision = choose_precision(recipe.precision, model, device)
     channels_last = prefers_channels_last(model) if recipe.channels_last is None else recipe.channels_last
@@ -289,6 +292,29 @@ def refuse_other_outputs(model: ImageNetwork, task: Task, size: Size) -> None:
         cure = "Its outputs must be as high and wide as its input: resize them with torch.nn.functional.interpolate."
     given = f"outputs of shape {shape}" if shape else type(outputs).__name__
     raise UsageError(f"the network gives {given} for 2 images, expected shape {expected}.", where="model", cure=cure)
+
+
+def _refuse_more_stages(network: nn.Module, trainable: str) -> None:
+    """Raise RecipeError for `last-k` of a network that has fewer stages than k before its head."""
+    if not trainable.startswith("last-"):
+        return
+    before = max(parameter_stages(network).values(), default=0)
+    if int(trainable.removeprefix("last-")) > before:
+        raise RecipeError(
+            f"{trainable}: the network has {before} stage{'' if before == 1 else 's'} before its head.",
+            where="network.trainable",
+            cure="Set all, for everything to learn, or fewer stages." if before else "Set all.",
+        )
+
+
+def _refuse_nothing_to_learn(model: ImageNetwork) -> None:
+    """Raise UsageError for a module of the user's none of whose parameters learns."""
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise UsageError(
+            "none of the network's parameters learns: all are frozen, or it has none.",
+            where="model",
+            cure="Call requires_grad_(True) on what is to learn; network.trainable freezes more of it, and thaws nothing.",
+        )
 
 
 def _refuse_other_detections(model: ImageNetwork, images_NCHW: torch.Tensor, classes: int) -> None:

@@ -1,0 +1,223 @@
+"""The cells of `diagnosis.py`: a dataset with one fault planted in it, or in the recipe, and a training of some seconds.
+
+Networks are small and coarse on purpose: a patch of four pixels is one step of the first convolution, so that a training takes
+seconds. `width` counts eighths of channels, because the thinnest that a recipe may ask for is no cripple otherwise.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from lr_cells import SOURCES
+from trainwright.data.dataset import Dataset
+from trainwright.plugins import networks
+from trainwright.recipe import NetworkSpec, Recipe, Size
+from trainwright.records import OutputForm
+
+HEALTHY = "healthy"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """What is planted. right: rules that name it, any of which as the first finding is right; none for healthy.
+
+    changes: of the recipe, by its value. plant: of the images: (images, labels, parts, seed) → the same three.
+    """
+
+    name: str
+    right: tuple[str, ...]
+    changes: Callable[[Recipe], Mapping[str, Any]] = lambda recipe: {}
+    plant: Callable[..., tuple[np.ndarray, np.ndarray, np.ndarray]] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """A dataset of the benchmark with the recipe that is healthy on it. val, pool: shares of the images that are scored, and that
+    nobody but the coverage of the intervals sees. few: images of the tiny train part."""
+
+    name: str
+    recipe: Mapping[str, Any]
+    few: int
+    val: float = 0.35
+    pool: float = 0.0
+    plant: tuple[str, ...] = field(default=())
+
+
+BASE = {
+    "network.name": "patch-net",
+    "network.width": 128,
+    "optimizer.name": "adamw",
+    "optimizer.weight_decay": 0.01,
+    "schedule.name": "cosine",
+    "schedule.warmup": 0.05,
+    "batch_size": 64,
+    "keep": "last",
+    "precision": "fp32",
+}
+SETTINGS = {
+    setting.name: setting
+    for setting in (
+        Setting(name="digits", few=40, recipe={"optimizer.lr": 0.01, "epochs": 12}),
+        Setting(name="flowers12", few=48, val=0.4, recipe={"optimizer.lr": 0.01, "epochs": 20, "augment.flip": 0.5}),
+        Setting(
+            name="cats-dogs",
+            few=80,
+            val=0.25,
+            pool=0.3,
+            recipe={"optimizer.lr": 0.01, "epochs": 8, "augment.flip": 0.5},
+        ),
+    )
+}
+
+
+def _tiny(images: np.ndarray, labels: np.ndarray, parts: np.ndarray, *, few: int, **_: Any) -> Any:
+    """The train part is cut down to `few` images, the same number of each class; the rest is seen by nobody."""
+    train = np.flatnonzero(parts == "train")
+    classes = np.unique(labels)
+    kept = np.concatenate([train[labels[train] == name][: max(1, few // len(classes))] for name in classes])
+    stays = np.sort(np.concatenate([kept, np.flatnonzero(parts != "train")]))
+    return images[stays], labels[stays], parts[stays]
+
+
+def _flipped(images: np.ndarray, labels: np.ndarray, parts: np.ndarray, *, seed: int, **_: Any) -> Any:
+    """A fifth of all labels, seen and unseen, become another class, any one of them alike."""
+    draws = np.random.default_rng([seed, 20])
+    classes = np.unique(labels)
+    index = np.searchsorted(classes, labels)
+    wrong = draws.random(len(labels)) < 0.2
+    index[wrong] = (index[wrong] + draws.integers(1, len(classes), int(wrong.sum()))) % len(classes)
+    return images, classes[index], parts
+
+
+def _twins(images: np.ndarray, labels: np.ndarray, parts: np.ndarray, *, seed: int, **_: Any) -> Any:
+    """A tenth of the unseen images are seen ones: one half as they are, the other a little brighter."""
+    draws = np.random.default_rng([seed, 10])
+    val, train = np.flatnonzero(parts == "val"), np.flatnonzero(parts == "train")
+    places = draws.permutation(val)[: len(val) // 10]
+    copied = draws.permutation(train)[: len(places)]
+    images, labels = images.copy(), labels.copy()
+    images[places], labels[places] = images[copied], labels[copied]
+    brighter = places[::2]
+    images[brighter] = np.clip(images[brighter].astype(np.int64) + 4, 0, 255).astype(np.uint8)
+    return images, labels, parts
+
+
+def _shifted(images: np.ndarray, labels: np.ndarray, parts: np.ndarray, **_: Any) -> Any:
+    """Unseen images are from another camera: darker, of less contrast, with a cast of blue."""
+    images = images.copy()
+    val = parts == "val"
+    tint = np.array([0.35, 0.45, 0.7])
+    images[val] = np.clip(images[val] * tint + 20, 0, 255).astype(np.uint8)
+    return images, labels, parts
+
+
+def _epochs(times: float) -> Callable[[Recipe], Mapping[str, Any]]:
+    return lambda recipe: {"epochs": max(1, round(recipe.epochs * times))}
+
+
+def _lr(times: float) -> Callable[[Recipe], Mapping[str, Any]]:
+    return lambda recipe: {"optimizer.lr": recipe.optimizer.peak_lr * times}
+
+
+CONDITIONS = {
+    condition.name: condition
+    for condition in (
+        Condition(name=HEALTHY, right=()),
+        Condition(name="tiny-train", right=("overfits",), plant=_tiny),
+        Condition(name="thin", right=("too-small",), changes=lambda recipe: {"network.width": 8}),
+        Condition(
+            name="dropout",
+            right=("over-regularized",),
+            changes=lambda recipe: {"network.dropout": 0.8, "network.block_dropout": 0.8},
+        ),
+        Condition(name="lr/100", right=("learning-rate",), changes=_lr(0.01)),
+        Condition(name="lr×30", right=("learning-rate", "unstable", "diverged"), changes=_lr(30.0)),
+        Condition(name="flipped", right=("noisy-labels",), plant=_flipped),
+        Condition(name="twins", right=("twins",), plant=_twins),
+        Condition(name="shifted", right=("validation-shifted",), plant=_shifted),
+        Condition(name="few-epochs", right=("under-trained",), changes=_epochs(0.125)),
+    )
+}
+
+
+def recipe_of(setting: Setting, condition: Condition, seed: int) -> Recipe:
+    """The setting's recipe with what the condition changes of it."""
+    recipe = Recipe().changed({**BASE, "data.image_size": list(SOURCES[setting.name].size), **setting.recipe, "seed": seed})
+    changes = dict(condition.changes(recipe))
+    if condition.plant is _tiny:  # as many steps as the others
+        changes["epochs"] = recipe.epochs * 10
+        changes["batch_size"] = 32
+    return recipe.changed(changes)
+
+
+def data_of(setting: Setting, condition: Condition, seed: int, root: Path) -> tuple[Dataset, Dataset | None]:
+    """The planted dataset, and the pool of the setting as val of another one beside the same train part, None without a pool."""
+    images, labels = _images(setting.name, root)
+    draws = np.random.default_rng([seed, 1])
+    where = draws.permutation(len(images)) / len(images)
+    parts = np.where(where < setting.val, "val", np.where(where < setting.val + setting.pool, "pool", "train"))
+    seen = parts != "pool"
+    given = images[seen], labels[seen], parts[seen]
+    if condition.plant is not None:
+        given = condition.plant(*given, seed=seed, few=setting.few)
+    data = Dataset.from_arrays(given[0], given[1], parts=given[2].tolist())
+    if not setting.pool:
+        return data, None
+    rest = np.where(parts == "pool", "val", parts)
+    held = parts != "val"
+    return data, Dataset.from_arrays(images[held], labels[held], parts=rest[held].tolist())
+
+
+@functools.cache
+def _images(name: str, root: Path) -> tuple[np.ndarray, np.ndarray]:
+    source = SOURCES[name]
+    images_NHWC, labels = source.make(root / (source.folder or ""))
+    return images_NHWC, np.asarray(labels)
+
+
+@networks.register("patch-net")
+class PatchNets:
+    """Three coarse convolutions on patches of four pixels; width / 8 channels in the first."""
+
+    form: OutputForm = "vector"
+    multiple = 4
+
+    def build(self, spec: NetworkSpec, *, outputs: int, size: Size) -> nn.Module:
+        return PatchNet(outputs, spec)
+
+
+class PatchNet(nn.Module):
+    """Input float [N, 3, H, W], output [N, outputs]."""
+
+    def __init__(self, outputs: int, spec: NetworkSpec) -> None:
+        super().__init__()
+        channels = spec.width // 8
+        self.body = nn.Sequential(
+            nn.Conv2d(3, channels, 4, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(channels, 2 * channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(2 * channels),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Dropout2d(spec.block_dropout),
+            nn.Conv2d(2 * channels, 4 * channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(4 * channels),
+            nn.ReLU(),
+        )
+        self.dropout = nn.Dropout(spec.dropout)
+        self.head = nn.Linear(4 * channels, outputs)
+
+    def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
+        features_NCHW = self.body(images_NCHW)
+        logits: torch.Tensor = self.head(self.dropout(features_NCHW.mean(dim=(2, 3))))
+        return logits

@@ -1,0 +1,66 @@
+"""`trainwright diagnose`."""
+
+from __future__ import annotations
+
+from trainwright.cli.diagnose import as_object, show_diagnosis
+from trainwright.diagnosis.evidence import ProbeResult
+from trainwright.records import Finding, Interval
+from trainwright.workflows.diagnose import Diagnosis
+
+
+def within(value: float) -> Interval:
+    return Interval(value=value, low=value, high=value)
+
+
+FOUND = Diagnosis(
+    run="20261122-0117",
+    verdict="underfits",
+    findings=(
+        Finding(rule="too-small", verdict="yes", evidence="Train error 30.0 %.", advice="To try: a larger network."),
+        Finding(rule="overfits", verdict="no", evidence="", advice=""),
+    ),
+    probes={
+        "wider": ProbeResult(
+            name="wider",
+            before={"network.width": 8},
+            changes={"network.width": 32},
+            train_error=within(0.1),
+            val_error=within(0.2),
+            steps=1200,
+            seconds=34.4,
+        ),
+        "learning-rate": ProbeResult(name="learning-rate", state="needless", note="The rate is as the test suggests."),
+    },
+    would_tell=("longer",),
+)
+
+
+def test_a_diagnosis_is_the_verdict_its_findings_the_probes_and_what_would_tell_more() -> None:
+    assert show_diagnosis(FOUND).splitlines() == [
+        "run        20261122-0117",
+        "verdict    underfits",
+        "",
+        "● too-small: yes. Train error 30.0 %.",
+        "  → To try: a larger network.",
+        "· not: overfits",
+        "",
+        "probes",
+        "  wider: network.width 8 → 32: train error 10.0 %, unseen error 20.0 %; 1,200 steps, 34 s",
+        "  learning-rate: The rate is as the test suggests.",
+        "",
+        "to tell    trainwright diagnose 20261122-0117 --probe longer",
+    ]
+
+
+def test_as_json_it_says_its_schema() -> None:
+    content = as_object(FOUND)
+
+    assert (content["schema"], content["verdict"]) == ("trainwright.diagnosis/1", "underfits")
+    assert content["probes"]["wider"]["val_error"] == {"value": 0.2, "low": 0.2, "high": 0.2}
+
+
+def test_a_run_that_is_not_there_is_an_error_with_a_cure(cli, tmp_path) -> None:
+    done = cli("diagnose", "last", "--runs", str(tmp_path))
+
+    assert done.code == 1
+    assert "runs" in done.err
