@@ -58,7 +58,7 @@ def _panel(panel: Axes, row: dict[str, Any], truth: Truth) -> None:
     panel.plot(truth.lrs_G, truth.scores_GS.mean(axis=1), color="black", linewidth=1)
     bottom = max(truth.worst, truth.best - TALLEST)
     for name, found in row["rules"].items():
-        if found["lr"] is not None:
+        if found["lr"] is not None and name in MARKS:
             shape, colour, size = MARKS[name]
             at = min(max(found["lr"], truth.lrs_G[0]), truth.lrs_G[-1]), max(found["score"], bottom)
             inside = colour if found["hit"] else "white"

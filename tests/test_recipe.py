@@ -294,7 +294,6 @@ def test_a_page_that_unfolds_to_gigabytes_is_refused_in_a_line(tmp_path):
         ("False", False),
         ("null", None),
         ("~", None),
-        ("", None),
         ("adamw", "adamw"),
         ("[0.3, 1]", [0.3, 1]),
         ('"3"', "3"),
@@ -306,6 +305,14 @@ def test_values_are_read_as_yaml_scalars(text, value):
     (key, got), *others = parse_assignments([f"some.key={text}"]).items()
 
     assert (key, got, type(got), others) == ("some.key", value, type(value), [])
+
+
+@pytest.mark.parametrize("text", ["optimizer.lr=", "optimizer.lr= "])
+def test_nothing_behind_the_equals_sign_is_refused(text):
+    with pytest.raises(RecipeError) as caught:
+        parse_assignments([text])
+
+    assert str(caught.value) == f"--set: nothing is given after {text!r}. A value, or optimizer.lr=null."
 
 
 def test_the_last_assignment_of_a_key_counts():

@@ -16,9 +16,14 @@ _HOMES = {
     "Recipe": "trainwright.recipe",
     "Run": "trainwright.workflows.run",
     "RunOptions": "trainwright.workflows.options",
+    "Study": "trainwright.workflows.improve",
     "TrainwrightError": "trainwright.errors",
+    "diagnose": "trainwright.workflows.diagnose",
     "evaluate": "trainwright.training.evaluate",
+    "facts_of": "trainwright.workflows.choose",
+    "finalise": "trainwright.workflows.finalise",
     "fit": "trainwright.training.loop",
+    "improve": "trainwright.workflows.improve",
     "list_runs": "trainwright.workflows.library",
     "load_recipe": "trainwright.recipe",
     "lr_range_test": "trainwright.workflows.range_test",
@@ -26,6 +31,7 @@ _HOMES = {
     "open_run": "trainwright.workflows.library",
     "predict": "trainwright.workflows.predict",
     "resume": "trainwright.workflows.run",
+    "resume_study": "trainwright.workflows.improve",
     "sync": "trainwright.workflows.library",
     "train": "trainwright.workflows.run",
 }
@@ -36,9 +42,14 @@ __all__ = [
     "Recipe",
     "Run",
     "RunOptions",
+    "Study",
     "TrainwrightError",
+    "diagnose",
     "evaluate",
+    "facts_of",
+    "finalise",
     "fit",
+    "improve",
     "list_runs",
     "load_recipe",
     "lr_range_test",
@@ -47,6 +58,7 @@ __all__ = [
     "predict",
     "recipes",
     "resume",
+    "resume_study",
     "sync",
     "train",
 ]
@@ -58,6 +70,10 @@ if TYPE_CHECKING:
     from trainwright.recipe import Recipe, load_recipe
     from trainwright.training.evaluate import evaluate
     from trainwright.training.loop import FitSettings, fit
+    from trainwright.workflows.choose import facts_of
+    from trainwright.workflows.diagnose import diagnose
+    from trainwright.workflows.finalise import finalise
+    from trainwright.workflows.improve import Study, improve, resume_study
     from trainwright.workflows.library import list_runs, open_run, sync
     from trainwright.workflows.options import RunOptions
     from trainwright.workflows.predict import predict

@@ -51,6 +51,11 @@ class DataSpec(Spec):
     val_fraction: Annotated[float, Field(gt=0, lt=0.9)] = 0.2  # of what is not test; used where no val part is given
     test_fraction: Annotated[float, Field(gt=0, lt=0.9)] = 0.15  # used where no test part and no val part is given
     split_seed: int = 0
+    train_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0  # of the train part that is learned from
+    train_seed: int = 0  # which images these are; a smaller train_fraction takes some of them
+    train_on: Literal["train", "train+val"] = (
+        "train"  # train+val: the val images too, once nothing is left to choose by them
+    )
 
     @property
     def size(self) -> Size:

@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from trainwright.cli import options
+from trainwright.cli.labels import Labels, Relabel, labels_content, refuse_relabel
 from trainwright.data.problems import counted, few
-from trainwright.errors import DataError
+from trainwright.errors import DataError, UsageError
 
 if TYPE_CHECKING:
+    from trainwright.data.dataset import Dataset
     from trainwright.records import TargetKind
+    from trainwright.workflows.more_data import MoreDataStudy
+
+MoreData = Annotated[
+    bool,
+    typer.Option(
+        "--more-data",
+        help="Train on an eighth, a quarter, half and all of the train images, two seeds each, and say whether more would help.",
+    ),
+]
+Picture = Annotated[
+    Path | None,
+    typer.Option("--picture", metavar="FILE.png", help="With --more-data: where the picture of its curve goes."),
+]
 
 SHOWN_FILES = 10
 SHOWN_CLASSES = 12
@@ -27,7 +43,9 @@ SAID_APART = frozenset(
 def add_to(app: typer.Typer) -> None:
     app.command(
         short_help="What is in a dataset, and what is wrong with it.",
-        epilog="Examples:\n\n  trainwright inspect photos/\n\n  trainwright inspect labels.csv --target species --json",
+        epilog="Examples:\n\n  trainwright inspect photos/\n\n  trainwright inspect labels.csv --target species --json\n\n"
+        "  trainwright inspect photos/ --more-data --picture more-data.png\n\n"
+        "  trainwright inspect photos/ --labels --relabel doubtful.csv",
     )(inspect)
 
 
@@ -35,22 +53,136 @@ def inspect(
     data: options.Data,
     target: options.Target = None,
     task: options.TaskName = None,
+    more_data: MoreData = False,
+    labels: Labels = False,
+    relabel: Relabel = None,
+    recipe: options.RecipeName = None,
+    changes: options.Set = None,
+    epochs: options.Epochs = None,
+    seed: options.Seed = None,
+    picture: Picture = None,
+    runs: options.Runs = Path("runs"),
+    device: options.Device = "auto",
     workers: options.Workers = 0,
+    threads: options.Threads = None,
+    offline: options.Offline = False,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> int:
     """Say what is in DATA and what is wrong with it; exit code 3 if it cannot be trained on."""
+    from trainwright.cli.recipes import recipe_from
     from trainwright.cli.reporters import choose_reporter
     from trainwright.data.dataset import open_dataset
 
+    refuse_relabel(relabel, labels=labels)
+    _refuse_alone(
+        more_data or labels,
+        {"--recipe": recipe, "--set": changes, "--epochs": epochs, "--seed": seed, "--picture": picture},
+    )
+    _refuse_picture(picture)
+    _, wanted = recipe_from(recipe, changes, epochs=epochs, seed=seed, task=task)
     reporter = choose_reporter(quiet=quiet)
     dataset = open_dataset(data, target=target, task=task, workers=workers, progress=reporter.progress)
     content = {"schema": "trainwright.data/1", **dataset.describe()}
+    if not as_json:
+        _show(content)
+    study = None
+    if more_data and not dataset.refusals():
+        chosen = {"runs": runs, "device": device, "threads": threads, "offline": offline, "reporter": reporter}
+        chosen |= {"workers": workers} if workers else {}
+        study = _more_data(dataset, recipe, wanted, chosen, quiet=quiet)
+        content |= {"more_data": _as_content(study, picture)}
+    if labels and not dataset.refusals():
+        chosen = {"device": device, "threads": threads, "offline": offline, "reporter": reporter}
+        chosen |= {"workers": workers} if workers else {}
+        content |= {"labels": labels_content(dataset, recipe, wanted, chosen, relabel, quiet=quiet, tell=not as_json)}
     if as_json:
         print(json.dumps(content))
-    else:
-        _show(content)
+    elif study is not None:
+        print(_told(study, picture))
     return DataError.exit_code if dataset.refusals() else 0
+
+
+def _refuse_alone(more_data: bool, given: Mapping[str, object]) -> None:
+    """Raise UsageError for options of the trainings where there are none."""
+    named = [name for name, value in given.items() if value is not None]
+    if named and not more_data:
+        raise UsageError(
+            "says something of trainings, and inspect trains nothing.", where=named[0], cure="Add --more-data."
+        )
+
+
+def _refuse_picture(picture: Path | None) -> None:
+    """Before hours of training."""
+    if picture is not None and (picture.suffix.lower() != ".png" or not picture.absolute().parent.is_dir()):
+        raise UsageError(
+            "expected a file name that ends in .png, in a folder that exists.",
+            where=f"--picture {picture}",
+            cure="For example --picture more-data.png.",
+        )
+
+
+def _more_data(
+    dataset: Dataset, recipe: str | None, wanted: Mapping[str, Any], chosen: Mapping[str, Any], *, quiet: bool
+) -> MoreDataStudy:
+    from trainwright.cli.training import under_signals
+    from trainwright.workflows import more_data as workflow
+    from trainwright.workflows.options import RunOptions
+
+    def work(stop: Callable[[], bool]) -> MoreDataStudy:
+        return workflow.more_data(dataset, recipe, changes=wanted, options=RunOptions(**chosen, stop_asked=stop))
+
+    study, _ = under_signals(work, quiet=quiet)
+    return study
+
+
+def _as_content(study: MoreDataStudy, picture: Path | None) -> dict[str, Any]:
+    """`more_data` of `trainwright.data/1`; the picture is written on the way."""
+    from trainwright.files import write_atomically
+    from trainwright.records import to_json
+
+    if picture is not None:
+        write_atomically(picture, study.figure())
+    return {
+        "metric": study.metric,
+        **study.answer.to_json(),
+        "finding": to_json(study.answer.finding()),
+        "figure": None if picture is None else str(picture),
+        "recipe": study.recipe.model_dump(mode="json"),
+    }
+
+
+def _told(study: MoreDataStudy, picture: Path | None) -> str:
+    """The curve as a table, what it predicts, and how well that went for the images at hand."""
+    from trainwright.cli.show import wrapped
+    from trainwright.diagnosis.wording import percent, percent_within, points, points_within
+
+    answer = study.answer
+    lines = ["", f"{'images':>12}   unseen error, each seed (metric: {study.metric})"]
+    for point in answer.points:
+        each = "  ".join(f"{percent(error):>7}" for error in point.errors)
+        lines.append(f"{point.images:>12,}   {each}   mean {percent_within(point.error)}")
+    for told in answer.predictions:
+        lines += wrapped(
+            "predicted    ",
+            f"{told.factor:g} × the images ({told.images:,}): score {percent_within(told.score)}, "
+            f"gain {points_within(told.gain)}",
+        )
+    test = answer.back_test
+    if test is not None:
+        said = (
+            "within its interval"
+            if test.inside
+            else f"beyond its interval, so all are {answer.widened:.1f} times as wide"
+        )
+        lines += wrapped(
+            "back-test    ",
+            f"error with {test.images:,} images foretold from fewer: {percent_within(test.predicted)}; measured "
+            f"{percent(test.measured)}: missed by {points(abs(test.miss))}, {said}",
+        )
+    lines += wrapped("more data    ", answer.reason)
+    lines += wrapped("             ", answer.finding().advice)
+    return "\n".join(lines if picture is None else [*lines, f"picture      {picture}"])
 
 
 def _show(content: Mapping[str, Any]) -> None:

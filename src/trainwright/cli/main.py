@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -14,14 +15,19 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from trainwright.cli import data, lr, recipes, runs, training
+from trainwright.cli import data, diagnose, improve, lr, recipes, runs, training
 from trainwright.errors import OutOfResourcesError, TrainwrightError, UsageError
 
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143
 
 
 class _Interrupted(TrainwrightError):
     exit_code = INTERRUPTED
+    kind = "interrupted"
+
+
+class _Terminated(TrainwrightError):
+    exit_code = TERMINATED
     kind = "interrupted"
 
 
@@ -64,7 +70,7 @@ def top(
     pass
 
 
-for module in (data, lr, training, runs, recipes):
+for module in (data, lr, training, improve, diagnose, runs, recipes):
     module.add_to(app)
 
 
@@ -84,6 +90,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(error, arguments)
     except MemoryError:
         return _fail(OutOfResourcesError("no memory left.", cure="Use a smaller batch_size or image size."), arguments)
+    except SystemExit as error:
+        if error.code != TERMINATED:
+            raise
+        return _fail(_Terminated("terminated."), arguments)
     except BrokenPipeError:
         with contextlib.suppress(OSError):
             os.dup2(
@@ -126,4 +136,5 @@ def _from_system(error: OSError) -> TrainwrightError:
 
 def run() -> None:
     """The `trainwright` program."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # not the silent end of a signal
     sys.exit(main())

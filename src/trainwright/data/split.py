@@ -17,12 +17,15 @@ from trainwright.errors import DataError
 from trainwright.recipe import DataSpec
 from trainwright.seeding import derive
 
+SMALL_CLASS = 8  # units: of fewer, an eighth is none
+
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
     """Rows of the sample table by part: int64, sorted, usable ones only. test is empty where val is given without it.
 
-    digest: of which pixels with which label are in which part, whatever the files are called.
+    With `train_on: train+val` those of val are in train too. digest: of which pixels with which label are in which part,
+    whatever the files are called.
     """
 
     train: np.ndarray
@@ -60,7 +63,11 @@ def split(table: SampleTable, fingerprint: Fingerprint, spec: DataSpec) -> Split
         taken = _choose(units[::-1], spec.val_fraction, spare=1, pooled=pooled)
         units, parts["val"] = _without(units, taken)
         _refuse_one_sided(table, taken, units)
+    if spec.train_fraction < 1:
+        units = _part_of(units, spec.train_fraction, seed=spec.train_seed, pooled=pooled)
     train = sorted(row for unit in units for row in unit.rows)
+    if spec.train_on == "train+val":
+        train = sorted({*train, *parts["val"]})
     return Split(
         train=np.array(train, dtype=np.int64),
         val=np.array(parts["val"], dtype=np.int64),
@@ -152,6 +159,19 @@ def _choose(ranked: Sequence[_Unit], fraction: float, *, spare: int, pooled: boo
         chosen.update(units[: _cut([len(unit.rows) for unit in units], fraction, spare=spare)])
     _mend(ranked, chosen, spare=spare)
     return chosen
+
+
+def _part_of(units: Sequence[_Unit], fraction: float, *, seed: int, pooled: bool) -> list[_Unit]:
+    """About `fraction` of the images of each class, at least one unit; what a smaller fraction leaves is part of it.
+
+    pooled: small classes are taken together, where none needs to be in every part.
+    """
+    counts = Counter(unit.label for unit in units)
+    by_label: dict[str, list[_Unit]] = {}
+    for unit in sorted(units, key=lambda unit: derive(seed, "train-fraction", unit.rank)):
+        by_label.setdefault("" if pooled and counts[unit.label] < SMALL_CLASS else unit.label, []).append(unit)
+    parts = [of[: _cut([len(unit.rows) for unit in of], fraction, spare=0)] for of in by_label.values()]
+    return [unit for part in parts for unit in part]
 
 
 def _cut(sizes: Sequence[int], fraction: float, *, spare: int) -> int:

@@ -7,10 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
+from trainwright.diagnosis.evidence import StepLosses
 from trainwright.records import Interval
 
 LEAST_EPOCHS = 4  # a line through fewer points has no usable doubt: t is 12.7 with one degree of freedom, 4.3 with two
 LEAST_GAIN = 0.005  # half a point: a smaller change of the score over a stretch of epochs counts as none
+
+LEAST_STEPS = 20  # fewer losses of single batches say nothing of the training
+SMOOTHED = 5  # steps, at least
+SPIKE_SHARE = 0.5  # of what had been gained, lost again
 
 
 def change(values: Sequence[float]) -> Interval | None:
@@ -38,3 +43,37 @@ def change(values: Sequence[float]) -> Interval | None:
 def last_third(values: Sequence[float]) -> Sequence[float]:
     """The last third of the epochs, at least LEAST_EPOCHS of them."""
     return values[-max(LEAST_EPOCHS, -(-len(values) // 3)) :]
+
+
+def step_losses(losses: Sequence[float]) -> StepLosses | None:
+    """What the losses of the single steps tell; None of fewer than LEAST_STEPS. Those that are not finite are left out.
+
+    Smoothed over a fiftieth of the steps, at least SMOOTHED of them, because single batches differ by themselves. Gained is
+    what the smoothed loss fell from where it began to its lowest so far; a rise that ends before half of that is lost again
+    is no spike. Below a tenth of the starting loss gained, or a rise within four deviations of the smoothed loss's own
+    noise, nothing counts. The two shares are ours: noise of batches stays far below them, a rate that is too large does not.
+    """
+    values = np.asarray(losses, dtype=np.float64)
+    values = values[np.isfinite(values)]
+    if len(values) < LEAST_STEPS:
+        return None
+    width = max(SMOOTHED, len(values) // 50)
+    smooth = np.convolve(values, np.full(width, 1 / width), mode="valid")
+    start = float(smooth[0])
+    lowest = np.minimum.accumulate(smooth)
+    gained = start - lowest
+    noise = float(np.median(np.abs(np.diff(values)))) / np.sqrt(
+        width
+    )  # batches beside each other differ by their noise
+    lost = smooth - lowest
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = np.where((gained > 0.1 * abs(start)) & (lost > 4 * noise), lost / gained, 0.0)
+    above = share > SPIKE_SHARE
+    starts = above & ~np.concatenate([[False], above[:-1]])
+    return StepLosses(
+        steps=len(values),
+        start=start,
+        end=float(values[-max(1, len(values) // 10) :].mean()),
+        spikes=int(starts.sum()),
+        largest=float(share.max()) if above.any() else 0.0,
+    )

@@ -5,9 +5,57 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, Literal
 
+from trainwright.diagnosis.balance import Balance
+from trainwright.diagnosis.calibration import Calibration
 from trainwright.diagnosis.gap import Gap
+from trainwright.diagnosis.labels import LabelNoise
+from trainwright.diagnosis.shift import Shift
+from trainwright.diagnosis.twins import Twins
 from trainwright.records import Interval, TrainErrors
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeResult:
+    """A short extra training that tells one cause, beside the run that it explains.
+
+    name: as `longer`. changes: of the recipe, by dotted key; empty where nothing was changed. before: what these were.
+    state: trained; needless where there is nothing to change, or the answer is known without a training; failed where its
+    loss stopped being finite. note: what was found without training, or why it failed. train_error, val_error: of the weights
+    that it kept, in eval mode on clean images. train_drop, val_drop: by how much these are below those of the run, on the same
+    images. Errors and drops are None where they were not measured. steps, seconds: what it took. folder: its own, under that
+    of the run; empty without one.
+    """
+
+    name: str
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    before: Mapping[str, Any] = field(default_factory=dict)
+    state: Literal["trained", "needless", "failed"] = "trained"
+    note: str = ""
+    train_error: Interval | None = None
+    val_error: Interval | None = None
+    train_drop: Interval | None = None
+    val_drop: Interval | None = None
+    steps: int = 0
+    seconds: float = 0.0
+    folder: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepLosses:
+    """What the losses of the single steps tell, each step on a batch of its own.
+
+    steps: how many. start: mean of the first ones, before much was learned. end: mean over the last tenth. spikes: how often
+    the loss, smoothed over a few steps, rose back by half of all that had been gained until then. largest: the highest of
+    these rises, as a part of what had been gained; 0 without any.
+    """
+
+    steps: int
+    start: float
+    end: float
+    spikes: int
+    largest: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +71,8 @@ class Evidence:
     cross-entropy. counts_right: the score is the share of images that are right. eval_excess: how much larger the clean
     error is than that in train mode, on the same train images; None where the errors themselves have to tell. diverged:
     training was stopped because of a loss that was not finite; nonfinite_step: at which step. mixed: trained on mixtures.
+    step_losses: of the training itself, in train mode; None where they were not kept. probes: those that were run, by name.
+    twins, shift, label_noise, balance, calibration: of the validation images; None where it was not looked at, or cannot be.
     """
 
     metric: str = "accuracy"
@@ -45,6 +95,13 @@ class Evidence:
     diverged: bool = False
     nonfinite_step: int | None = None
     mixed: bool = False
+    step_losses: StepLosses | None = None
+    probes: Mapping[str, ProbeResult] = field(default_factory=dict)
+    twins: Twins | None = None
+    shift: Shift | None = None
+    label_noise: LabelNoise | None = None
+    balance: Balance | None = None
+    calibration: Calibration | None = None
 
     @property
     def score_name(self) -> str:

@@ -1,4 +1,4 @@
-"""What the sweeps of a learning-rate range test show by themselves: where their loss falls, and whether their bounds were too tight."""
+"""What the sweeps of a learning-rate range test show: where their loss falls, and whether their bounds were too tight."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _above(found: LrRange, high: float) -> str:
     tried = [trial.lr for trial in found.trials]
     if found.suggestion is not None:
         nothing_above = found.suggestion * 10**STEP > high and not any(lr > 1.01 * found.suggestion for lr in tried)
-        return f"nothing above the suggestion was tried because of {end}" if nothing_above else ""
+        return f"nothing above the suggestion was tried, which lies close below {end}" if nothing_above else ""
     unmoved = _reached_the_end(found) and high < FAR_UP and found.low_L[-1] <= found.start
     return f"the loss has not risen yet at {end}" if unmoved else ""
 

@@ -193,6 +193,20 @@ def mcnemar_exact(a_right: np.ndarray, b_right: np.ndarray) -> float:
     return float(stats.binomtest(only_a, only_a + only_b, 0.5).pvalue)
 
 
+def contributions(tally_NQ: np.ndarray, score: Score, *, groups: np.ndarray | None = None) -> np.ndarray:
+    """[units]: what each image, or group of them, adds to the score; their sum is nearly the score, of a mean exactly.
+
+    Not finite where the score is undefined without one. Source: Tukey's pseudo-values over their number, Efron and Tibshirani
+    1993, "An Introduction to the Bootstrap", ch. 11.
+    """
+    tally_UQ = _group_tallies(tally_NQ, groups)
+    units, total_Q = len(tally_UQ), tally_UQ.sum(axis=0)
+    evaluate = _quiet(lambda tally_BQ: {"score": score(tally_BQ)})
+    whole, left_out_U = evaluate(total_Q[None])["score"][0], _left_out(tally_UQ, total_Q, evaluate)["score"]
+    parts_U: np.ndarray = whole - left_out_U * (units - 1) / units
+    return parts_U
+
+
 def effective_count(values_N: np.ndarray, groups: np.ndarray | None = None) -> float:
     """How many independent right-or-wrong answers say as much about the mean as these 0–1 scores do.
 

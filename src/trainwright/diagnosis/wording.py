@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from trainwright.records import Interval
 
@@ -43,6 +45,19 @@ def amount_within(interval: Interval) -> str:
 
 def images(count: int) -> str:
     return f"{count:,} image{'' if count == 1 else 's'}"
+
+
+def times(count: int) -> str:
+    return {0: "never", 1: "once"}.get(count, f"{count:,} times")
+
+
+def changed_values(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """'epochs 10 → 20, network.width 16 → 32'."""
+    return ", ".join(f"{key} {_plain(before.get(key))} → {_plain(value)}" for key, value in after.items())
+
+
+def _plain(value: Any) -> str:
+    return "none" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _rounded(value: float) -> str:

@@ -65,7 +65,7 @@ class RunFolder:
         with _disk(runs):
             runs.mkdir(parents=True, exist_ok=True)
             while True:
-                name = run_id or _new_id(str(manifest.get("name", "")))
+                name = run_id or new_id(str(manifest.get("name", "")))
                 with contextlib.suppress(FileExistsError):
                     return cls._build(runs.absolute(), name, recipe_yaml, manifest)
                 if run_id is not None:
@@ -305,7 +305,7 @@ def _read_json(path: Path) -> Any:
         raise RunError("damaged: not JSON.", where=str(path), cure="Restore it from a copy, or train anew.") from None
 
 
-def _new_id(hint: str) -> str:
+def new_id(hint: str) -> str:
     """Sortable by time (UTC), readable, unique: 20261122-011750-cats-dogs-7f3a."""
     plain = unicodedata.normalize("NFKD", hint).encode("ascii", "ignore").decode().lower()
     words = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:32].strip("-") or "run"

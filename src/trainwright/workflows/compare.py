@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from trainwright.diagnosis.stats import mcnemar_exact, paired_bootstrap, paired_difference
+from trainwright.diagnosis.comparison import compare
 from trainwright.errors import RunError
 from trainwright.records import to_json
 from trainwright.tracking.run_folder import RunFolder
@@ -54,15 +54,14 @@ def _gain(first: RunFolder, second: RunFolder) -> dict[str, Any] | None:
     paths = sorted(by_path[0])
     aligned = [[order[path] for path in paths] for order in by_path]
     task = task_of(first, recipe_of(first))
-    if task.counts_right:
-        right = [found["per_image"][rows] == 1 for found, rows in zip(answers, aligned, strict=True)]
-        return {**to_json(paired_difference(right[1], right[0])), "p": mcnemar_exact(*right), "images": len(paths)}
     tallies = [found["tally"][rows].astype(np.float64) for found, rows in zip(answers, aligned, strict=True)]
-    groups = answers[0]["groups"][aligned[0]]
-    interval = paired_bootstrap(tallies[1], tallies[0], score_of(task), groups=groups)
+    if task.counts_right:
+        found = compare([tallies[1]], [tallies[0]])
+        return {**to_json(found.gain), "p": found.p, "images": found.images}
+    found = compare([tallies[1]], [tallies[0]], score=score_of(task), groups=answers[0]["groups"][aligned[0]])
     scores = [_result(folder)["score"]["val"] for folder in (second, first)]
     exact = None if None in scores else scores[0] - scores[1]  # tallies give average precision only nearly
-    return {**to_json(moved_to(interval, exact)), "p": None, "images": len(paths)}
+    return {**to_json(moved_to(found.gain, exact)), "p": None, "images": found.images}
 
 
 def _answers(folder: RunFolder) -> dict[str, np.ndarray]:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from trainwright.data.dataset import Dataset
+from trainwright.diagnosis.curves import step_losses
 from trainwright.diagnosis.evidence import Evidence
 from trainwright.diagnosis.gap import Gap, cross_fitted_gap, gap
+from trainwright.diagnosis.recorded import as_json
 from trainwright.diagnosis.rules import judge
 from trainwright.diagnosis.stats import bootstrap_measures, paired_bootstrap, wilson
 from trainwright.files import write_atomically
@@ -19,6 +23,7 @@ from trainwright.records import Answers, Finding, Interval, Scores, TrainErrors,
 from trainwright.report import figures
 from trainwright.tracking.run_folder import RunFolder
 from trainwright.training import checkpoint as checkpoints
+from trainwright.workflows.data_checks import check_data, hardest
 from trainwright.workflows.lr import recorded_finding, recorded_lr
 from trainwright.workflows.prepare import Prepared
 from trainwright.workflows.training import Training, save_arrays
@@ -27,18 +32,24 @@ from trainwright.workflows.training import Training, save_arrays
 # whose softmax is surer than they are, and focal loss is least where the answer is less sure than the truth.
 PROBABILISTIC = ("cross-entropy", "dice+cross-entropy")
 
+EVIDENCE = "evidence.json"  # in a run folder: all that its rules looked at
+
 
 def judge_run(training: Training, *, seconds: float) -> dict[str, Any]:
     """Evaluate the kept weights, judge, draw, and write result.json, which is also returned (`trainwright.run/1`)."""
     folder, prepared = training.folder, training.prepared
     epochs = list(folder.records("epoch"))
-    chosen, digest = _keep_model(training, len(epochs))
+    chosen, digest = keep_model(training, len(epochs))
     val_answers = training.evaluate(prepared.split.val, what="judging: val")
     train_answers = training.evaluate(prepared.probe_rows, what="judging: train")
     val, train = prepared.task.scores(val_answers), prepared.task.scores(train_answers)
     errors, excess = _train_errors(training, epochs[chosen], train_answers, train, val)
     measured = _gap(training, len(epochs), chosen, train, val)
-    verdict, findings = judge(_evidence(training, epochs, (errors, measured), excess, val))
+    evidence = _evidence(training, epochs, (errors, measured), excess, val)
+    if prepared.recipe.data.train_on != "train+val":
+        checks = check_data(prepared, val_answers, val, lambda rows: groups_of(prepared.dataset, rows))
+        evidence = replace(evidence, **vars(checks))
+    verdict, findings = judge(evidence)
     for answers, scores, part in ((val_answers, val, "val"), (train_answers, train, "train")):
         save_arrays(folder, part, _record(prepared, answers, scores))
     for finding in findings:
@@ -65,6 +76,7 @@ def judge_run(training: Training, *, seconds: float) -> dict[str, Any]:
         "findings": [_public(finding) for finding in (*recorded_finding(folder), *findings)],
         "train_errors": to_json(errors),
         "per_class": to_json(val.per_class),
+        "hardest": hardest(prepared, val_answers, val),
         "intervals": {
             "score": intervals.get("score"),
             "per_class": {name: intervals[f"class.{name}"] for name in val.per_class if f"class.{name}" in intervals},
@@ -79,12 +91,38 @@ def judge_run(training: Training, *, seconds: float) -> dict[str, Any]:
         "recipe": recipe.model_dump(mode="json"),
         **{key: folder.manifest[key] for key in ("measured",) if key in folder.manifest},
     }
+    folder.write_json(EVIDENCE, as_json(evidence))
     clean: dict[str, Any] = to_json(result)
+    if recipe.data.train_on == "train+val":
+        clean |= nothing_unseen(clean)
     folder.write_json("result.json", clean)
     return clean
 
 
-def _keep_model(training: Training, epochs: int) -> tuple[int, str]:
+def nothing_unseen(result: Mapping[str, Any]) -> dict[str, Any]:
+    """What a result says where the validation images were trained on: no figure of it is of unseen images."""
+    finding = Finding(
+        rule="nothing-unseen",
+        verdict="cannot-tell",
+        evidence="The validation images were trained on too, so that none is left whose answers would tell anything.",
+        advice="'trainwright finalise' opens the test part.",
+    )
+    diverged = [found for found in result["findings"] if found["rule"] == "diverged" and found["verdict"] == "yes"]
+    return {
+        "score": {**result["score"], "val": None},
+        "loss": {**result["loss"], "val": None},
+        "metrics": {"train": result["metrics"]["train"], "val": {}},
+        "gap": dict.fromkeys(("value", "low", "high")),
+        "verdict": "diverged" if diverged else "cannot-tell",
+        "findings": [*diverged, to_json(finding)],
+        "train_errors": {**result["train_errors"], "val": None},
+        "per_class": {},
+        "hardest": [],
+        "intervals": {"score": None, "per_class": {}},
+    }
+
+
+def keep_model(training: Training, epochs: int) -> tuple[int, str]:
     """Write the weights that the recipe keeps as model.safetensors, load them; (their epoch, their SHA-256)."""
     folder, position = training.folder, training.position
     chosen = epochs - 1
@@ -115,7 +153,7 @@ def _train_errors(
     excess = None
     if not task.counts_right and len(in_train_mode.rows) > 1:
         same = np.searchsorted(answers.rows, in_train_mode.rows)  # probe rows are sorted, those of train mode are not
-        groups = _groups(training.prepared, in_train_mode.rows)
+        groups = groups_of(training.prepared.dataset, in_train_mode.rows)
         excess = paired_bootstrap(train_mode.tally, train.tally[same], score_of(task), groups=groups)
     errors = TrainErrors(
         running=1 - _number(epoch["train_running"]["score"]),
@@ -173,13 +211,13 @@ def score_of(task: Task) -> Callable[[np.ndarray], np.ndarray]:
 
 def _dependent(prepared: Prepared) -> np.ndarray | None:
     """The groups of the validation images; None where all are on their own."""
-    groups = _groups(prepared, prepared.split.val)
+    groups = groups_of(prepared.dataset, prepared.split.val)
     return None if len(np.unique(groups)) == len(groups) else groups
 
 
-def _groups(prepared: Prepared, rows: np.ndarray) -> np.ndarray:
+def groups_of(dataset: Dataset, rows: np.ndarray) -> np.ndarray:
     """A number for each image, shared by twins and by images of one group."""
-    table, hashes = prepared.dataset.table, prepared.dataset.fingerprint.pixel_hashes
+    table, hashes = dataset.table, dataset.fingerprint.pixel_hashes
     names = [(table.groups[row] if table.groups is not None else "") or hashes[row] for row in rows]
     numbers: np.ndarray = np.unique(names, return_inverse=True)[1]
     return numbers
@@ -218,6 +256,9 @@ def _evidence(
         counts_right=prepared.task.counts_right,
         eval_excess=excess,
         mixed=augment.mix > 0 and (augment.mixup > 0 or augment.cutmix > 0),
+        step_losses=step_losses(
+            [_number(loss) for record in training.folder.records("steps") for loss in record["loss"]]
+        ),
     )
 
 
@@ -285,7 +326,7 @@ def _pictures_of_answers(training: Training, answers: Answers, scores: Scores) -
 def _record(prepared: Prepared, answers: Answers, scores: Scores) -> dict[str, np.ndarray]:
     """The answers as they are kept: with each image's path, its score, its tally and what it depends on."""
     paths = np.array(prepared.name_rows([int(row) for row in answers.rows]))
-    more = {"per_image": scores.per_image, "tally": scores.tally, "groups": _groups(prepared, answers.rows)}
+    more = {"per_image": scores.per_image, "tally": scores.tally, "groups": groups_of(prepared.dataset, answers.rows)}
     return {"rows": answers.rows, "paths": paths, **answers.columns, **more}
 
 

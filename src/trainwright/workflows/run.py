@@ -26,7 +26,7 @@ from trainwright.workflows.manifest import command_line, machine, manifest_of, p
 from trainwright.workflows.options import RunOptions, installed_mirrors, options_from
 from trainwright.workflows.prepare import prepare
 from trainwright.workflows.reporting import Reporter
-from trainwright.workflows.request import asked_for
+from trainwright.workflows.request import asked_as_json, asked_for
 from trainwright.workflows.settle import Settled, settle
 from trainwright.workflows.training import Training, repeatable
 
@@ -112,7 +112,7 @@ class Run:
 
 def train(
     data: Dataset | str | os.PathLike[str],
-    recipe: Recipe | str | None = None,
+    recipe: Recipe | str | os.PathLike[str] | None = None,
     *,
     model: nn.Module | None = None,
     seed: int | None = None,
@@ -120,17 +120,19 @@ def train(
     name: str | None = None,
     changes: Mapping[str, Any] | None = None,
     batch_size: int | Literal["auto"] | None = None,
+    run_id: str | None = None,
     options: RunOptions | None = None,
     **more: Any,
 ) -> Run:
     """Train, evaluate, judge and record one run.
 
-    data: a folder, a CSV file or a Dataset. recipe: a Recipe, a published one's name, or None for the one that suits the
-    data. changes: of the recipe, `{"optimizer.lr": 1e-3}`. model: your own nn.Module from images_NCHW (float,
+    data: a folder, a CSV file or a Dataset. recipe: a Recipe, a published one's name, a YAML file, or None for the one
+    that suits the data. changes: on top of the recipe, `{"optimizer.lr": 1e-3}`; for another optimizer.name without an
+    optimizer.lr the learning rate is found anew. model: your own nn.Module from images_NCHW (float,
     normalized) to the task's outputs; it is trained in place. target: label or number column of a CSV, several separated by
     commas. name: how the dataset is called. batch_size: in place of the recipe's, `auto` measures it here; unless `changes`
     has an optimizer.lr, the learning rate is found anew for another size (a number in `changes` leaves the rate alone).
-    options, or its fields as keywords: `device="cpu"`.
+    run_id: what the run is called; None for a name of its own. options, or its fields as keywords: `device="cpu"`.
     Raises DataError, RecipeError, UsageError, WeightsError before anything is written; NonFiniteLossError and
     OutOfResourcesError leave a run that says so.
     """
@@ -142,8 +144,9 @@ def train(
     with repeatable(prepared.device, options.threads):
         manifest = manifest_of(prepared, name=name or _name_of(prepared.dataset), command=command_line())
         manifest |= {"measured": settled.measured} if settled.measured else {}
+        manifest |= {"asked": settled.asked}
         manifest |= {"recipe": to_json(settled.choice)} if settled.choice else {}
-        folder = RunFolder.create(options.runs, recipe_yaml=prepared.recipe.to_yaml(), manifest=manifest)
+        folder = RunFolder.create(options.runs, recipe_yaml=prepared.recipe.to_yaml(), manifest=manifest, run_id=run_id)
         with folder:
             if settled.lr_range is not None:
                 record_range(folder, settled.lr_range)
@@ -152,7 +155,7 @@ def train(
 
 def plan(
     data: Dataset | str | os.PathLike[str],
-    recipe: Recipe | str | None = None,
+    recipe: Recipe | str | os.PathLike[str] | None = None,
     *,
     model: nn.Module | None = None,
     seed: int | None = None,
@@ -164,6 +167,7 @@ def plan(
 ) -> Settled:
     """Everything that `train` does with the same arguments before it trains; nothing is written."""
     options = options_from(options, more)
+    asked = asked_as_json(recipe, changes, seed=seed, batch_size=batch_size)
     wanted = {**(changes or {}), **({} if seed is None else {"seed": seed})}
     if batch_size is None and wanted.get("batch_size") == "auto":
         batch_size = "auto"
@@ -174,15 +178,17 @@ def plan(
     data, recipe, choice = asked_for(
         data, recipe, wanted, own_network=model is not None, target=target, options=options
     )
-    own_batch_size = None
+    own_batch_size = usual = None
     if batch_size is not None:
-        if recipe.batch_size != "auto" and "optimizer.lr" not in wanted:
-            own_batch_size = recipe.batch_size
+        if recipe.batch_size != "auto":
+            usual = recipe.batch_size
+            own_batch_size = None if "optimizer.lr" in wanted else usual
         recipe = recipe.changed({"batch_size": batch_size})
     prepared = prepare(data, recipe, device=device, workers=options.workers, reporter=options.reporter, custom=model)
     options.reporter.note(f"precision {prepared.precision.name}: {prepared.precision.reason}")
     with repeatable(device, options.threads):
-        return replace(settle(prepared, options=options, own_batch_size=own_batch_size), choice=choice)
+        settled = settle(prepared, options=options, own_batch_size=own_batch_size, usual=usual)
+    return replace(settled, choice=choice, asked=asked)
 
 
 def resume(
@@ -209,8 +215,7 @@ def resume(
         started = load_newest(folder.checkpoints) is not None
         if model is None and not started:
             check_weights(recipe.network, offline=options.offline)
-        data = data or _open_again(folder, options)
-        _refuse_other_data(data, folder)
+        data = data_of(folder, data, options)
         threads = manifest["machine"]["torch_threads"] if options.threads is None else options.threads
         with repeatable(device, threads):
             prepared = prepare(
@@ -275,6 +280,7 @@ def _record_failure(folder: RunFolder, error: BaseException) -> None:
     """Say in the folder how the run ended. A full disk takes no word more; the error itself is what has to be seen."""
     with contextlib.suppress(OSError, TrainwrightError):
         if isinstance(error, KeyboardInterrupt | SystemExit):
+            error.add_note(f"Go on with 'trainwright resume {folder.run_id}'.")
             folder.set_status("interrupted", message="interrupted")
             return
         if isinstance(error, NonFiniteLossError):
@@ -294,6 +300,14 @@ def _end_mirrors(follower: Follower, folder: RunFolder, reporter: Reporter, pati
 
 def _diverged(error: NonFiniteLossError) -> Finding:
     return Finding(rule="diverged", verdict="yes", evidence=error.message, advice=error.cure)
+
+
+def data_of(folder: RunFolder, given: Dataset | None, options: RunOptions) -> Dataset:
+    """The data that a run was trained on: what is given, or opened again. Raises DataError where it has changed since,
+    UsageError where only Python code can give it."""
+    data = given or _open_again(folder, options)
+    _refuse_other_data(data, folder)
+    return data
 
 
 def _open_again(folder: RunFolder, options: RunOptions) -> Dataset:

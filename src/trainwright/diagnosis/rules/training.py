@@ -9,12 +9,13 @@ from trainwright.diagnosis.evidence import Evidence
 from trainwright.diagnosis.gap import margin_of
 from trainwright.diagnosis.making import NO_EPOCH, NOTHING_EVALUATED, as_share, figures_of, finding
 from trainwright.diagnosis.stats import newcombe_difference, wilson
-from trainwright.diagnosis.wording import amount_within, percent, percent_within, points_within
+from trainwright.diagnosis.wording import amount_within, percent, percent_within, points_within, times
 from trainwright.records import Finding
 
 NEAR_CHANCE = 0.05  # a score less than this above chance is no use to anyone
 SPIKE = 1.1  # a train loss this many times that of guessing: confidently wrong on images it was trained on
 LITTLE_GAIN = 0.01  # a gain surely below one point over a third of the training does not pay for more epochs
+OFTEN = 3  # spikes; one or two come in trainings that end well
 CALMER = "To try: a tenth of the learning rate, a warm-up, clipping of the gradient (clip_norm: 1.0)."
 SWEEP = "Training at a tenth and at ten times the learning rate would tell."
 
@@ -83,6 +84,48 @@ def still_improving(evidence: Evidence) -> Finding:
     if score.high < LITTLE_GAIN:
         return finding("still-improving", "no", text, "", figures)
     return finding("still-improving", "cannot-tell", text, "A run with half as many epochs again would tell.", figures)
+
+
+def unstable(evidence: Evidence) -> Finding:
+    """The loss of the steps, smoothed, rises back by half of all that was gained, again and again, or ends there.
+    Source: Smith, arXiv:1506.01186 §3.3 (too large a rate); Gilmer et al., arXiv:2110.04369 §1 (loss spikes, and what calms
+    them); that half of the gain counts is ours."""
+    losses = evidence.step_losses
+    if losses is None:
+        few = "The losses of too few steps were kept to tell." if evidence.train_loss else NO_EPOCH
+        return finding("unstable", "cannot-tell", few, "Train for more steps.")
+    text = f"Over {losses.steps:,} steps the smoothed loss rose back by half of what had been gained {times(losses.spikes)}"
+    figures = {"spikes": float(losses.spikes), "largest": losses.largest, "start": losses.start, "end": losses.end}
+    if losses.spikes == 0:
+        return finding("unstable", "no", f"{text}.", "", figures)
+    text += (
+        f", at most by {percent(losses.largest)} of it; it began at {losses.start:.3g} and ended at {losses.end:.3g}."
+    )
+    if losses.spikes >= OFTEN or losses.end > losses.start:
+        return finding("unstable", "yes", text, CALMER, figures)
+    return finding("unstable", "cannot-tell", text, SWEEP, figures)
+
+
+def saturated_early(evidence: Evidence) -> Finding:
+    """Half of the training gained nothing: train error was at zero by the middle of it, and the unseen score surely did not
+    rise after that. Source: Prechelt 1998, "Early Stopping - But When?" (stopping where training no longer progresses); the
+    half is ours."""
+    half = len(evidence.val_score) // 2
+    gained = change(evidence.val_score[half:])
+    if gained is None or len(evidence.train_score) <= half:
+        short = f"{len(evidence.val_score)} epochs are too few to say; {2 * LEAST_EPOCHS - 1} are needed."
+        return finding("saturated-early", "cannot-tell", short, "Train for more epochs.")
+    text = (
+        f"At the middle of the training the train error was {percent(1 - evidence.train_score[half])}; "
+        f"after it the unseen {evidence.score_name} changed by {points_within(gained)}."
+    )
+    figures = figures_of("gained", gained)
+    if not evidence.train_score[half] >= 1 - LEAST_GAIN or gained.value > LEAST_GAIN:
+        return finding("saturated-early", "no", text, "", figures)
+    if gained.high < LITTLE_GAIN:
+        advice = "To try: half the epochs with the schedule shrunk to them, and what they cost for something else."
+        return finding("saturated-early", "yes", text, advice, figures)
+    return finding("saturated-early", "cannot-tell", text, "More validation images would tell.", figures)
 
 
 def batch_norm_broken(evidence: Evidence) -> Finding:

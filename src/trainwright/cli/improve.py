@@ -1,0 +1,206 @@
+"""`trainwright improve`, `finalise`: the closed loop, and the test part opened."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from trainwright.cli import options
+from trainwright.cli.recipes import recipe_from
+from trainwright.cli.show import wrapped
+from trainwright.cli.training import check_early, under_signals
+
+if TYPE_CHECKING:
+    from trainwright.search.rounds import Entry
+    from trainwright.workflows.improve import Study
+
+Budget = Annotated[
+    str, typer.Option(metavar="TIME", help="Wall-clock for everything: 90s, 10m, 1h30m. It is used, and not overrun.")
+]
+Name = Annotated[str | None, typer.Option("--name", metavar="NAME", help="What the study is called.")]
+OnAll = Annotated[
+    bool, typer.Option("--final/--no-final", help="Train the best recipe once more, on train and val together.")
+]
+MARKS = {"belief": "?", "trial": "→", "outcome": "=", "decision": "●"}
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command(
+        short_help="Diagnose, prescribe, train beside a control, keep what is proven.",
+        epilog="Examples:\n\n  trainwright improve photos/ --budget 30m\n\n"
+        "  trainwright improve photos/ --recipe story --budget 10m --seed 0 --json",
+    )(improve)
+    app.command(
+        short_help="Open the locked test part, once.",
+        epilog="Examples:\n\n  trainwright finalise last\n\n  trainwright finalise 20261122-0117-improve-photos-3f2a --json",
+    )(finalise)
+
+
+def improve(
+    data: options.Data,
+    budget: Budget = "30m",
+    recipe: options.RecipeName = None,
+    changes: options.Set = None,
+    target: options.Target = None,
+    task: options.TaskName = None,
+    epochs: options.Epochs = None,
+    seed: options.Seed = None,
+    name: Name = None,
+    final: OnAll = True,
+    runs: options.Runs = Path("runs"),
+    device: options.Device = "auto",
+    workers: options.Workers = 2,
+    threads: options.Threads = None,
+    offline: options.Offline = False,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+) -> int:
+    """Find a better recipe for DATA within a budget, and prove that it is better.
+
+    A baseline is trained and judged. In each round the findings become prescriptions; each is trained beside a control, the
+    unchanged recipe with another seed, and adopted only where it is better beyond chance. The test part stays locked.
+    """
+    named, wanted = recipe_from(recipe, changes, epochs=epochs, seed=seed)
+    wanted |= {} if task is None else {"task": task}
+    check_early(named, wanted, data, offline=offline)
+    chosen: dict[str, Any] = {
+        "runs": runs,
+        "device": device,
+        "workers": workers,
+        "threads": threads,
+        "offline": offline,
+    }
+    asked: dict[str, Any] = {"budget": budget, "changes": wanted, "target": target, "name": name, "on_all": final}
+
+    def work(stop: Callable[[], bool]) -> Study:
+        from trainwright.cli.reporters import choose_reporter
+        from trainwright.cli.runs import close_dead_runs
+        from trainwright.workflows import improve as workflow
+        from trainwright.workflows.options import RunOptions
+
+        close_dead_runs(runs)
+        options = RunOptions(**chosen, reporter=choose_reporter(quiet=quiet), stop_asked=stop)
+        return workflow.improve(data, named, **asked, options=options, told=_teller(quiet))
+
+    return carry_out(work, as_json=as_json, quiet=quiet)
+
+
+def resume_study(study: str, *, chosen: dict[str, Any], as_json: bool, quiet: bool) -> int:
+    """Go on with a study, by its name. chosen: fields of `RunOptions`."""
+
+    def work(stop: Callable[[], bool]) -> Study:
+        from trainwright.cli.reporters import choose_reporter
+        from trainwright.cli.runs import close_dead_runs
+        from trainwright.workflows import improve as workflow
+        from trainwright.workflows.options import RunOptions
+
+        close_dead_runs(chosen["runs"])
+        reporter = choose_reporter(quiet=quiet)
+        options = RunOptions(**chosen, reporter=reporter, stop_asked=stop)
+        return workflow.resume_study(study, options=options, told=_teller(quiet))
+
+    return carry_out(work, as_json=as_json, quiet=quiet)
+
+
+def finalise(
+    run: options.RunName,
+    runs: options.Runs = Path("runs"),
+    device: options.Device = "auto",
+    workers: options.Workers = 2,
+    threads: options.Threads = None,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+) -> None:
+    """Open the locked test part for the model of RUN, a run or a study: one figure for images that nothing was chosen by.
+
+    Each opening is written down; a second one of the same images says so beside its figure.
+    """
+    from trainwright.cli.reporters import choose_reporter
+    from trainwright.cli.runs import close_dead_runs
+    from trainwright.workflows import finalise as workflow
+    from trainwright.workflows.options import RunOptions
+
+    close_dead_runs(runs)
+    chosen = RunOptions(
+        runs=runs, device=device, workers=workers, threads=threads, reporter=choose_reporter(quiet=quiet)
+    )
+    found = workflow.finalise(run, options=chosen)
+    if as_json:
+        print(json.dumps(found))
+        return
+    test = found["test"]
+    print(f"run        {found['run']}")
+    interval = f"({_number(test['low'])} to {_number(test['high'])})"
+    print(f"test       {found['metric']} {_number(test['score'])} {interval}, {found['images']:,} images")
+    print("\n".join(wrapped("", found["note"])))
+
+
+def carry_out(work: Callable[[Callable[[], bool]], Study], *, as_json: bool, quiet: bool) -> int:
+    """Do the work under signal handlers, print what came of it, return the exit code."""
+    study, signals = under_signals(work, quiet=quiet)
+    if study.finished:
+        print(json.dumps(study.result) if as_json else show_study(study.result))
+        return 0
+    typer.echo(f"stopped; everything so far is saved. Go on with: trainwright resume {study.name}", err=True)
+    if as_json:
+        said = {"message": "stopped; everything so far is saved.", "where": study.name}
+        cure = f"Go on with 'trainwright resume {study.name}'."
+        print(json.dumps({"schema": "trainwright.error/1", "kind": "interrupted", **said, "cure": cure}))
+    return 128 + signals[0] if signals else 1
+
+
+def show_study(result: dict[str, Any]) -> str:
+    """A finished study on a page: the rounds, the answer, what to do next."""
+    metric = result["metric"] or "score"
+    lines = ["", f"study      {result['study']}"]
+    for one in result["rounds"]:
+        lines += [
+            "",
+            f"round {one['round']}, {one['epochs']} epochs",
+            f"  {'control':<34} {metric} {_number(one['control']['score'])}",
+        ]
+        for arm in one["arms"]:
+            gain = arm["gain"]
+            points = (
+                f"{100 * gain['value']:+5.1f} points ({100 * gain['low']:+.1f} to {100 * gain['high']:+.1f})"
+                if gain
+                else ""
+            )
+            mark = "●" if arm["adopted"] else " "
+            lines.append(
+                f"{mark} {arm['remedy'][:34]:<34} {metric} {_number(arm['score'])}  {points}  {arm['verdict']}"
+            )
+    lines += ["", *wrapped("", result["summary"])]
+    if result["noise_floor"] is not None:
+        lines += wrapped(
+            "", f"Seed alone moves the {metric} by {100 * result['noise_floor']:.1f} points (one deviation)."
+        )
+    best = result["best"]
+    if best is not None:
+        lines += ["", f"model      {best['run']}, trained on {best['trained_on']}"]
+        lines += [
+            f"time       {result['seconds']:,.0f} s of {result['budget_seconds']:,.0f}",
+            f"folder     {result['folder']}",
+        ]
+        lines += ["", f"next: trainwright finalise {result['study']}    (opens the test part: once)"]
+    return "\n".join(lines)
+
+
+def _teller(quiet: bool) -> Callable[[Entry], None]:
+    """Says every sentence of the story on stderr."""
+
+    def tell(entry: Entry) -> None:
+        from trainwright.cli.reporters import end_bars
+
+        end_bars()
+        typer.echo("\n".join(wrapped(f"{MARKS[entry.step]} ", entry.text)), err=True)
+
+    return (lambda entry: None) if quiet else tell
+
+
+def _number(value: float | None) -> str:
+    return "not defined" if value is None else f"{value:.3f}"

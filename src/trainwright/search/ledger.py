@@ -1,0 +1,89 @@
+"""What a study may spend, what it has spent, and how many epochs fit into the rest. Seconds of wall-clock."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+# Epoch counts that trainings are compared at: steps of about a fifth, so that a second more or less changes no decision.
+LADDER = (
+    1,
+    2,
+    3,
+    4,
+    5,
+    6,
+    8,
+    10,
+    12,
+    15,
+    18,
+    22,
+    26,
+    32,
+    38,
+    46,
+    55,
+    66,
+    80,
+    95,
+    115,
+    140,
+    165,
+    200,
+    240,
+    290,
+    350,
+    420,
+    500,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """How long things take here. epoch_seconds: an epoch of the baseline, with its evaluation. run_seconds: what a run costs
+    beside its epochs: reading, judging, drawing."""
+
+    epoch_seconds: float
+    run_seconds: float
+
+    def __post_init__(self) -> None:
+        if not (self.epoch_seconds > 0 and self.run_seconds >= 0):
+            raise ValueError(f"Pace: expected seconds above 0, got {self.epoch_seconds} and {self.run_seconds}")
+
+
+class Ledger:
+    """The budget of a study. limit: seconds; infinite where only rounds are limited."""
+
+    def __init__(self, *, limit: float, pace: Pace) -> None:
+        self.limit, self.pace = limit, pace
+        self.spent = 0.0
+
+    @property
+    def left(self) -> float:
+        return self.limit - self.spent
+
+    def book(self, seconds: float) -> None:
+        """A run has taken this long."""
+        self.spent += seconds
+
+    def learn(self, *, epochs: int, seconds: float, training_seconds: float, cost: float = 1.0) -> None:
+        """Take the pace from a run. training_seconds: of `seconds`, those of its epochs. cost: as in `seconds`."""
+        if epochs > 0 and training_seconds > 0:
+            epoch_seconds = training_seconds / epochs / cost
+            self.pace = Pace(epoch_seconds=epoch_seconds, run_seconds=max(0.0, seconds - training_seconds))
+
+    def seconds(self, epochs: float, *, cost: float = 1.0) -> float:
+        """Of a run. cost: time of its epochs over that of the unchanged recipe's."""
+        return self.pace.run_seconds + epochs * cost * self.pace.epoch_seconds
+
+    def epochs(self, seconds: float, *, cost: float = 1.0) -> int:
+        """As many whole epochs as a run of so many seconds has; 0 where not one fits."""
+        if not math.isfinite(seconds):
+            return LADDER[-1]
+        return max(0, math.floor((seconds - self.pace.run_seconds) / (self.pace.epoch_seconds * cost) + 1e-9))
+
+
+def rung(epochs: int) -> int:
+    """The largest count of the ladder that is not above `epochs`; at least 1."""
+    return max([step for step in LADDER if step <= epochs], default=1)

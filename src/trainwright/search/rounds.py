@@ -1,0 +1,60 @@
+"""What a coach remembers: the sentences of its story, the arms of each round, the recipe that is held to be the best."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from trainwright.diagnosis.comparison import Comparison
+from trainwright.recipe import Recipe
+from trainwright.records import Outcome, Prescription
+
+Step = Literal["belief", "trial", "outcome", "decision"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A sentence of the study's story. runs: ids of those that it speaks of."""
+
+    step: Step
+    text: str
+    runs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """A prescription that was trained. verdict: adopted, no evidence, worse, or hopeless (stopped or failed)."""
+
+    prescription: Prescription
+    run: str
+    score: float
+    verdict: str
+    comparison: Comparison | None = None
+
+
+@dataclass(kw_only=True)
+class Round:
+    """A round as it went. believed: the first findings. control: its run and score."""
+
+    number: int
+    epochs: int
+    believed: str
+    control: Outcome
+    arms: list[Arm] = field(default_factory=list)
+    adopted: str | None = None
+
+
+@dataclass(kw_only=True)
+class Incumbent:
+    """The recipe that is held to be the best. chosen: its outcome when it was chosen. fresh: outcomes of other seeds since."""
+
+    recipe: Recipe
+    chosen: Outcome
+    fresh: list[Outcome] = field(default_factory=list)
+    remedies: tuple[str, ...] = ()
+    cost: float = 1.0
+
+    @property
+    def judged(self) -> Outcome:
+        """What its evidence is taken from: a run that was not picked for its score, where there is one."""
+        return self.fresh[-1] if self.fresh else self.chosen

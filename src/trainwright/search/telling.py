@@ -1,0 +1,56 @@
+"""How the coach tells of outcomes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from trainwright.diagnosis.wording import points_within
+from trainwright.records import Finding, Interval, Outcome
+
+SAID = 3  # findings that a round's belief names
+
+
+def believed(outcome: Outcome) -> str:
+    """The findings that hold, in their own words; that nothing is surely wrong, where none does."""
+    found = [finding for finding in outcome.result["findings"] if finding["verdict"] == "yes"]
+    if found:
+        return " ".join(f"{finding['rule']}: {finding['evidence']}" for finding in found[:SAID])
+    return f"Verdict {outcome.result['verdict']}: nothing is surely wrong; {gap(outcome)}."
+
+
+def findings_of(outcome: Outcome) -> list[Finding]:
+    keys = ("rule", "verdict", "evidence", "advice")
+    return [
+        Finding(**{key: found[key] for key in keys}, figures=found.get("figures", {}))
+        for found in outcome.result["findings"]
+    ]
+
+
+def answers(outcome: Outcome) -> dict[str, str]:
+    """Each rule's verdict."""
+    return {finding["rule"]: finding["verdict"] for finding in outcome.result["findings"]}
+
+
+def scored(outcome: Outcome) -> str:
+    """'accuracy 0.771'; how it ended, where there is no score."""
+    if outcome.state != "finished" or not math.isfinite(outcome.score):
+        return outcome.state
+    return f"{outcome.result['metric']} {outcome.score:.3f}"
+
+
+def gap(outcome: Outcome) -> str:
+    found: Mapping[str, Any] = outcome.result["gap"]
+    if found["value"] is None:
+        return "gap not measured"
+    return f"gap {points_within(Interval(**found))}"
+
+
+def why(outcome: Outcome) -> str:
+    """Why a run has no result."""
+    return str(outcome.result.get("message", "")) or f"it {outcome.state}."
+
+
+def number(value: float | None) -> float:
+    return math.nan if value is None else value

@@ -1,0 +1,110 @@
+"""A finished run judged again from its record, with the probes that were asked for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from trainwright.data.dataset import Dataset
+from trainwright.diagnosis.evidence import Evidence, ProbeResult
+from trainwright.diagnosis.recorded import from_json
+from trainwright.diagnosis.rules import judge
+from trainwright.diagnosis.rules.fit import probes_that_would_tell
+from trainwright.errors import RunError
+from trainwright.records import Finding, to_json
+from trainwright.tracking.run_folder import RunFolder
+from trainwright.tracking.runs import find_run
+from trainwright.workflows.judge import EVIDENCE
+from trainwright.workflows.lr import recorded_finding
+from trainwright.workflows.options import RunOptions, options_from
+from trainwright.workflows.probes import check_probe, recorded_probes, run_probe, subject_of
+from trainwright.workflows.run import Run, recipe_of
+
+if TYPE_CHECKING:
+    from torch import nn
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diagnosis:
+    """What is known of a run: the verdict in a word, every rule's finding, the probes so far, and those that would tell more."""
+
+    run: str
+    verdict: str
+    findings: tuple[Finding, ...]
+    probes: dict[str, ProbeResult]
+    would_tell: tuple[str, ...]
+
+
+def diagnose(
+    run: str | os.PathLike[str] | Run,
+    *,
+    probes: Sequence[str] | Literal["auto"] = (),
+    data: Dataset | None = None,
+    model: Callable[[], nn.Module] | None = None,
+    options: RunOptions | None = None,
+    **more: Any,
+) -> Diagnosis:
+    """Run the probes that are asked for, judge the run again with all that is known, and keep that as its result.
+
+    run: as for `resume`. probes: names (`workflows/probes.py`), each a training of about the run's own length or twice that;
+    `auto`: one after the other those that would tell, until a cause of the high train error is clear. A probe that was run
+    is not run again. data, model: what only Python code could give; model makes the network anew. Raises RunError for a run
+    that has no evidence, UsageError for an unknown probe, what a training raises.
+    """
+    options = options_from(options, more)
+    if probes != AUTO:
+        for name in probes:
+            check_probe(name)
+    folder = RunFolder.open(run.folder) if isinstance(run, Run) else find_run(options.runs, str(run))
+    evidence = evidence_of(folder)
+    if probes and recipe_of(folder).data.train_on != "train+val":
+        wanted = [] if probes == AUTO else list(probes)
+        left = _next(evidence, wanted, auto=probes == AUTO)
+        subject = subject_of(folder, data=data, model=model, options=options) if left else None
+        while left is not None and subject is not None:
+            found = run_probe(subject, left)
+            evidence = replace(evidence, probes={**evidence.probes, left: found})
+            left = _next(evidence, wanted, auto=probes == AUTO)
+    return _judged(folder, evidence)
+
+
+def evidence_of(folder: RunFolder) -> Evidence:
+    """What the rules look at, from the record of a finished run and its probes. Raises RunError where there is none."""
+    content = folder.read_json(EVIDENCE)
+    if content is None:
+        state = folder.status()["state"]
+        cure = "Train it again." if state == "finished" else f"Go on with 'trainwright resume {folder.run_id}'."
+        raise RunError(f"nothing to judge by was kept (it is {state}).", where=folder.run_id, cure=cure)
+    return replace(from_json(Evidence, content), probes=recorded_probes(folder))
+
+
+def _next(evidence: Evidence, wanted: Sequence[str], *, auto: bool) -> str | None:
+    names = probes_that_would_tell(evidence) if auto else [name for name in wanted if name not in evidence.probes]
+    return next(iter(names), None)
+
+
+def _judged(folder: RunFolder, evidence: Evidence) -> Diagnosis:
+    """Judge, and keep verdict, findings and probes in the result of the run."""
+    result = folder.result()
+    if result is not None and recipe_of(folder).data.train_on == "train+val":  # nothing unseen is left to judge by
+        found = tuple(Finding(**finding) for finding in result["findings"])
+        return Diagnosis(run=folder.run_id, verdict=result["verdict"], findings=found, probes={}, would_tell=())
+    verdict, findings = judge(evidence)
+    if result is not None:
+        kept = {"verdict": verdict, "findings": to_json([*recorded_finding(folder), *findings])}
+        kept |= {"probes": to_json(evidence.probes)} if evidence.probes else {}
+        if any(result.get(key) != value for key, value in kept.items()):
+            with folder:
+                folder.claim()
+                folder.write_json("result.json", {**result, **kept})
+    return Diagnosis(
+        run=folder.run_id,
+        verdict=verdict,
+        findings=findings,
+        probes=dict(evidence.probes),
+        would_tell=probes_that_would_tell(evidence),
+    )

@@ -1,0 +1,228 @@
+"""The coach on made-up outcomes: what it asks for depends on what it is told, and on nothing else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from trainwright.recipe import Recipe
+from trainwright.records import Outcome, Proposal
+from trainwright.search.coach import Coach
+from trainwright.search.ledger import Ledger, Pace
+
+IMAGES = 1000
+KNOWN = {
+    "task": "classification",
+    "train_count": 4000,
+    "image_size": (32, 32),
+    "classes": ("cat", "dog"),
+    "device": "cpu",
+    "pretrained": frozenset(),
+}
+STORY = Recipe().changed({"optimizer.name": "adam", "epochs": 10, "batch_size": 50})
+
+
+def coach(limit: float = 600.0, **more: Any) -> Coach:
+    ledger = Ledger(limit=limit, pace=Pace(epoch_seconds=1.0, run_seconds=2.0))
+    return Coach(STORY, ledger=ledger, score=None, known=KNOWN, **{"seed": 0, "on_all": 1.25, **more})
+
+
+def outcome(proposal: Proposal, accuracy: float, *, verdict: str = "overfits", **more: Any) -> Outcome:
+    """Of a run that got the share `accuracy` of the images right; which of those near the border depends on its seed."""
+    rng = np.random.default_rng(proposal.recipe.seed + 7919 * proposal.number)
+    difficulty_N = np.linspace(0, 1, IMAGES)
+    right_N = (difficulty_N + rng.normal(0, 0.05, IMAGES)) < accuracy
+    yes = [finding(verdict)] if verdict in ("overfits", "diverged") else []
+    seconds = 2.0 + proposal.recipe.epochs
+    result = {
+        "metric": "accuracy",
+        "epochs": proposal.recipe.epochs,
+        "seconds": float(proposal.recipe.epochs),
+        "score": {"train": 0.99, "val": float(right_N.mean())},
+        "gap": {"value": 0.2, "low": 0.17, "high": 0.23},
+        "verdict": verdict,
+        "findings": yes,
+        "val_scores": [accuracy] * proposal.recipe.epochs,
+        "recipe": proposal.recipe.changed({"optimizer.lr": 0.003}).model_dump(mode="json"),
+    }
+    return Outcome(
+        **{
+            "number": proposal.number,
+            "run": f"run-{proposal.number:03d}",
+            "state": "finished",
+            "score": float(right_N.mean()),
+            "seconds": seconds,
+            "result": result,
+            "answers": right_N[:, None].astype(float),
+            **more,
+        }
+    )
+
+
+def finding(rule: str) -> dict[str, Any]:
+    return {"rule": rule, "verdict": "yes", "evidence": f"It {rule}.", "advice": "", "figures": {}}
+
+
+def play(strategy: Coach, accuracy: Callable[[Proposal], float]) -> list[Proposal]:
+    """Everything that it asks for, told the accuracy of each."""
+    asked = []
+    while not strategy.done:
+        proposal = strategy.ask()
+        assert proposal is not None
+        asked.append(proposal)
+        strategy.tell(outcome(proposal, accuracy(proposal)))
+    return asked
+
+
+def augmented(proposal: Proposal) -> bool:
+    return proposal.recipe.augment.crop_padding > 0 or proposal.recipe.augment.crop_scale is not None
+
+
+def test_the_baseline_comes_first_then_a_control_that_differs_in_its_seed_alone():
+    asked = play(coach(), lambda proposal: 0.7)
+
+    assert [one.role for one in asked[:2]] == ["baseline", "control"]
+    assert asked[0].recipe == STORY
+    assert asked[1].recipe.changed({"seed": 0}) == STORY
+    assert asked[1].recipe.seed != 0
+
+
+def test_arms_are_trained_with_the_seed_and_the_time_of_their_control():
+    asked = play(coach(), lambda proposal: 0.7)
+    control, arm = asked[1], asked[2]
+
+    assert arm.role == "arm"
+    assert arm.recipe.seed == control.recipe.seed
+    assert arm.recipe != control.recipe
+
+
+def test_where_no_arm_is_better_the_recipe_stays_as_it_was():
+    strategy = coach()
+
+    play(strategy, lambda proposal: 0.7)
+
+    assert strategy.incumbent is not None
+    assert strategy.incumbent.remedies == ()
+    assert strategy.gain() is None
+    assert "stays as it was" in strategy.summary()
+
+
+def test_an_arm_that_is_better_beyond_chance_is_adopted_and_everything_after_builds_on_it():
+    strategy = coach()
+
+    asked = play(strategy, lambda proposal: 0.8 if augmented(proposal) else 0.7)
+
+    assert strategy.rounds[0].adopted is not None
+    later = [one for one in asked if one.number > asked[2].number + 3 and one.role in ("control", "arm", "final")]
+    assert later
+    assert all(augmented(one) for one in later)
+
+
+def test_the_gain_is_that_of_runs_which_were_not_chosen_for_their_score():
+    strategy = coach()
+
+    play(strategy, lambda proposal: 0.8 if augmented(proposal) else 0.7)
+    gain = strategy.gain()
+
+    assert gain is not None
+    assert gain.gain.low > 0.05
+    assert gain.gain.value == pytest.approx(0.1, abs=0.02)
+    assert strategy.incumbent is not None
+    assert strategy.incumbent.fresh
+
+
+def test_the_final_training_takes_val_in_and_keeps_the_last_weights():
+    asked = play(coach(), lambda proposal: 0.8 if augmented(proposal) else 0.7)
+
+    assert asked[-1].role == "final"
+    assert asked[-1].on_all
+    assert (asked[-1].recipe.data.train_on, asked[-1].recipe.keep) == ("train+val", "last")
+
+
+def test_without_a_final_training_it_ends_with_what_is_proven():
+    asked = play(coach(on_all=None), lambda proposal: 0.7)
+
+    assert "final" not in {one.role for one in asked}
+
+
+@pytest.mark.parametrize("limit", [60.0, 120.0, 300.0, 1200.0])
+def test_the_budget_is_not_overrun_and_most_of_it_is_used(limit):
+    strategy = coach(limit)
+
+    play(strategy, lambda proposal: 0.8 if augmented(proposal) else 0.7)
+
+    assert strategy.ledger.spent <= 1.1 * limit
+
+
+def test_told_the_same_it_asks_for_the_same():
+    """What resuming after a kill rests on."""
+    first, second = (play(coach(), lambda proposal: 0.8 if augmented(proposal) else 0.7) for _ in range(2))
+
+    assert first == second
+
+
+def test_a_run_that_is_told_out_of_turn_changes_nothing():
+    ordered, turned = coach(), coach()
+    for strategy, back in ((ordered, False), (turned, True)):
+        for _ in range(2):
+            one = strategy.ask()
+            assert one is not None
+            strategy.tell(outcome(one, 0.7))
+        arms = []
+        while (one := strategy.ask()) is not None:
+            arms.append(one)
+        for arm in reversed(arms) if back else arms:
+            strategy.tell(outcome(arm, 0.8 if augmented(arm) else 0.7))
+
+    assert ordered.ask() == turned.ask()
+    assert ordered.entries == turned.entries
+
+
+def test_an_arm_that_failed_is_a_part_of_the_story_and_not_its_end():
+    strategy = coach()
+    asked = []
+    while not strategy.done:
+        one = strategy.ask()
+        assert one is not None
+        asked.append(one)
+        failed = {"state": "failed", "score": math.nan, "answers": None, "result": {"message": "no memory left."}}
+        strategy.tell(outcome(one, 0.7, **(failed if one.role == "arm" else {})))
+
+    assert strategy.rounds
+    assert {arm.verdict for one in strategy.rounds for arm in one.arms} == {"hopeless"}
+    assert any("no memory left" in entry.text for entry in strategy.entries)
+
+
+def test_a_baseline_that_fails_ends_the_study_with_the_reason():
+    strategy = coach()
+    one = strategy.ask()
+    assert one is not None
+
+    strategy.tell(outcome(one, 0.7, state="failed", answers=None, result={"message": "the loss is not finite."}))
+
+    assert strategy.done
+    assert "the loss is not finite" in strategy.entries[-1].text
+
+
+def test_an_arm_is_given_up_below_a_floor_that_its_control_has_set():
+    asked = play(coach(), lambda proposal: 0.7)
+    floor = asked[2].floor
+
+    assert len(floor) == STORY.epochs
+    assert floor[0] < -1
+    assert 0.5 < floor[-1] < 0.65
+
+
+def test_nothing_but_seeds_is_adopted_in_few_rounds():
+    """Arms without an effect: each of 40 studies has a chance of a few percent a round."""
+    adopted = 0
+    for seed in range(40):
+        strategy = coach(300.0, seed=seed)
+        play(strategy, lambda proposal: 0.7)
+        adopted += any(one.adopted for one in strategy.rounds)
+
+    assert adopted <= 4

@@ -1,0 +1,154 @@
+"""Probes of a finished run, and its judgement from the record."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import trainwright as tw
+from trainwright.diagnosis.evidence import Evidence
+from trainwright.errors import RunError, UsageError
+from trainwright.records import to_json
+from trainwright.tracking.run_folder import RunFolder
+from trainwright.workflows.diagnose import diagnose, evidence_of
+from trainwright.workflows.probes import NONE, PROBES, recorded_probes
+
+OPTIONS = tw.RunOptions(mirrors=(), workers=1)
+
+
+@pytest.fixture
+def run(trained: tw.Run, tmp_path: Path) -> tw.Run:
+    """A finished run of its own, to probe."""
+    shutil.copytree(trained.folder, tmp_path / trained.id)
+    return tw.open_run(tmp_path / trained.id)
+
+
+def test_a_run_is_judged_from_its_record_as_it_was_after_training(run: tw.Run) -> None:
+    found = diagnose(run)
+
+    assert found.verdict == run.verdict
+    assert to_json(found.findings) == run.result["findings"]
+    assert found.probes == {}
+
+
+def test_the_evidence_that_is_kept_is_that_of_the_run(run: tw.Run) -> None:
+    evidence = evidence_of(RunFolder.open(run.folder))
+
+    assert isinstance(evidence, Evidence)
+    assert evidence.train_score == tuple(epoch["train"]["score"] for epoch in run.epochs)
+    assert evidence.step_losses is None  # twelve steps are too few to say anything
+
+
+def test_a_probe_is_trained_scored_on_the_same_images_and_recorded(run: tw.Run) -> None:
+    found = diagnose(run, probes=["longer"], options=OPTIONS).probes["longer"]
+
+    assert found.state == "trained"
+    assert (dict(found.before), dict(found.changes)) == ({"epochs": 2}, {"epochs": 4})
+    assert found.val_error is not None
+    assert found.val_drop is not None
+    assert found.val_error.value == pytest.approx(1 - run.score["val"] - found.val_drop.value)
+    assert recorded_probes(RunFolder.open(run.folder)) == {"longer": found}
+    assert (run.folder / found.folder / "records.jsonl").is_file()
+
+
+def test_a_probe_that_was_run_is_not_run_again(run: tw.Run) -> None:
+    first = diagnose(run, probes=["longer"], options=OPTIONS)
+    shutil.rmtree(run.folder / "probes")
+
+    again = diagnose(run, probes=["longer"], options=OPTIONS)
+
+    assert again == first
+    assert not (run.folder / "probes").exists()
+
+
+def test_a_probe_that_was_stopped_goes_on_and_ends_the_same(
+    run: tw.Run, tmp_path: Path, polls: Callable[[int], Callable[[], bool]]
+) -> None:
+    shutil.copytree(run.folder, tmp_path / "twin")
+    stopped = dataclasses.replace(OPTIONS, stop_asked=polls(3))
+    with pytest.raises(tw.TrainwrightError, match=r"stopped; its state is saved\. Ask for the probe again to go on\."):
+        diagnose(run, probes=["longer"], options=stopped)
+
+    gone_on = diagnose(run, probes=["longer"], options=OPTIONS).probes["longer"]
+    in_one_go = diagnose(tmp_path / "twin", probes=["longer"], options=OPTIONS).probes["longer"]
+
+    assert dataclasses.replace(gone_on, seconds=0.0) == dataclasses.replace(in_one_go, seconds=0.0)
+
+
+def test_the_result_is_that_of_the_newest_judgement(run: tw.Run) -> None:
+    found = diagnose(run, probes=["longer"], options=OPTIONS)
+
+    assert run.verdict == found.verdict
+    assert set(run.result["probes"]) == {"longer"}
+
+
+def test_regularization_is_switched_off_where_there_is_any(run: tw.Run) -> None:
+    found = diagnose(run, probes=["no-regularization"], options=OPTIONS).probes["no-regularization"]
+
+    assert dict(found.changes) == {"network.dropout": 0.0, "augment.crop_padding": 0.0}
+    assert set(found.changes) < set(NONE)
+
+
+def test_a_few_images_are_trained_on_alone(run: tw.Run) -> None:
+    found = diagnose(run, probes=["fit-64"], options=OPTIONS).probes["fit-64"]
+
+    assert found.steps == pytest.approx(300, rel=0.1)
+    assert found.train_error is not None
+    assert found.train_error.value < 0.1
+    assert found.train_drop is None
+
+
+def test_half_of_the_images_are_trained_on_for_as_many_steps(run: tw.Run) -> None:
+    found = diagnose(run, probes=["half-data"], options=OPTIONS).probes["half-data"]
+
+    assert found.steps == pytest.approx(12, abs=2)
+    assert found.val_drop is not None
+
+
+def test_a_network_of_ones_own_is_made_anew_by_a_function(train: Callable[..., tw.Run], digits: Path) -> None:
+    from torch import nn
+
+    def make() -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.LazyLinear(3))
+
+    run = train(model=make())
+
+    with pytest.raises(UsageError, match=r"this run's network was given by Python code\. Call tw\.diagnose\(run, model=…\)"):
+        diagnose(run, probes=["longer"], options=OPTIONS)
+    found = diagnose(run, probes=["longer", "wider"], model=make, options=OPTIONS).probes
+
+    assert found["longer"].state == "trained"
+    assert (found["wider"].state, found["wider"].note) == ("needless", "A larger one of your own network is yours to give.")
+
+
+def test_an_unknown_probe_is_refused_with_the_known_ones(run: tw.Run) -> None:
+    with pytest.raises(UsageError, match=r"no such probe 'widr'\. Did you mean 'wider'\? Known: learning-rate, no-reg"):
+        diagnose(run, probes=["widr"])
+
+
+def test_a_run_without_evidence_is_refused(run: tw.Run) -> None:
+    (run.folder / "evidence.json").unlink()
+
+    with pytest.raises(RunError, match=r"nothing to judge by was kept \(it is finished\)\. Train it again\."):
+        diagnose(run)
+
+
+def test_every_cause_has_a_probe() -> None:
+    from trainwright.diagnosis.rules.fit import PROBE_OF
+
+    assert set(PROBE_OF.values()) < set(PROBES)
+
+
+@pytest.mark.slow
+def test_auto_finds_a_learning_rate_that_is_far_too_low(train: Callable[..., tw.Run]) -> None:
+    run = train({"optimizer.lr": 1e-5, "epochs": 6})
+
+    found = diagnose(run, probes="auto", options=OPTIONS)
+
+    assert found.verdict == "underfits"
+    assert found.findings[0].rule == "learning-rate"
+    assert found.would_tell == ()
