@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from trainwright.cli.diagnose import as_object, show_diagnosis
+from trainwright.cli.show import show_findings
 from trainwright.diagnosis.evidence import ProbeResult
 from trainwright.records import Finding, Interval
 from trainwright.workflows.diagnose import Diagnosis
@@ -49,6 +50,23 @@ def test_a_diagnosis_is_the_verdict_its_findings_the_probes_and_what_would_tell_
         "  learning-rate: The rate is as the test suggests.",
         "",
         "to tell    trainwright diagnose 20261122-0117 --probe longer",
+    ]
+
+
+def test_what_cannot_be_told_for_the_same_reason_is_said_once() -> None:
+    doubts = [
+        {
+            "rule": rule,
+            "verdict": "cannot-tell",
+            "evidence": "Train error 30.0 %.",
+            "advice": f"The probe {probe} would tell.",
+        }
+        for rule, probe in (("under-trained", "longer"), ("too-small", "wider"))
+    ]
+
+    assert show_findings(doubts) == [
+        "? under-trained, too-small: cannot tell. Train error 30.0 %.",
+        "  → The probe longer would tell. The probe wider would tell.",
     ]
 
 

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from trainwright.workflows import judge
+
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
@@ -120,7 +122,8 @@ def test_a_task_overrules_the_layout(cli, images) -> None:
 
 
 @pytest.mark.slow
-def test_more_data_prints_the_curve_its_back_test_and_the_answer(cli, digits, tmp_path) -> None:
+def test_more_data_prints_the_curve_its_back_test_and_the_answer(cli, digits, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(judge, "_draw", lambda *arguments: None)
     words = ["inspect", digits, "--more-data", "--recipe", "scratch-default", "--epochs", 1, "--threads", 1]
     words += ["--set=network.width=8", "--set=data.image_size=16", "--set=batch_size=8", "--set=precision=fp32"]
     words += ["--runs", tmp_path / "runs", "--picture", tmp_path / "curve.png", "--quiet"]
@@ -128,7 +131,7 @@ def test_more_data_prints_the_curve_its_back_test_and_the_answer(cli, digits, tm
     told, content = cli(*words).out, cli(*words, "--json").json
 
     assert "back-test" in told
-    assert "2 × the images (204)" in told or "2 × the images (206)" in told
+    assert "2 × the images (204)" in told
     assert content["schema"] == "trainwright.data/1"
     assert len(content["more_data"]["points"]) == 4
     assert content["more_data"]["finding"]["rule"] == "more-data"

@@ -84,6 +84,7 @@ def test_a_validation_part_drawn_alike_is_let_pass(train, pixels):
     assert finding_of(run, "twins").verdict == "no"
 
 
+@pytest.mark.slow
 def test_the_same_images_are_judged_the_same_again(train, pixels):
     first, second = (evidence_of(train({"epochs": 1}, data=given_parts(pixels))) for _ in range(2))
 

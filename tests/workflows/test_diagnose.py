@@ -117,12 +117,17 @@ def test_a_network_of_ones_own_is_made_anew_by_a_function(train: Callable[..., t
 
     run = train(model=make())
 
-    with pytest.raises(UsageError, match=r"this run's network was given by Python code\. Call tw\.diagnose\(run, model=…\)"):
+    with pytest.raises(
+        UsageError, match=r"this run's network was given by Python code\. Call tw\.diagnose\(run, model=…\)"
+    ):
         diagnose(run, probes=["longer"], options=OPTIONS)
     found = diagnose(run, probes=["longer", "wider"], model=make, options=OPTIONS).probes
 
     assert found["longer"].state == "trained"
-    assert (found["wider"].state, found["wider"].note) == ("needless", "A larger one of your own network is yours to give.")
+    assert (found["wider"].state, found["wider"].note) == (
+        "needless",
+        "A larger one of your own network is yours to give.",
+    )
 
 
 def test_an_unknown_probe_is_refused_with_the_known_ones(run: tw.Run) -> None:

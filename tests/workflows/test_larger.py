@@ -26,7 +26,10 @@ def test_a_network_on_a_backbone_gets_a_larger_backbone() -> None:
 
 
 def test_where_none_is_known_it_says_so() -> None:
-    assert larger_network(NetworkSpec(name="resnet152")) == ({}, "No larger network of the family of resnet152 is known.")
+    assert larger_network(NetworkSpec(name="resnet152")) == (
+        {},
+        "No larger network of the family of resnet152 is known.",
+    )
 
 
 def test_weights_from_a_file_stay_with_their_network() -> None:

@@ -129,14 +129,14 @@ def test_a_budget_too_small_for_a_comparison_is_refused_with_what_it_takes(study
     ("given", "seconds"), [("90s", 90.0), ("10m", 600.0), ("1h30m", 5400.0), ("45", 45.0), (12, 12.0)]
 )
 def test_a_budget_is_read_as_people_write_it(given: str | float, seconds: float) -> None:
-    from trainwright.workflows.improve import seconds_of
+    from trainwright.workflows.pace import seconds_of
 
     assert seconds_of(given) == seconds
 
 
 @pytest.mark.parametrize("given", ["", "soon", "-5m", "0", "10 minutes"])
 def test_a_budget_that_is_none_is_refused(given: str) -> None:
-    from trainwright.workflows.improve import seconds_of
+    from trainwright.workflows.pace import seconds_of
 
     with pytest.raises(UsageError, match="no such budget"):
         seconds_of(given)

@@ -12,7 +12,7 @@ import typer
 from trainwright.cli import options
 from trainwright.cli.recipes import recipe_from
 from trainwright.cli.show import wrapped
-from trainwright.cli.training import check_early, under_signals
+from trainwright.cli.training import check_early, mirrors_from, under_signals
 
 if TYPE_CHECKING:
     from trainwright.search.rounds import Entry
@@ -55,6 +55,7 @@ def improve(
     device: options.Device = "auto",
     workers: options.Workers = 2,
     threads: options.Threads = None,
+    mirrors: options.Mirrors = None,
     offline: options.Offline = False,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
@@ -73,6 +74,7 @@ def improve(
         "workers": workers,
         "threads": threads,
         "offline": offline,
+        "mirrors": mirrors_from(mirrors),
     }
     asked: dict[str, Any] = {"budget": budget, "changes": wanted, "target": target, "name": name, "on_all": final}
 

@@ -39,10 +39,21 @@ def show_run(result: Mapping[str, Any]) -> str:
 
 
 def show_findings(findings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What holds and what cannot be told, with evidence and advice; what does not hold in a line."""
-    lines = [line for finding in findings if finding["verdict"] != "no" for line in _finding(finding)]
+    """What holds and what cannot be told, with evidence and advice; what does not hold in a line. What cannot be told for the
+    same reason is said once."""
+    lines, told = [], set()
+    for finding in findings:
+        alike = [one for one in findings if _same_doubt(one, finding)] or [finding]
+        if finding["verdict"] != "no" and finding["rule"] not in told:
+            told |= {one["rule"] for one in alike}
+            advice = " ".join(dict.fromkeys(one["advice"] for one in alike if one["advice"]))
+            lines += _finding({**finding, "rule": ", ".join(one["rule"] for one in alike), "advice": advice})
     denied = [finding["rule"] for finding in findings if finding["verdict"] == "no"]
     return lines + (wrapped(f"{SYMBOLS['no']} not: ", ", ".join(denied)) if denied else [])
+
+
+def _same_doubt(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return bool(one["verdict"] == other["verdict"] == "cannot-tell" and one["evidence"] == other["evidence"])
 
 
 def show_runs(runs: Sequence[RunSummary]) -> str:

@@ -81,7 +81,7 @@ def train(
         "threads": threads,
         "offline": offline,
     }
-    chosen |= {"mirrors": _mirrors(mirrors), "checkpoint_seconds": checkpoint_seconds}
+    chosen |= {"mirrors": mirrors_from(mirrors), "checkpoint_seconds": checkpoint_seconds}
     asked: dict[str, Any] = {"changes": wanted, "batch_size": images, "target": target}
 
     def begin(verb: str, stop: Callable[[], bool]) -> Any:
@@ -119,7 +119,7 @@ def resume(
         "threads": threads,
         "offline": offline,
     }
-    chosen |= {"mirrors": _mirrors(mirrors), "checkpoint_seconds": checkpoint_seconds}
+    chosen |= {"mirrors": mirrors_from(mirrors), "checkpoint_seconds": checkpoint_seconds}
 
     def work(stop: Callable[[], bool]) -> Run:
         from trainwright.cli.runs import close_dead_runs
@@ -162,7 +162,7 @@ def demo(
     reporter = _reporter(quiet)
     reporter.note(f"1,797 handwritten digits as PNG files: {folder}")
     recipe = published.get(published.DEFAULT).changed(DEMO_CHANGES)
-    chosen = RunOptions(runs=runs, mirrors=_mirrors(mirrors), reporter=reporter)
+    chosen = RunOptions(runs=runs, mirrors=mirrors_from(mirrors), reporter=reporter)
     code = _carry_out(
         lambda stop: workflow.train(folder, recipe, options=chosen, stop_asked=stop), as_json=as_json, quiet=quiet
     )
@@ -187,7 +187,7 @@ def check_early(recipe: Recipe | None, changes: dict[str, Any], data: Path, *, o
         raise DataError("no such file or folder.", where=str(data), cure="Check the path.")
 
 
-def _mirrors(given: str | None) -> tuple[str, ...] | None:
+def mirrors_from(given: str | None) -> tuple[str, ...] | None:
     from trainwright.workflows.options import parse_mirrors
 
     return None if given is None else parse_mirrors(given)

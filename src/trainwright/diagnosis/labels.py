@@ -15,10 +15,10 @@ RATE_MARGIN = (
 LEAST_IMAGES = 60  # below it the surest tenth is a handful
 SUREST = 0.1  # the share of the answers that the text speaks of
 # Of clean data the odds of an error fall with the rank of confidence x = −log(1 − rank) as exp(−slope · x). The least slope
-# that was seen of a network that is good enough to be asked is above 1 (docs/log.md).
+# that was seen of a model good enough to be asked is 0.9 (docs/statistics.md, "Labels and leaks").
 LEAST_SLOPE = 0.5
 # A network must be right on half of what guessing leaves over, or it is not asked: linear models that tell 62 % of clean cats
-# and dogs err on 24 to 34 % of their surest answers too (docs/log.md), which cannot be told from wrong labels.
+# and dogs err on 23 to 34 % of their surest answers too, which cannot be told from wrong labels.
 LEAST_SKILL = 0.5
 MOST_SLOPE = 12.0  # half of the images are then right to one in a thousand
 RATES = np.concatenate([[0.0], np.geomspace(0.002, 0.02, 9), np.arange(0.03, 0.605, 0.01)])

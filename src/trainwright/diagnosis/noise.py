@@ -101,15 +101,16 @@ def tallies_of(answers: Sequence[np.ndarray], score: Score | None) -> tuple[list
     Raises ValueError where they cannot be of the same images.
     """
     arrays = [np.asarray(answer, dtype=np.float64) for answer in answers]
+    if score is None:
+        arrays = [array[:, 0] if array.ndim == 2 else array for array in arrays]
     shapes = {array.shape: None for array in arrays}
-    if len(shapes) != 1 or arrays[0].ndim not in ((1, 2) if score is None else (2,)) or not arrays[0].size:
+    if len(shapes) != 1 or arrays[0].ndim != (1 if score is None else 2) or not arrays[0].size:
         raise ValueError(
             f"expected the answers of all trainings to the same images, got shapes {' and '.join(map(str, shapes))}"
         )
     if score is not None:
         return arrays, score
-    firsts = [array if array.ndim == 1 else array[:, 0] for array in arrays]
-    return [np.stack([right_N, np.ones_like(right_N)], axis=1) for right_N in firsts], _share
+    return [np.stack([right_N, np.ones_like(right_N)], axis=1) for right_N in arrays], _share
 
 
 def _share(tally_B2: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from trainwright.report.figures import BLUE, GREEN, GREY, ORANGE, VERMILION, _fi
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-LINE_LENGTH = 100  # characters of the answer
+LINE_LENGTH = 88  # characters of the answer
 STYLES = {"power": "-", "exponential": "--", "logarithmic": "-.", "arctangent": ":"}
 
 

@@ -16,13 +16,14 @@ import numpy as np
 
 from trainwright.data.dataset import Dataset, open_dataset
 from trainwright.diagnosis.noise import luck
-from trainwright.errors import DataError, RunError, UsageError
+from trainwright.errors import DataError, RunError, TrainwrightError, UsageError
 from trainwright.recipe import Recipe
 from trainwright.records import to_json
 from trainwright.search.coach import Coach
 from trainwright.search.ledger import Ledger, Pace, rung
 from trainwright.search.rounds import Entry
 from trainwright.tracking.study_folder import StudyFolder, find_study, folder_of_studies
+from trainwright.tracking.sync import sync
 from trainwright.training.device import choose_device
 from trainwright.training.loop import fit
 from trainwright.training.twin import twin_of
@@ -30,7 +31,8 @@ from trainwright.workflows.choose import facts_of
 from trainwright.workflows.ingredients import batches_of, optimizer_of, settings_of
 from trainwright.workflows.judge import score_of
 from trainwright.workflows.manifest import command_line, machine, packages, sources_sha256
-from trainwright.workflows.options import RunOptions, options_from
+from trainwright.workflows.options import RunOptions, installed_mirrors, options_from
+from trainwright.workflows.pace import fitting, pace_of, seconds_of
 from trainwright.workflows.prepare import Prepared, build_task, prepare
 from trainwright.workflows.request import asked_for
 from trainwright.workflows.run import Run
@@ -40,13 +42,10 @@ from trainwright.workflows.training import repeatable
 if TYPE_CHECKING:
     from torch import nn
 
-TIMED_STEPS, WARM_UP_STEPS = 6, 2
-FORWARD = (
+LOOKED_AT = 64  # images
+MIRRORS_SHARE = 0.05  # of the budget: what filling the mirrors may take afterwards
     1 / 3
 )  # of a training step's time: evaluation has no backward pass, which costs twice as much (arXiv:2001.08361 §2.1)
-RUN_SECONDS = 3.0  # a guess of what a run costs beside its epochs, until the first has told
-BASELINE_SHARE = 0.2  # of the budget: a longer baseline would leave no time for a control and an arm of its length
-DURATION = re.compile(r"^(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?$")
 
 
 class Study:
@@ -130,7 +129,7 @@ def improve(
         raise DataError("no validation images to compare on.", where=str(data.table.root), cure="Add images.")
     with repeatable(device, options.threads):
         pace = pace_of(prepared, options=options)
-    asked = _fitting(asked, pace, limit)
+    asked = fitting(asked, pace, limit)
     content = {
         "schema": "trainwright.study-asked/1",
         "kind": "improve",
@@ -210,6 +209,7 @@ def _carry_out(
                 if coach.incumbent is not None:
                     folder.write_json("best-recipe.json", coach.incumbent.recipe.model_dump(mode="json"))
                 folder.set_status("finished")
+                _fill_mirrors(folder, options)
             else:
                 folder.set_status("interrupted", message="stopped when asked to; everything so far is saved")
         except BaseException as error:
@@ -217,6 +217,24 @@ def _carry_out(
             folder.set_status(state, message=f"{type(error).__name__}: {error}")
             raise
     return Study(folder, options.runs)
+
+
+def _fill_mirrors(folder: StudyFolder, options: RunOptions) -> None:
+    """Copy the runs to the mirrors, now that no clock runs; what there is no time for, or no store, is named."""
+    names = installed_mirrors() if options.mirrors is None else options.mirrors
+    runs = [str(trial["run"]) for trial in trials_of(folder)] if names else []
+    until = time.monotonic() + MIRRORS_SHARE * folder.asked["budget_seconds"]
+    for done, run in enumerate(runs):
+        options.reporter.progress("filling the mirrors", done, len(runs))
+        try:
+            if time.monotonic() > until:
+                raise RunError("no time was left for the others.")
+            sync(options.runs / run, names)
+        except TrainwrightError as error:
+            left = f"{len(runs) - done} of {len(runs)} runs are not in {' and '.join(names)} yet"
+            options.reporter.note(f"{left} ({error.message}): 'trainwright sync {run}', and so on for the later ones")
+            break
+    options.reporter.progress("filling the mirrors", len(runs), max(1, len(runs)))
 
 
 def coach_of(folder: StudyFolder, data: Dataset) -> Coach:
@@ -236,47 +254,6 @@ def coach_of(folder: StudyFolder, data: Dataset) -> Coach:
         seed=recipe.seed,
         on_all=asked["on_all"],
     )
-
-
-def pace_of(prepared: Prepared, *, options: RunOptions) -> Pace:
-    """How long an epoch of a training that is ready to start takes here, by a few steps of a copy, and by how many images it
-    evaluates beside."""
-    recipe = prepared.recipe
-    optimizer = optimizer_of(prepared, lr=recipe.optimizer.lr or 1e-6)
-    model, optimizer = twin_of(prepared.model, optimizer, where="model", cure="Give it a __deepcopy__.")
-    size = recipe.step_images if recipe.batch_size != "auto" else 64
-    batches = batches_of(prepared, seed=recipe.seed, workers=options.workers, batch_size=size)
-    steps = fit(
-        model,
-        prepared.task,
-        batches.iterate(),
-        optimizer,
-        lambda progress: 1e-6,
-        steps=WARM_UP_STEPS + TIMED_STEPS,
-        device=prepared.device,
-        settings=settings_of(prepared),
-    )
-    stamps = [time.perf_counter() for record in steps if math.isfinite(float(record.loss))]
-    step_seconds = float(np.median(np.diff(stamps[WARM_UP_STEPS - 1 :]))) if len(stamps) > WARM_UP_STEPS else 1.0
-    evaluated = len(prepared.split.val) + len(prepared.probe_rows)
-    return Pace(
-        epoch_seconds=step_seconds * (batches.steps_per_epoch + FORWARD * evaluated / size), run_seconds=RUN_SECONDS
-    )
-
-
-def _fitting(recipe: Recipe, pace: Pace, limit: float | None) -> Recipe:
-    """The recipe, shortened where a baseline of all its epochs would leave no time to compare anything with it."""
-    if limit is None:
-        return recipe
-    fits = math.floor((BASELINE_SHARE * limit - pace.run_seconds) / pace.epoch_seconds)
-    if fits < 1:
-        least = (pace.epoch_seconds + pace.run_seconds) / BASELINE_SHARE
-        raise UsageError(
-            f"an epoch takes about {pace.epoch_seconds:.0f} s here: {limit:.0f} s are too few to compare anything.",
-            where="--budget",
-            cure=f"Give it at least {math.ceil(least)}s, or take smaller images (--set data.image_size=…).",
-        )
-    return recipe if recipe.epochs <= fits else recipe.changed({"epochs": rung(fits)})
 
 
 def result_of(folder: StudyFolder, coach: Coach) -> dict[str, Any]:
@@ -350,19 +327,6 @@ def result_of(folder: StudyFolder, coach: Coach) -> dict[str, Any]:
     }
 
 
-def seconds_of(budget: str | float | int) -> float:
-    """`90s`, `10m`, `1h30m` or a number of seconds. Raises UsageError for anything else."""
-    if isinstance(budget, int | float):
-        seconds = float(budget)
-    else:
-        found = DURATION.match(budget.strip())
-        parts = [float(part or 0) for part in found.groups()] if found else [0.0]
-        seconds = sum(part * unit for part, unit in zip(parts, (3600, 60, 1), strict=False))
-    if not (0 < seconds < math.inf):
-        raise UsageError(f"no such budget {budget!r}.", where="--budget", cure="Write for example 90s, 10m or 1h30m.")
-    return seconds
-
-
 def _known(data: Dataset, prepared: Prepared) -> dict[str, Any]:
     facts = facts_of(data)
     return {
@@ -372,7 +336,15 @@ def _known(data: Dataset, prepared: Prepared) -> dict[str, Any]:
         "classes": list(prepared.task.info.names) if prepared.task.target in ("class", "mask", "boxes") else [],
         "device": prepared.device.type,
         "pretrained": sorted(facts.pretrained_at_hand),
+        "grey": _grey(prepared),
     }
+
+
+def _grey(prepared: Prepared) -> bool:
+    """Whether the images have no colours, by some of them."""
+    rows = prepared.split.train[:: max(1, len(prepared.split.train) // LOOKED_AT)]
+    images_NHWC = prepared.pixels.take(rows)
+    return bool((images_NHWC == images_NHWC[..., :1]).all())
 
 
 def _hint(data: Dataset) -> str:

@@ -55,8 +55,9 @@ RULES: tuple[Rule, ...] = (
     validation_too_small,
     gap_parts,
 )
-# True of trainings that nothing is wrong with, too: they say how to read the figures, or what the next one could do without.
-DESCRIPTIVE = ("saturated-early", "validation-too-small", "gap-parts")
+# True of trainings that nothing is wrong with, too: signs (every curve under a schedule that anneals rises to its end; what
+# it may be a sign of is `under-trained`), how to read the figures, what the next training could do without.
+DESCRIPTIVE = ("still-improving", "saturated-early", "validation-too-small", "gap-parts")
 
 
 def judge(evidence: Evidence) -> tuple[str, tuple[Finding, ...]]:
@@ -72,11 +73,18 @@ def first_fault(findings: Sequence[Finding]) -> str:
 
 
 def _by_drop(findings: list[Finding]) -> list[Finding]:
-    """Causes of a high train error in the order of what taking them away gained: the largest is the one behind the others."""
-    drops = [found for found in findings if found.rule in CAUSES and "train_drop" in found.figures]
-    drops.sort(key=lambda found: (found.verdict != "yes", -found.figures["train_drop"]))
-    places = iter(drops)
-    return [next(places) if any(found is one for one in drops) else found for found in findings]
+    """Proven causes of a high train error in the order of what taking them away gained on unseen images: the largest gain is
+    the one behind the others. Those whose interval reaches the largest gain are tied; of them the one told by the cheaper
+    probe comes first (the train error alone would favour what lets a network learn by heart)."""
+    proven = [found for found in findings if found.rule in CAUSES and "val_drop" in found.figures and found.verdict == "yes"]
+    best = max((found.figures["val_drop"] for found in proven), default=0.0)
+
+    def place(found: Finding) -> tuple[bool, float]:
+        tied = found.figures["val_drop_high"] >= best
+        return not tied, CAUSES.index(found.rule) if tied else -found.figures["val_drop"]
+
+    places = iter(sorted(proven, key=place))
+    return [next(places) if any(found is one for one in proven) else found for found in findings]
 
 
 def verdict(findings: Sequence[Finding]) -> str:

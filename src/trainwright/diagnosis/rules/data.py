@@ -3,6 +3,8 @@ classes that the score hides."""
 
 from __future__ import annotations
 
+import math
+
 from trainwright.diagnosis.balance import Balance
 from trainwright.diagnosis.evidence import Evidence
 from trainwright.diagnosis.gap import margin_of
@@ -103,6 +105,10 @@ def noisy_labels(evidence: Evidence) -> Finding:
         "margin": RATE_MARGIN,
     }
     text = _what_the_surest_say(found)
+    least = min(_unseen_errors(evidence), default=math.inf)
+    if found.noisy == "yes" and least < found.rate.low:
+        text += f" But trained otherwise it errs on at most {percent(least)} of the same labels, so no more of them are wrong."
+        return finding("noisy-labels", "no" if least < RATE_MARGIN else "cannot-tell", text, "", figures)
     if found.noisy == "yes":
         seen = (
             "Correct the doubtful ones on the list, in validation too."
@@ -118,6 +124,15 @@ def noisy_labels(evidence: Evidence) -> Finding:
         text += " The network is too weak to accuse the labels."
     advice = "More images, or a better network, would tell." if found.out_of_fold else OUT_OF_FOLD
     return finding("noisy-labels", "cannot-tell", text, advice, figures)
+
+
+def _unseen_errors(evidence: Evidence) -> list[float]:
+    """The upper limits of the errors of probes on the run's own validation images."""
+    return [
+        probe.val_error.high
+        for probe in evidence.probes.values()
+        if probe.val_error is not None and probe.val_drop is not None
+    ]
 
 
 def imbalance_hidden(evidence: Evidence) -> Finding:

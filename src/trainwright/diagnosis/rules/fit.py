@@ -1,7 +1,7 @@
 """What keeps the train error high: each cause told by a probe, a short extra training in which it is taken away.
 
-A cause is proven where without it the train error falls by more than the margin and the unseen error falls too, both beyond
-chance on the same images. A train error that can be lowered with nothing gained on unseen images is left where it is.
+A cause is proven where without it the train error and the unseen error both fall by surely more than two points, on the same
+images. A train error that can be lowered with nothing gained on unseen images is left where it is.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import math
 from collections.abc import Callable
 
 from trainwright.diagnosis.evidence import Evidence, ProbeResult
-from trainwright.diagnosis.gap import Gap, margin_of
+from trainwright.diagnosis.gap import LEAST_MARGIN, Gap
 from trainwright.diagnosis.making import NOTHING_EVALUATED, figures_of, finding
 from trainwright.diagnosis.rules.training import still_improving
 from trainwright.diagnosis.wording import changed_values, percent, percent_within, points_within
-from trainwright.records import Answer, Finding, Interval
+from trainwright.records import Answer, Finding
 
 FAR_FROM_ZERO = 0.05  # train error above which it is worth asking for its cause
 FITS, FITS_NOT = (
@@ -195,7 +195,7 @@ def _cause(evidence: Evidence, rule: str, advice: str, *, said: str = "") -> Fin
         f". With {changed_values(probe.before, probe.changes)} it falls by {points_within(probe.train_drop)}, "
         f"the unseen error by {points_within(probe.val_drop)}."
     )
-    answer = _gains(probe, gap.train_error)
+    answer = _gains(probe)
     told = {
         "yes": (f"{said}{text}", advice),
         "no": (text, ""),
@@ -204,21 +204,19 @@ def _cause(evidence: Evidence, rule: str, advice: str, *, said: str = "") -> Fin
     return finding(rule, answer, *told[answer], figures)
 
 
-def _gains(probe: ProbeResult, error: Interval) -> Answer:
-    train, val = probe.train_drop, probe.val_drop
-    if train is None or val is None:
-        return "cannot-tell"
-    margin = margin_of(error.value)
-    if train.low > margin and val.low > 0:
+def _gains(probe: ProbeResult) -> Answer:
+    """Yes where both errors surely fall by more than is worth acting on, no where one of them surely does not."""
+    drops = probe.train_drop, probe.val_drop
+    if all(drop is not None and drop.low > LEAST_MARGIN for drop in drops):
         return "yes"
-    return "no" if train.high < margin or val.high <= 0 else "cannot-tell"
+    return "no" if any(drop is not None and drop.high <= LEAST_MARGIN for drop in drops) else "cannot-tell"
 
 
 def _takes_most(evidence: Evidence, probe: ProbeResult) -> bool:
     gap, drop = evidence.gap, probe.train_drop
     if gap is None or drop is None or probe.val_drop is None:
         return False
-    return drop.low > MOST_OF_IT * gap.train_error.value and _gains(probe, gap.train_error) == "yes"
+    return drop.low > MOST_OF_IT * gap.train_error.value and _gains(probe) == "yes"
 
 
 def _gap_is_larger(gap: Gap) -> bool:

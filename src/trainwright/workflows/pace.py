@@ -1,0 +1,78 @@
+"""How long things take on this machine, and what of a recipe fits into a budget."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+
+import numpy as np
+
+from trainwright.errors import UsageError
+from trainwright.recipe import Recipe
+from trainwright.search.ledger import Pace, rung
+from trainwright.training.loop import fit
+from trainwright.training.twin import twin_of
+from trainwright.workflows.ingredients import batches_of, optimizer_of, settings_of
+from trainwright.workflows.options import RunOptions
+from trainwright.workflows.prepare import Prepared
+
+TIMED_STEPS, WARM_UP_STEPS = 6, 2
+FORWARD = (
+RUN_SECONDS = 3.0  # a guess of what a run costs beside its epochs, until the first has told
+BASELINE_SHARE = 0.2  # of the budget: a longer baseline would leave no time for a control and an arm of its length
+DURATION = re.compile(r"^(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?$")
+
+
+def pace_of(prepared: Prepared, *, options: RunOptions) -> Pace:
+    """How long an epoch of a training that is ready to start takes here, by a few steps of a copy, and by how many images it
+    evaluates beside."""
+    recipe = prepared.recipe
+    optimizer = optimizer_of(prepared, lr=recipe.optimizer.lr or 1e-6)
+    model, optimizer = twin_of(prepared.model, optimizer, where="model", cure="Give it a __deepcopy__.")
+    size = recipe.step_images if recipe.batch_size != "auto" else 64
+    batches = batches_of(prepared, seed=recipe.seed, workers=options.workers, batch_size=size)
+    steps = fit(
+        model,
+        prepared.task,
+        batches.iterate(),
+        optimizer,
+        lambda progress: 1e-6,
+        steps=WARM_UP_STEPS + TIMED_STEPS,
+        device=prepared.device,
+        settings=settings_of(prepared),
+    )
+    stamps = [time.perf_counter() for record in steps if math.isfinite(float(record.loss))]
+    step_seconds = float(np.median(np.diff(stamps[WARM_UP_STEPS - 1 :]))) if len(stamps) > WARM_UP_STEPS else 1.0
+    evaluated = len(prepared.split.val) + len(prepared.probe_rows)
+    return Pace(
+        epoch_seconds=step_seconds * (batches.steps_per_epoch + FORWARD * evaluated / size), run_seconds=RUN_SECONDS
+    )
+
+
+def fitting(recipe: Recipe, pace: Pace, limit: float | None) -> Recipe:
+    """The recipe, shortened where a baseline of all its epochs would leave no time to compare anything with it."""
+    if limit is None:
+        return recipe
+    fits = math.floor((BASELINE_SHARE * limit - pace.run_seconds) / pace.epoch_seconds)
+    if fits < 1:
+        least = (pace.epoch_seconds + pace.run_seconds) / BASELINE_SHARE
+        raise UsageError(
+            f"an epoch takes about {pace.epoch_seconds:.0f} s here: {limit:.0f} s are too few to compare anything.",
+            where="--budget",
+            cure=f"Give it at least {math.ceil(least)}s, or take smaller images (--set data.image_size=…).",
+        )
+    return recipe if recipe.epochs <= fits else recipe.changed({"epochs": rung(fits)})
+
+
+def seconds_of(budget: str | float | int) -> float:
+    """`90s`, `10m`, `1h30m` or a number of seconds. Raises UsageError for anything else."""
+    if isinstance(budget, int | float):
+        seconds = float(budget)
+    else:
+        found = DURATION.match(budget.strip())
+        parts = [float(part or 0) for part in found.groups()] if found else [0.0]
+        seconds = sum(part * unit for part, unit in zip(parts, (3600, 60, 1), strict=False))
+    if not (0 < seconds < math.inf):
+        raise UsageError(f"no such budget {budget!r}.", where="--budget", cure="Write for example 90s, 10m or 1h30m.")
+    return seconds
