@@ -20,6 +20,7 @@ from lr_cells import SOURCES
 from lr_cells import _classes as every_image
 from trainwright.data.dataset import Dataset
 from trainwright.diagnosis.twins import mirrored, signatures
+from trainwright.networks.small_unet import SmallUNet
 from trainwright.plugins import networks
 from trainwright.recipe import NetworkSpec, Recipe, Size
 from trainwright.records import OutputForm
@@ -65,7 +66,7 @@ BASE = {
     "keep": "last",
     "precision": "fp32",
 }
-SETTINGS = {
+SETTINGS = {  # images with one class each
     setting.name: setting
     for setting in (
         Setting(name="digits", few=40, recipe={"optimizer.lr": 0.015, "schedule.name": "constant", "epochs": 6}),
@@ -99,13 +100,49 @@ SETTINGS = {
         ),
     )
 }
+OTHERS = {  # maps of classes, and counts
+    setting.name: setting
+    for setting in (
+        Setting(
+            name="camvid",
+            few=16,
+            val=0.25,
+            recipe={
+                "network.name": "patch-unet",
+                "network.width": 64,
+                "optimizer.lr": 0.01,
+                "epochs": 30,
+                "batch_size": 16,
+                "augment.flip": 0.5,
+                "loss.name": "dice+cross-entropy",
+            },
+        ),
+        Setting(
+            name="red-cells",
+            few=16,
+            val=0.4,
+            recipe={
+                "network.width": 96,
+                "optimizer.lr": 0.01,
+                "epochs": 40,
+                "batch_size": 16,
+                "augment.flip": 0.5,
+                "augment.vertical_flip": 0.5,
+            },
+        ),
+    )
+}
 
 
 def _tiny(images: np.ndarray, labels: np.ndarray, parts: np.ndarray, *, few: int, **_: Any) -> Any:
     """The train part is cut down to `few` images, the same number of each class; the rest is seen by nobody."""
     train = np.flatnonzero(parts == "train")
-    classes = np.unique(labels)
-    kept = np.concatenate([train[labels[train] == name][: max(1, few // len(classes))] for name in classes])
+    names = labels if labels.dtype.kind == "U" else np.zeros(len(labels))  # maps and counts have no class of their own
+    classes = np.unique(names)
+    each = max(1, few // len(classes))
+    kept = np.concatenate(
+        [train[names[train] == name][:: max(1, int((names[train] == name).sum()) // each)][:each] for name in classes]
+    )
     stays = np.sort(np.concatenate([kept, np.flatnonzero(parts != "train")]))
     return images[stays], labels[stays], parts[stays]
 
@@ -171,6 +208,11 @@ CONDITIONS = {
 }
 
 
+def applies(setting: Setting, condition: Condition) -> bool:
+    """Whether it makes sense: labels of whole images can be flipped, maps and counts cannot."""
+    return condition.name != "flipped" or setting.name in SETTINGS
+
+
 def recipe_of(setting: Setting, condition: Condition, seed: int) -> Recipe:
     """The setting's recipe with what the condition changes of it."""
     recipe = Recipe().changed(
@@ -186,19 +228,24 @@ def recipe_of(setting: Setting, condition: Condition, seed: int) -> Recipe:
 def data_of(setting: Setting, condition: Condition, seed: int, root: Path) -> tuple[Dataset, Dataset | None]:
     """The planted dataset, and the pool of the setting as val of another one beside the same train part, None without a pool."""
     images, labels = _images(setting.name, root)
+    task, classes = SOURCES[setting.name].task, [str(k) for k in range(SOURCES[setting.name].outputs)]
+    more = {"task": task, "classes": classes if task == "segmentation" else None}
     draws = np.random.default_rng([seed, 1])
     where = draws.permutation(len(images)) / len(images)
+    if setting.name == "camvid":
+        where = (_places_in_films(root) + draws.random()) % 1
     parts = np.where(where < setting.val, "val", np.where(where < setting.val + setting.pool, "pool", "train"))
     seen = parts != "pool"
     given = images[seen], labels[seen], parts[seen]
     if condition.plant is not None:
         given = condition.plant(*given, seed=seed, few=setting.few)
-    data = Dataset.from_arrays(given[0], given[1], parts=given[2].tolist())
+    given = (given[0], list(given[1]) if task == "segmentation" else given[1], given[2])
+    data = Dataset.from_arrays(given[0], given[1], parts=given[2].tolist(), **more)
     if not setting.pool:
         return data, None
     rest = np.where(parts == "pool", "val", parts)
     held = parts != "val"
-    return data, Dataset.from_arrays(images[held], labels[held], parts=rest[held].tolist())
+    return data, Dataset.from_arrays(images[held], labels[held], parts=rest[held].tolist(), **more)
 
 
 @functools.cache
@@ -206,8 +253,21 @@ def _images(name: str, root: Path) -> tuple[np.ndarray, np.ndarray]:
     source = SOURCES[name]
     make = every_image(source.size) if name == "cats-dogs" else source.make
     images_NHWC, labels = make(root / (source.folder or ""))
-    alone = without_twins(images_NHWC) if SETTINGS[name].twins else np.arange(len(images_NHWC))
+    alone = without_twins(images_NHWC) if name in SETTINGS and SETTINGS[name].twins else np.arange(len(images_NHWC))
     return images_NHWC[alone], np.asarray(labels)[alone]
+
+
+def _places_in_films(root: Path) -> np.ndarray:
+    """Of each frame how far through its film it is, 0–1: neighbours are alike, so a part of a film is seen as one block."""
+    folder = root / str(SOURCES["camvid"].folder)
+    files = [file.name for part in ("train", "val") for file in sorted((folder / part / "images").glob("*.jpg"))]
+    films = np.array([name.partition("_")[0] for name in files])
+    places = np.zeros(len(files))
+    for film in np.unique(films):
+        frames = np.flatnonzero(films == film)
+        frames = frames[np.argsort(np.array(files)[frames])]
+        places[frames] = np.arange(len(frames)) / len(frames)
+    return places
 
 
 def without_twins(images_NHWC: np.ndarray) -> np.ndarray:
@@ -223,6 +283,17 @@ def without_twins(images_NHWC: np.ndarray) -> np.ndarray:
         if not kept or alike_N[kept].max() < TWIN:
             kept.append(image)
     return np.array(kept)
+
+
+@networks.register("patch-unet")
+class PatchUNets:
+    """The package's small U-Net with an eighth of the channels that `width` says."""
+
+    form: OutputForm = "map"
+    multiple = 1
+
+    def build(self, spec: NetworkSpec, *, outputs: int, size: Size) -> nn.Module:
+        return SmallUNet(outputs, spec.model_copy(update={"width": spec.width // 8}))
 
 
 @networks.register("patch-net")

@@ -5,14 +5,11 @@ from __future__ import annotations
 import copy
 import math
 import os
-import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from trainwright.data.dataset import Dataset, open_dataset
 from trainwright.diagnosis.noise import luck
@@ -20,15 +17,12 @@ from trainwright.errors import DataError, RunError, TrainwrightError, UsageError
 from trainwright.recipe import Recipe
 from trainwright.records import to_json
 from trainwright.search.coach import Coach
-from trainwright.search.ledger import Ledger, Pace, rung
+from trainwright.search.ledger import Ledger, Pace
 from trainwright.search.rounds import Entry
 from trainwright.tracking.study_folder import StudyFolder, find_study, folder_of_studies
 from trainwright.tracking.sync import sync
 from trainwright.training.device import choose_device
-from trainwright.training.loop import fit
-from trainwright.training.twin import twin_of
 from trainwright.workflows.choose import facts_of
-from trainwright.workflows.ingredients import batches_of, optimizer_of, settings_of
 from trainwright.workflows.judge import score_of
 from trainwright.workflows.manifest import command_line, machine, packages, sources_sha256
 from trainwright.workflows.options import RunOptions, installed_mirrors, options_from
@@ -44,8 +38,6 @@ if TYPE_CHECKING:
 
 LOOKED_AT = 64  # images
 MIRRORS_SHARE = 0.05  # of the budget: what filling the mirrors may take afterwards
-    1 / 3
-)  # of a training step's time: evaluation has no backward pass, which costs twice as much (arXiv:2001.08361 §2.1)
 
 
 class Study:
