@@ -41,7 +41,18 @@ import numpy as np
 import platformdirs
 import torch
 
-from diagnosis_cells import CONDITIONS, HEALTHY, OTHERS, SETTINGS, Condition, Setting, applies, data_of, recipe_of
+from diagnosis_cells import (
+    CONDITIONS,
+    HEALTHY,
+    OTHERS,
+    SETTINGS,
+    Condition,
+    Setting,
+    applies,
+    data_of,
+    recipe_of,
+    register_networks,
+)
 from lr_cells import Cell, folders
 from trainwright.data.dataset import Dataset
 from trainwright.diagnosis.evidence import Evidence, ProbeResult
@@ -71,7 +82,8 @@ NONE = "none"
 def main() -> int:
     arguments = _arguments()
     torch.set_num_threads(1)  # another number gives other bits than those that are kept
-    judging._draw = lambda *_: None  # type: ignore[assignment]  # pictures take longer than these trainings
+    register_networks()
+    judging._draw = lambda *_: None  # pictures take longer than these trainings
     wanted = [
         (setting, condition, seed)
         for seed in arguments.seeds

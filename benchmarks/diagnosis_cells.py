@@ -69,7 +69,17 @@ BASE = {
 SETTINGS = {  # images with one class each
     setting.name: setting
     for setting in (
-        Setting(name="digits", few=40, recipe={"optimizer.lr": 0.015, "schedule.name": "constant", "epochs": 6}),
+        Setting(
+            name="digits",
+            few=40,
+            recipe={
+                "optimizer.name": "sgd",
+                "optimizer.lr": 0.1,
+                "optimizer.weight_decay": 5e-4,
+                "schedule.name": "constant",
+                "epochs": 6,
+            },
+        ),
         Setting(
             name="flowers12",
             few=48,
@@ -93,7 +103,6 @@ SETTINGS = {  # images with one class each
             recipe={
                 "optimizer.lr": 0.01,
                 "epochs": 12,
-                "network.width": 64,
                 "augment.flip": 0.5,
                 "augment.crop_padding": 0.125,
             },
@@ -109,9 +118,9 @@ OTHERS = {  # maps of classes, and counts
             val=0.25,
             recipe={
                 "network.name": "patch-unet",
-                "network.width": 64,
+                "network.width": 32,
                 "optimizer.lr": 0.01,
-                "epochs": 30,
+                "epochs": 14,
                 "batch_size": 16,
                 "augment.flip": 0.5,
                 "loss.name": "dice+cross-entropy",
@@ -122,9 +131,9 @@ OTHERS = {  # maps of classes, and counts
             few=16,
             val=0.4,
             recipe={
-                "network.width": 96,
+                "network.width": 48,
                 "optimizer.lr": 0.01,
-                "epochs": 40,
+                "epochs": 30,
                 "batch_size": 16,
                 "augment.flip": 0.5,
                 "augment.vertical_flip": 0.5,
@@ -229,11 +238,9 @@ def data_of(setting: Setting, condition: Condition, seed: int, root: Path) -> tu
     """The planted dataset, and the pool of the setting as val of another one beside the same train part, None without a pool."""
     images, labels = _images(setting.name, root)
     task, classes = SOURCES[setting.name].task, [str(k) for k in range(SOURCES[setting.name].outputs)]
-    more = {"task": task, "classes": classes if task == "segmentation" else None}
+    more: dict[str, Any] = {"task": task, "classes": classes if task == "segmentation" else None}
     draws = np.random.default_rng([seed, 1])
     where = draws.permutation(len(images)) / len(images)
-    if setting.name == "camvid":
-        where = (_places_in_films(root) + draws.random()) % 1
     parts = np.where(where < setting.val, "val", np.where(where < setting.val + setting.pool, "pool", "train"))
     seen = parts != "pool"
     given = images[seen], labels[seen], parts[seen]
@@ -257,19 +264,6 @@ def _images(name: str, root: Path) -> tuple[np.ndarray, np.ndarray]:
     return images_NHWC[alone], np.asarray(labels)[alone]
 
 
-def _places_in_films(root: Path) -> np.ndarray:
-    """Of each frame how far through its film it is, 0–1: neighbours are alike, so a part of a film is seen as one block."""
-    folder = root / str(SOURCES["camvid"].folder)
-    files = [file.name for part in ("train", "val") for file in sorted((folder / part / "images").glob("*.jpg"))]
-    films = np.array([name.partition("_")[0] for name in files])
-    places = np.zeros(len(files))
-    for film in np.unique(films):
-        frames = np.flatnonzero(films == film)
-        frames = frames[np.argsort(np.array(files)[frames])]
-        places[frames] = np.arange(len(frames)) / len(frames)
-    return places
-
-
 def without_twins(images_NHWC: np.ndarray) -> np.ndarray:
     """The images that are not nearly the same as an earlier one, mirrored or not: positions, ascending.
 
@@ -285,7 +279,13 @@ def without_twins(images_NHWC: np.ndarray) -> np.ndarray:
     return np.array(kept)
 
 
-@networks.register("patch-unet")
+def register_networks() -> None:
+    """Make the networks of this file known by their names. Not on import: tests look at every network that is known."""
+    for name, network in (("patch-net", PatchNets), ("patch-unet", PatchUNets)):
+        if name not in networks.names():
+            networks.register(name)(network)
+
+
 class PatchUNets:
     """The package's small U-Net with an eighth of the channels that `width` says."""
 
@@ -296,7 +296,6 @@ class PatchUNets:
         return SmallUNet(outputs, spec.model_copy(update={"width": spec.width // 8}))
 
 
-@networks.register("patch-net")
 class PatchNets:
     """Three coarse convolutions on patches of four pixels; width / 8 channels in the first."""
 

@@ -6,6 +6,7 @@ import dataclasses
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from trainwright.diagnosis.evidence import Evidence
 from trainwright.errors import RunError, UsageError
 from trainwright.records import to_json
 from trainwright.tracking.run_folder import RunFolder
+from trainwright.workflows import probes
 from trainwright.workflows.diagnose import diagnose, evidence_of
 from trainwright.workflows.probes import NONE, PROBES, recorded_probes
 
@@ -47,7 +49,7 @@ def test_a_probe_is_trained_scored_on_the_same_images_and_recorded(run: tw.Run) 
     found = diagnose(run, probes=["longer"], options=OPTIONS).probes["longer"]
 
     assert found.state == "trained"
-    assert (dict(found.before), dict(found.changes)) == ({"epochs": 2}, {"epochs": 4})
+    assert (dict(found.before), dict(found.changes)) == ({"epochs": 2}, {"epochs": 8})
     assert found.val_error is not None
     assert found.val_drop is not None
     assert found.val_error.value == pytest.approx(1 - run.score["val"] - found.val_drop.value)
@@ -93,6 +95,7 @@ def test_regularization_is_switched_off_where_there_is_any(run: tw.Run) -> None:
     assert set(found.changes) < set(NONE)
 
 
+@pytest.mark.slow
 def test_a_few_images_are_trained_on_alone(run: tw.Run) -> None:
     found = diagnose(run, probes=["fit-64"], options=OPTIONS).probes["fit-64"]
 
@@ -128,6 +131,51 @@ def test_a_network_of_ones_own_is_made_anew_by_a_function(train: Callable[..., t
         "needless",
         "A larger one of your own network is yours to give.",
     )
+
+
+@pytest.fixture
+def suggesting(monkeypatch: pytest.MonkeyPatch, lr_range_of: Callable[..., Any]) -> Callable[[float | None], None]:
+    """(rate) → the range test of every probe suggests it; None: it cannot tell. The run was trained at 0.01."""
+
+    def suggest(rate: float | None) -> None:
+        found = lr_range_of("flat") if rate is None else dataclasses.replace(lr_range_of("found"), suggestion=rate)
+        monkeypatch.setattr(probes, "range_of", lambda *_, **__: found)
+
+    return suggest
+
+
+def test_a_rate_that_the_range_test_agrees_with_is_not_tried_again(
+    run: tw.Run, suggesting: Callable[..., None]
+) -> None:
+    suggesting(0.013)
+
+    found = diagnose(run, probes=["learning-rate"], options=OPTIONS).probes["learning-rate"]
+
+    assert found.state == "needless"
+    assert found.note == "The range test suggests 0.013, which is near the 0.01 of the recipe."
+
+
+def test_where_the_range_test_cannot_tell_ten_times_the_rate_is_tried(
+    run: tw.Run, suggesting: Callable[..., None]
+) -> None:
+    suggesting(None)
+
+    found = diagnose(run, probes=["learning-rate"], options=OPTIONS).probes["learning-rate"]
+
+    assert found.changes["optimizer.lr"] == pytest.approx(0.1)
+    assert found.note.startswith("The range test cannot tell: the loss never falls")
+
+
+def test_a_suggestion_that_helps_little_is_tried_again_at_a_quarter_and_the_better_counts(
+    run: tw.Run, suggesting: Callable[..., None]
+) -> None:
+    suggesting(1e-6)
+
+    found = diagnose(run, probes=["learning-rate"], options=OPTIONS).probes["learning-rate"]
+
+    assert found.changes["optimizer.lr"] in (1e-6, 2.5e-7)
+    assert found.steps == 24
+    assert (run.folder / "probes" / "learning-rate-2").is_dir()
 
 
 def test_an_unknown_probe_is_refused_with_the_known_ones(run: tw.Run) -> None:

@@ -17,7 +17,8 @@ from trainwright.records import Interval
 # What is known of the variance of a score between seeds before it is measured, as a multiple of the noise floor's, and how many
 # degrees of freedom that is worth: fitted by maximum likelihood to 200 pairs of trainings that differ only in seed, at
 # learning rates from 1e-5 to 10, on digits, cats-dogs and flowers12. Near the best rate they vary little more than the noise
-# floor (1.5 times, at half a decade around it), short or unstable ones ten times and more (docs/log.md).
+# floor (1.5 times, at half a decade around it), short or unstable ones ten times and more
+# (docs/statistics.md, "Seed noise").
 PRIOR_VARIANCE, PRIOR_FREEDOM = 1.4, 3.0
 
 
@@ -70,7 +71,7 @@ def compare(
     floor (Smyth 2004, Statistical Applications in Genetics and Molecular Biology 3:3); Satterthwaite's degrees of
     freedom make it a t interval (1946, Biometrics Bulletin 2:110). With one training each that costs much: give as controls
     all trainings of the unchanged recipe. Resampling seeds and images both would count chance on
-    single images three times (Owen 2007, Annals of Applied Statistics 1:386) and the rest of the seeds' variance, of k
+    single images up to three times (Owen 2007, Annals of Applied Statistics 1:386) and the rest of the seeds' variance, of k
     seeds, only (k − 1)/k times. p is read off the interval's arm towards zero, as Altman and Bland do (2011, BMJ 343:d2304).
     Raises ValueError on answers to other images.
     """

@@ -15,6 +15,7 @@ LEAST_GAIN = 0.005  # half a point: a smaller change of the score over a stretch
 
 LEAST_STEPS = 20  # fewer losses of single batches say nothing of the training
 SMOOTHED = 5  # steps, at least
+BEYOND_NOISE = 8.0  # deviations of the smoothed loss
 SPIKE_SHARE = 0.5  # of what had been gained, lost again
 
 
@@ -50,8 +51,8 @@ def step_losses(losses: Sequence[float]) -> StepLosses | None:
 
     Smoothed over a fiftieth of the steps, at least SMOOTHED of them, because single batches differ by themselves. Gained is
     what the smoothed loss fell from where it began to its lowest so far; a rise that ends before half of that is lost again
-    is no spike. Below a tenth of the starting loss gained, or a rise within four deviations of the smoothed loss's own
-    noise, nothing counts. The two shares are ours: noise of batches stays far below them, a rate that is too large does not.
+    is no spike. With less than a tenth of the starting loss gained, nothing counts, nor does a rise within eight deviations of
+    the smoothed loss's own noise, as far as the highest and the lowest of some hundred lie apart by chance. The shares are ours.
     """
     values = np.asarray(losses, dtype=np.float64)
     values = values[np.isfinite(values)]
@@ -67,7 +68,7 @@ def step_losses(losses: Sequence[float]) -> StepLosses | None:
     )  # batches beside each other differ by their noise
     lost = smooth - lowest
     with np.errstate(divide="ignore", invalid="ignore"):
-        share = np.where((gained > 0.1 * abs(start)) & (lost > 4 * noise), lost / gained, 0.0)
+        share = np.where((gained > 0.1 * abs(start)) & (lost > BEYOND_NOISE * noise), lost / gained, 0.0)
     above = share > SPIKE_SHARE
     starts = above & ~np.concatenate([[False], above[:-1]])
     return StepLosses(

@@ -75,7 +75,7 @@ def excess_variance(scores: Sequence[float], sigma: float) -> ExcessVariance:
     """Do scores of trainings that differ only in seed vary more than `sigma`, their noise floor?
 
     scores: three or more. Chi-square test of a variance: (k − 1)·s²/sigma² of normal scores (Snedecor and Cochran 1989,
-    "Statistical Methods", §5.11). Raises ValueError on fewer scores.
+    "Statistical Methods"). Raises ValueError on fewer scores.
     """
     values = np.asarray(scores, dtype=np.float64)
     if len(values) < LEAST_SEEDS or not np.isfinite(values).all() or not sigma >= 0:

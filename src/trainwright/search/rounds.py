@@ -21,13 +21,13 @@ class Entry:
     runs: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Arm:
-    """A prescription that was trained. verdict: adopted, no evidence, worse, or hopeless (stopped or failed)."""
+    """A prescription that was trained. verdict: adopted, better (but another one was adopted), no evidence, not confirmed (by
+    another seed), worse, or hopeless (stopped or failed)."""
 
     prescription: Prescription
-    run: str
-    score: float
+    outcome: Outcome
     verdict: str
     comparison: Comparison | None = None
 
@@ -53,6 +53,11 @@ class Incumbent:
     fresh: list[Outcome] = field(default_factory=list)
     remedies: tuple[str, ...] = ()
     cost: float = 1.0
+
+    def unchanged(self, epochs: int) -> list[Outcome]:
+        """Its trainings of that length, but for the one that was chosen for its score."""
+        known = self.fresh if self.remedies else [self.chosen, *self.fresh]
+        return [outcome for outcome in known if outcome.result["recipe"]["epochs"] == epochs]
 
     @property
     def judged(self) -> Outcome:

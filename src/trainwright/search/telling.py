@@ -6,8 +6,10 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from trainwright.diagnosis.comparison import Comparison
 from trainwright.diagnosis.wording import points_within
 from trainwright.records import Finding, Interval, Outcome
+from trainwright.search.rounds import Incumbent
 
 SAID = 3  # findings that a round's belief names
 
@@ -50,6 +52,19 @@ def gap(outcome: Outcome) -> str:
 def why(outcome: Outcome) -> str:
     """Why a run has no result."""
     return str(outcome.result.get("message", "")) or f"it {outcome.state}."
+
+
+def summary(baseline: Outcome, incumbent: Incumbent, better: Comparison | None, *, tried: int) -> str:
+    """What was wrong, what helped, by how much, and how sure that is. better: the incumbent against the baseline."""
+    verdict = baseline.result["verdict"]
+    began = f"The baseline reached {scored(baseline)} on unseen images ({gap(baseline)}; {verdict})."
+    if better is None:
+        return f"{began} Of {tried} remedies none was better than a control beyond chance: the recipe stays as it was."
+    helped = ", then ".join(incumbent.remedies)
+    return (
+        f"{began} What helped: {helped}. Now {scored(incumbent.judged)} ({gap(incumbent.judged)}): "
+        f"{points_within(better.gain)} better on the same {better.images:,} images, p = {better.p:.2g}."
+    )
 
 
 def number(value: float | None) -> float:

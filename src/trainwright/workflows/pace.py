@@ -20,7 +20,7 @@ from trainwright.workflows.prepare import Prepared
 TIMED_STEPS, WARM_UP_STEPS = 6, 2
 FORWARD = 1 / 3  # of a step's time: evaluation has no backward pass, which costs twice as much (arXiv:2001.08361 §2.1)
 RUN_SECONDS = 3.0  # a guess of what a run costs beside its epochs, until the first has told
-BASELINE_SHARE = 0.2  # of the budget: a longer baseline would leave no time for a control and an arm of its length
+BASELINE_SHARE = 0.1  # of the budget: a round is four runs at least, and half of it is for the model
 DURATION = re.compile(r"^(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?$")
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from trainwright.data.dataset import Dataset
 from trainwright.diagnosis.evidence import ProbeResult
 from trainwright.diagnosis.recorded import as_json, from_json
+from trainwright.diagnosis.rules.fit import MOST_OF_IT
 from trainwright.diagnosis.stats import bootstrap_measures, paired_bootstrap, paired_difference, wilson
 from trainwright.diagnosis.wording import changed_values
 from trainwright.errors import NonFiniteLossError, RecipeError, TrainwrightError, UsageError, did_you_mean
@@ -38,7 +39,8 @@ from trainwright.workflows.training import Training, repeatable, save_arrays
 if TYPE_CHECKING:
     from torch import nn
 
-LONGER = 2  # times the steps
+LONGER, MUCH_LONGER, SHORT = 2, 4, 5  # times the steps; of trainings of at most so many epochs, which cost little
+LOWER_LR = 4.0  # times below what the range test suggests: it errs on the high side for schedules that do not anneal
 FEW_IMAGES, FEW_STEPS, FEW_EPOCHS = 64, 300, 3  # of fit-64: enough steps for any network that can learn (docs/log.md)
 OTHER_LR = 10.0  # times, where the range test cannot tell
 SAME_LR = 3.0  # times: the range test finds rates to within about this (docs/learning-rate.md)
@@ -55,11 +57,13 @@ NONE = {  # no regularization: the value of each key
 
 @dataclass(frozen=True, kw_only=True)
 class _Change:
-    """What a probe changes. note: why there is nothing to change, or what is known without training."""
+    """What a probe changes. note: why there is nothing to change, or what is known without training. rows: trains on others.
+    otherwise: changes for a second training where the first did not take most of the error away; the better one counts."""
 
     changes: Mapping[str, Any]
     note: str = ""
     rows: Callable[[Prepared], Prepared] | None = None
+    otherwise: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +142,9 @@ def run_probe(subject: Subject, name: str) -> ProbeResult:
         found = ProbeResult(name=name, state="needless", note=change.note)
         if change.changes or change.rows is not None:
             found = _trained(subject, name, change)
+            if change.otherwise is not None and not _takes_most(found):
+                second = _trained(subject, f"{name}-2", replace(change, changes=change.otherwise))
+                found = replace(_better(found, second), name=name, steps=found.steps + second.steps)
         found = replace(found, seconds=round(time.perf_counter() - started, 3))
         subject.folder.append("probe", as_json(found))
     return found
@@ -173,6 +180,18 @@ def _trained(subject: Subject, name: str, change: _Change) -> ProbeResult:
         measured = _measured(subject, training, folder)
         folder.set_status("finished")
     return replace(result, steps=training.position.step, **measured)
+
+
+def _takes_most(found: ProbeResult) -> bool:
+    error, drop = found.train_error, found.train_drop
+    return error is not None and drop is not None and drop.value > MOST_OF_IT * (error.value + drop.value)
+
+
+def _better(first: ProbeResult, second: ProbeResult) -> ProbeResult:
+    """Of two the one with the lower unseen error; the first where nobody knows."""
+    if second.val_drop is None or (first.val_drop is not None and first.val_drop.value >= second.val_drop.value):
+        return first
+    return second
 
 
 def _folder(place: Path, name: str, prepared: Prepared) -> RunFolder:
@@ -236,7 +255,9 @@ def _learning_rate(subject: Subject, known: Mapping[str, ProbeResult]) -> _Chang
             changes={},
             note=f"The range test suggests {found.suggestion:.3g}, which is near the {used:.3g} of the recipe.",
         )
-    return _Change(changes={"optimizer.lr": found.suggestion})
+    lower = found.suggestion / LOWER_LR
+    is_other = not used / SAME_LR <= lower <= used * SAME_LR
+    return _Change(changes={"optimizer.lr": found.suggestion}, otherwise={"optimizer.lr": lower} if is_other else None)
 
 
 def _rose(losses: Sequence[float | None]) -> bool:
@@ -251,7 +272,8 @@ def _no_regularization(subject: Subject, known: Mapping[str, ProbeResult]) -> _C
 
 
 def _longer(subject: Subject, known: Mapping[str, ProbeResult]) -> _Change:
-    return _Change(changes={"epochs": LONGER * subject.recipe.epochs})
+    epochs = subject.recipe.epochs
+    return _Change(changes={"epochs": (MUCH_LONGER if epochs <= SHORT else LONGER) * epochs})
 
 
 def _wider(subject: Subject, known: Mapping[str, ProbeResult]) -> _Change:

@@ -1,0 +1,122 @@
+"""What `benchmarks/diagnosis.py` plants, and how it counts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from trainwright.diagnosis.evidence import Evidence
+
+
+@pytest.fixture
+def cells(benchmark_module):
+    return benchmark_module("diagnosis_cells")
+
+
+@pytest.fixture
+def benchmark(benchmark_module):
+    return benchmark_module("diagnosis")
+
+
+def planted(cells, name: str, seed: int = 0):
+    """A thousand images of ten classes, four hundred of them unseen, with one fault planted."""
+    draws = np.random.default_rng(0)
+    images = draws.integers(0, 256, (1000, 4, 4, 3)).astype(np.uint8)
+    labels = np.array([str(k % 10) for k in range(1000)])
+    parts = np.array(["val"] * 400 + ["train"] * 600)
+    after = cells.CONDITIONS[name].plant(images, labels, parts, seed=seed, few=40)
+    return (images, labels, parts), after
+
+
+def test_a_fifth_of_the_labels_is_flipped_to_other_classes(cells):
+    (_, before, _), (_, after, _) = planted(cells, "flipped")
+
+    assert np.mean(before != after) == pytest.approx(0.2, abs=0.03)
+    assert set(after) == set(before)
+
+
+def test_a_tenth_of_the_unseen_images_are_seen_ones(cells):
+    (before, _, _), (after, _, parts) = planted(cells, "twins")
+    seen = {image.tobytes() for image in before[parts == "train"]}
+
+    changed = (before != after).any(axis=(1, 2, 3))
+    exact = [image.tobytes() in seen for image in after[parts == "val"]]
+
+    assert changed.sum() == 40
+    assert not changed[parts == "train"].any()
+    assert sum(exact) == 20
+
+
+def test_only_unseen_images_are_shifted(cells):
+    (before, _, _), (after, _, parts) = planted(cells, "shifted")
+
+    assert (before[parts == "train"] == after[parts == "train"]).all()
+    assert after[parts == "val"].mean() < 0.75 * before[parts == "val"].mean()
+
+
+def test_a_tiny_train_part_has_the_same_number_of_each_class(cells):
+    _, (_, labels, parts) = planted(cells, "tiny-train")
+
+    assert np.unique(labels[parts == "train"], return_counts=True)[1].tolist() == [4] * 10
+    assert (parts == "val").sum() == 400
+
+
+def test_every_condition_but_healthy_changes_something_and_says_what_would_be_right(cells):
+    setting = cells.SETTINGS["digits"]
+    healthy = cells.recipe_of(setting, cells.CONDITIONS[cells.HEALTHY], 0)
+
+    for name, condition in cells.CONDITIONS.items():
+        changed = condition.plant is not None or cells.recipe_of(setting, condition, 0) != healthy
+        assert changed == bool(condition.right) == (name != cells.HEALTHY)
+
+
+def test_nearly_the_same_images_are_left_out_but_for_the_first(cells):
+    draws = np.random.default_rng(1)
+    images = draws.integers(0, 256, (3, 32, 32, 3)).astype(np.uint8)
+    twice = np.stack([images[0], images[1], np.clip(images[0].astype(int) + 3, 0, 255).astype(np.uint8), images[2]])
+
+    assert cells.without_twins(twice).tolist() == [0, 1, 3]
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "says"),
+    [
+        ((1.0, 0.5), (1.0, 0.5), {"loss ratio": False, "loss rose": False}),
+        ((1.0, 0.5), (1.0, 0.6), {"loss ratio": True, "loss rose": False}),
+        ((1.0, 0.59), (0.5, 0.6), {"loss ratio": False, "loss rose": True}),
+        ((), (), {"loss ratio": False, "loss rose": False}),
+    ],
+)
+def test_the_rules_of_thumb_are_what_they_say(benchmark, train, val, says):
+    evidence = Evidence(
+        train_loss=train, val_loss=val, train_score=(), val_score=(), val_count=9, train_count=9, chance_score=0.5
+    )
+
+    assert benchmark._rules_of_thumb(evidence) == says
+
+
+def test_intervals_of_draws_cover_the_gap_of_the_pool(benchmark):
+    draws = np.random.default_rng(2)
+    right = {
+        "train": "".join(map(str, (draws.random(2000) < 0.95).astype(int))),
+        "pool": "".join(map(str, (draws.random(6000) < 0.8).astype(int))),
+    }
+
+    covered = [one for seed in range(10) for one in benchmark._coverage(right, seed)]
+
+    assert len(covered) == 400
+    assert 0.91 < np.mean(covered) < 0.99
+
+
+@pytest.mark.parametrize(
+    ("right", "alarms", "coverage", "others", "reached"),
+    [(0.9, 0.05, 0.95, 0.8, True), (0.89, 0.0, 0.95, 1.0, False), (1.0, 0.06, 0.95, 1.0, False),
+     (1.0, 0.0, 0.92, 1.0, False), (1.0, 0.0, 0.95, 0.79, False)],
+)  # fmt: skip
+def test_the_goals_are_those_that_are_stated(benchmark, right, alarms, coverage, others, reached):
+    def share(value):
+        return {"of": 400, "share": value}
+
+    classes = {"right": share(right), "false_alarms": share(alarms), "coverage": share(coverage)}
+
+    assert benchmark.reached({"classes": classes, "others": {"right": share(others)}}) == reached
