@@ -26,9 +26,9 @@ KNOWN = {
 STORY = Recipe().changed({"optimizer.name": "adam", "epochs": 10, "batch_size": 50})
 
 
-def coach(limit: float = 600.0, **more: Any) -> Coach:
+def coach(limit: float = 600.0, recipe: Recipe = STORY, **more: Any) -> Coach:
     ledger = Ledger(limit=limit, pace=Pace(epoch_seconds=1.0, run_seconds=2.0))
-    return Coach(STORY, ledger=ledger, score=None, known=KNOWN, **{"seed": 0, "on_all": 1.25, **more})
+    return Coach(recipe, ledger=ledger, score=None, known=KNOWN, **{"seed": 0, "on_all": 1.25, **more})
 
 
 def outcome(proposal: Proposal, accuracy: float, *, verdict: str = "overfits", **more: Any) -> Outcome:
@@ -47,6 +47,7 @@ def outcome(proposal: Proposal, accuracy: float, *, verdict: str = "overfits", *
         "verdict": verdict,
         "findings": yes,
         "val_scores": [accuracy] * proposal.recipe.epochs,
+        "kept_epoch": proposal.recipe.epochs - 1,
         "recipe": proposal.recipe.changed({"optimizer.lr": 0.003}).model_dump(mode="json"),
     }
     return Outcome(
@@ -76,6 +77,12 @@ def play(strategy: Coach, accuracy: Callable[[Proposal], float]) -> list[Proposa
         asked.append(proposal)
         strategy.tell(outcome(proposal, accuracy(proposal)))
     return asked
+
+
+def play_on(strategy: Coach, proposal: Proposal, accuracy: Callable[[Proposal], float]) -> list[Proposal]:
+    """As `play`, from a proposal that was asked for already."""
+    strategy.tell(outcome(proposal, accuracy(proposal)))
+    return play(strategy, accuracy)
 
 
 def augmented(proposal: Proposal) -> bool:
@@ -205,7 +212,68 @@ def test_a_baseline_that_fails_ends_the_study_with_the_reason():
     strategy.tell(outcome(one, 0.7, state="failed", answers=None, result={"message": "the loss is not finite."}))
 
     assert strategy.done
-    assert "the loss is not finite" in strategy.entries[-1].text
+    assert any("the loss is not finite" in entry.text for entry in strategy.entries)
+
+
+def test_a_baseline_that_breaks_down_is_trained_with_what_answers_that():
+    strategy = coach()
+    one = strategy.ask()
+    assert one is not None
+    broken = {"message": "the loss is not finite.", "findings": [finding("diverged")]}
+
+    strategy.tell(outcome(one, 0.7, state="failed", answers=None, result=broken))
+    again = strategy.ask()
+    assert again is not None
+    rest = play_on(strategy, again, lambda proposal: 0.7)
+
+    assert again.role == "baseline"
+    assert again.recipe != one.recipe
+    assert any(proposal.role == "control" for proposal in rest)
+    assert "its training broke down" in strategy.summary() or "stays as it was" in strategy.summary()
+
+
+def test_an_arm_that_does_not_hold_up_with_another_seed_is_not_adopted():
+    strategy = coach()
+
+    asked = play(strategy, lambda proposal: 0.8 if proposal.role == "arm" and augmented(proposal) else 0.7)
+
+    assert any(one.role == "confirmation" for one in asked)
+    assert strategy.incumbent is not None
+    assert strategy.incumbent.remedies == ()
+    assert "not confirmed" in {arm.verdict for one in strategy.rounds for arm in one.arms}
+
+
+def test_arms_of_a_round_make_different_recipes_and_none_comes_twice():
+    asked = play(coach(3600.0), lambda proposal: 0.8 if augmented(proposal) else 0.7)
+    arms = [one.recipe.changed({"seed": 0}) for one in asked if one.role == "arm"]
+
+    assert len(arms) == len(set(map(repr, arms)))
+
+
+def test_longer_is_adopted_where_it_pays_and_the_final_training_is_as_long_or_longer():
+    def accuracy(proposal: Proposal) -> float:
+        return 0.7 + 0.1 * augmented(proposal) + 0.05 * (proposal.recipe.epochs > STORY.epochs)
+
+    strategy = coach(1200.0, STORY.changed({"schedule.name": "cosine"}))
+    asked = play(strategy, accuracy)
+
+    assert strategy.incumbent is not None
+    assert strategy.incumbent.stretched
+    assert asked[-1].recipe.epochs >= strategy.incumbent.recipe.epochs
+
+
+def test_a_final_training_that_collapsed_is_not_handed_over():
+    strategy = coach()
+    while not strategy.done:
+        one = strategy.ask()
+        assert one is not None
+        told = outcome(one, 0.7)
+        if one.role == "final":
+            told.result["score"]["train"] = 0.5
+        strategy.tell(told)
+
+    assert strategy.final is None
+    assert "not handed over" in strategy.entries[-1].text
 
 
 def test_an_arm_is_given_up_below_a_floor_that_its_control_has_set():

@@ -19,7 +19,7 @@ from trainwright.diagnosis.stats import Score
 from trainwright.diagnosis.wording import points_within
 from trainwright.recipe import Recipe
 from trainwright.records import Interval, Outcome, Prescription, Proposal, Role
-from trainwright.search import planning, telling
+from trainwright.search import ending, planning, telling
 from trainwright.search.ledger import Ledger
 from trainwright.search.rounds import Arm, Entry, Incumbent, Round, Step
 from trainwright.seeding import derive
@@ -27,17 +27,13 @@ from trainwright.seeding import derive
 MOST_ARMS = 3  # of a round: Holm's correction over more asks for gains that few remedies have
 CONFIRMING = 2  # runs that follow an arm which seems better: that arm and the control once more
 FINAL_SHARE = 0.5  # of the budget, kept for a longer training of what was found and the final one on all images
-STRETCH_SHARE = 0.3  # of what is left for these two: the longer one, on train alone
-LONGER = 2  # times the epochs, from one round to the next where longer training may pay
-LONGEST = 4  # times the longest training so far: as far as the next one goes beyond it
+REPAIRS = 2  # attempts at a baseline that breaks down
 LEAST_GAIN = 0.25  # of the noise of a difference: what is expected to gain less is not tried
-ROOM = 0.95  # of what is left that a plan may fill: estimates are estimates
 
 LOST = Interval(
     value=-planning.HOPELESS, low=-1.0, high=0.0
 )  # what is known of the gain of an arm that was stopped or failed
 WORDS = {"adopt": "adopted", "no-evidence": "no evidence", "worse": "worse"}
-Plan = Generator[list[Proposal], list[Outcome], None]
 Rounds = Generator[list[Proposal], list[Outcome], bool]
 
 
@@ -67,7 +63,7 @@ class Coach:
         self.final: Outcome | None = None
         self.tried: list[Tried] = []
         self._proven: list[Prescription] = []
-        self._longest = 0
+        self._known_recipes: list[Recipe] = []  # that were arms already
         self._count = 0
         self._told: list[Outcome] = []
         self._plan = self._play()
@@ -100,83 +96,93 @@ class Coach:
         except StopIteration:
             self._ended = True
 
-    def _propose(self, role: Role, recipe: Recipe, label: str, **more: Any) -> Proposal:
+    def propose(self, role: Role, recipe: Recipe, label: str, **more: Any) -> Proposal:
         number = self._count
         self._count += 1
         return Proposal(number=number, role=role, recipe=recipe, label=label, **more)
 
-    def _say(self, step: Step, text: str, *runs: str) -> None:
+    def say(self, step: Step, text: str, *runs: str) -> None:
         self.entries.append(Entry(step=step, text=text, runs=runs))
 
     # The play
 
-    def _play(self) -> Plan:
-        first = yield from self._baseline()
-        if first is None:
+    def _play(self) -> ending.Plan:
+        begun = yield from self._baseline()
+        if not begun:
             return
         while True:
             went_on = yield from self._round(len(self.rounds) + 1)
             if not went_on:
                 break
-        yield from self._stretch()
-        yield from self._finish()
+        yield from ending.stretch(self)
+        yield from ending.finish(self)
 
-    def _baseline(self) -> Generator[list[Proposal], list[Outcome], Outcome | None]:
-        (outcome,) = yield [
-            self._propose("baseline", self.recipe, "baseline", reason="what everything is compared with")
-        ]
-        if outcome.state != "finished" or outcome.answers is None:
-            self._say(
-                "decision",
-                f"The baseline {outcome.state}: {telling.why(outcome)} Nothing can be compared with it.",
-                outcome.run,
-            )
-            return None
-        recipe = planning.filled(self.recipe, outcome)
+    def _baseline(self) -> Generator[list[Proposal], list[Outcome], bool]:
+        """The recipe as it is; where its training breaks down, with what answers that. Whether there is one to compare with."""
+        recipe = self.recipe
+        remedies: list[str] = []
+        for _ in range(1 + REPAIRS):
+            label = "baseline" if not remedies else f"baseline with {remedies[-1]}"
+            (outcome,) = yield [self.propose("baseline", recipe, label, reason="what everything is compared with")]
+            if outcome.state == "finished" and outcome.answers is not None:
+                break
+            self.say("outcome", f"The {label} {outcome.state}: {telling.why(outcome)}", outcome.run)
+            repair = self._repair(recipe, outcome)
+            if repair is None:
+                self.say("decision", f"Nothing can be compared with a baseline that {outcome.state}.", outcome.run)
+                return False
+            self.say("trial", f"Trying {repair.remedy} ({_changes(repair)}): {repair.reason}")
+            recipe, remedies = planning.with_remedy(recipe, repair), [*remedies, repair.remedy]
+        else:
+            self.say("decision", "Nothing can be compared with it.")
+            return False
         self.baselines = [outcome]
-        self.incumbent = Incumbent(recipe=recipe, chosen=outcome)
-        self._longest = recipe.epochs
+        self.incumbent = Incumbent(recipe=planning.filled(recipe, outcome), chosen=outcome, repairs=tuple(remedies))
         self.ledger.learn(
-            epochs=outcome.result["epochs"],
-            seconds=outcome.seconds,
-            training_seconds=outcome.result["seconds"],
+            epochs=outcome.result["epochs"], seconds=outcome.seconds, training_seconds=outcome.result["seconds"]
         )
-        self._say("outcome", f"Baseline: {telling.scored(outcome)}, {telling.gap(outcome)}.", outcome.run)
-        return outcome
+        self.say("outcome", f"Baseline: {telling.scored(outcome)}, {telling.gap(outcome)}.", outcome.run)
+        return True
+
+    def _repair(self, recipe: Recipe, outcome: Outcome) -> Prescription | None:
+        """What answers the findings of a training that broke down."""
+        if not outcome.result.get("findings"):
+            return None
+        circumstances = Circumstances(**self.known, score=0.0, seconds_per_epoch=self.ledger.pace.epoch_seconds)
+        found = prescribe(telling.findings_of(outcome), recipe, circumstances)
+        return next((one for one in found if one.changes and planning.changes_it(recipe, one)), None)
 
     def _round(self, number: int) -> Rounds:
         """One round; whether another one may follow."""
-        incumbent = self._held
-        epochs = self._epochs(number)
-        arms = self._prescriptions(epochs)
+        incumbent = self.held
+        epochs = incumbent.recipe.epochs
+        arms = self._prescriptions()
         if not arms:
             return False
         believed = telling.believed(incumbent.judged)
-        self._say("belief", f"Round {number}. {believed}", incumbent.judged.run)
-        base = incumbent.recipe.changed({"epochs": epochs, "seed": self._seed(number, 1)})
+        self.say("belief", f"Round {number}. {believed}", incumbent.judged.run)
+        base = incumbent.recipe.changed({"seed": self.seed_of(number, 1)})
         why = "nothing changed, another seed: what chance and length alone do"
-        (control,) = yield [self._propose("control", base, "control", reason=why)]
+        (control,) = yield [self.propose("control", base, "control", reason=why)]
         if control.answers is None:
             said = f"The control {control.state}: {telling.why(control)} No comparison without it."
-            self._say("decision", said, control.run)
+            self.say("decision", said, control.run)
             return False
-        self._take_in(control, epochs)
-        self._say("outcome", f"Control, {epochs} epochs: {telling.scored(control)}.", control.run)
+        self._take_in(control)
+        self.say("outcome", f"Control, {epochs} epochs: {telling.scored(control)}.", control.run)
         floor = planning.floor_under(control, self._chance)
         for one in arms:
-            changes = ", ".join(f"{key}: {value}" for key, value in one.changes.items())
-            self._say("trial", f"Trying {one.remedy} ({changes}): {one.reason}")
+            self.say("trial", f"Trying {one.remedy} ({_changes(one)}): {one.reason}")
         outcomes = yield [
-            self._propose("arm", planning.with_remedy(base, one), one.remedy, reason=one.reason, floor=floor)
+            self.propose("arm", planning.with_remedy(base, one), one.remedy, reason=one.reason, floor=floor)
             for one in arms
         ]
         this = Round(number=number, epochs=epochs, believed=believed, control=control)
         self.rounds.append(this)
-        unchanged = incumbent.unchanged(epochs)
+        unchanged = incumbent.unchanged
         first = {
-            one.remedy: self._compared([outcome], unchanged)
+            one.remedy: self.compared([outcome], unchanged) if outcome.answers is not None else _lost(len(unchanged))
             for one, outcome in zip(arms, outcomes, strict=True)
-            if outcome.answers is not None
         }
         for one, outcome in zip(arms, outcomes, strict=True):
             this.arms.append(self._first_look(one, outcome, first))
@@ -185,17 +191,19 @@ class Coach:
 
     def _first_look(self, one: Prescription, outcome: Outcome, first: Mapping[str, Comparison]) -> Arm:
         """What an arm looks like beside the trainings of the unchanged recipe."""
-        compared = first.get(one.remedy)
-        verdict = "hopeless" if compared is None else WORDS[adopted(first, noise=self._sigma)[one.remedy].decision]
-        said = telling.why(outcome) if compared is None else f"against the control {points_within(compared.gain)}."
-        self._say("outcome", f"{one.remedy}: {telling.scored(outcome)}; {said}", outcome.run)
-        return Arm(prescription=one, outcome=outcome, verdict=verdict, comparison=compared)
+        if outcome.answers is None:
+            self.say("outcome", f"{one.remedy}: {telling.why(outcome)}", outcome.run)
+            return Arm(prescription=one, outcome=outcome, verdict="hopeless")
+        compared, decision = first[one.remedy], adopted(first, noise=self.sigma)[one.remedy].decision
+        said = f"against {telling.controls(compared)} {points_within(compared.gain)}"
+        self.say("outcome", f"{one.remedy}: {telling.scored(outcome)}; {said}.", outcome.run)
+        return Arm(prescription=one, outcome=outcome, verdict=WORDS[decision], comparison=compared)
 
-    def _decide(self, this: Round, base: Recipe, first: Mapping[str, Comparison]) -> Plan:
+    def _decide(self, this: Round, base: Recipe, first: Mapping[str, Comparison]) -> ending.Plan:
         """Train the best of the arms that seem better once more, and the control with it; adopt it if it still is."""
         passing = [arm for arm in this.arms if arm.verdict == "adopted" and arm.comparison is not None]
         passing.sort(key=lambda arm: -arm.comparison.gain.value)  # type: ignore[union-attr]
-        rules = frozenset(rule for rule, answer in telling.answers(self._held.judged).items() if answer == "yes")
+        rules = frozenset(rule for rule, answer in telling.answers(self.held.judged).items() if answer == "yes")
         again: Outcome | None = None
         if passing:
             best = passing[0]
@@ -210,27 +218,28 @@ class Coach:
                     remedy=one.remedy,
                     changes=one.changes,
                     gain=gain,
-                    adopted=arm.verdict in ("adopted", "better"),
+                    adopted=arm.verdict == "adopted",
                     findings=rules,
                 )
             )
         if again is None:
-            self._say("decision", "No arm is better than the control beyond chance: the simpler recipe stays.")
+            self.say("decision", "No arm is better than the control beyond chance: the simpler recipe stays.")
             return
         one, outcome = best.prescription, best.outcome
         this.adopted = one.remedy
-        self._proven = [arm.prescription for arm in passing[1:]]
-        recipe = planning.filled(planning.with_remedy(self._held.recipe.changed({"epochs": this.epochs}), one), outcome)
+        self._proven = planning.compatible(one, [arm.prescription for arm in passing[1:]])
+        recipe = planning.filled(planning.with_remedy(self.held.recipe, one), outcome)
         self.incumbent = Incumbent(
             recipe=recipe.changed({"seed": self.recipe.seed}),
             chosen=outcome,
             fresh=[again],
-            remedies=(*self._held.remedies, one.remedy),
+            remedies=(*self.held.remedies, one.remedy),
+            repairs=self.held.repairs,
             cost=self._cost(again),
         )
         names = ", ".join(other.remedy for other in self._proven)
         others = f" Also better at first sight, to be combined with it: {names}." if names else ""
-        self._say("decision", f"Adopted: {this.adopted}.{others}", outcome.run, again.run)
+        self.say("decision", f"Adopted: {this.adopted}.{others}", outcome.run, again.run)
 
     def _once_more(
         self, this: Round, best: Arm, base: Recipe, first: Mapping[str, Comparison]
@@ -242,107 +251,54 @@ class Coach:
         """
         one = best.prescription
         best.verdict = "not confirmed"
-        if CONFIRMING * self.ledger.seconds(this.epochs, cost=self._held.cost) > self.ledger.left:
-            self._say("decision", f"No time is left to look at {one.remedy} with another seed: it is not adopted.")
+        if CONFIRMING * self.ledger.seconds(this.epochs, cost=self.held.cost) > self.ledger.left:
+            self.say("decision", f"No time is left to look at {one.remedy} with another seed: it is not adopted.")
             return None
-        fresh = base.changed({"seed": self._seed(this.number, 2)})
+        fresh = base.changed({"seed": self.seed_of(this.number, 2)})
         reason = "the arm that seems better, and the control, once more with another seed"
         control, again = yield [
-            self._propose("control", fresh, "control, once more", reason=reason),
-            self._propose("confirmation", planning.with_remedy(fresh, one), f"{one.remedy}, once more", reason=reason),
+            self.propose("control", fresh, "control, once more", reason=reason),
+            self.propose("confirmation", planning.with_remedy(fresh, one), f"{one.remedy}, once more", reason=reason),
         ]
         if control.answers is None or again.answers is None:
             return None
-        self._take_in(control, this.epochs)
-        compared = self._compared([best.outcome, again], self._held.unchanged(this.epochs))
-        verdict = adopted({**first, one.remedy: compared}, noise=self._sigma)[one.remedy]
+        self._take_in(control)
+        compared = self.compared([best.outcome, again], self.held.unchanged)
+        verdict = adopted({**first, one.remedy: compared}, noise=self.sigma)[one.remedy]
         best.comparison = compared
         held = verdict.decision == "adopt"
         best.verdict = "adopted" if held else "not confirmed"
         said = f"Once more with another seed: {one.remedy} {telling.scored(again)}, control {telling.scored(control)}"
         over = f"{points_within(compared.gain)} over {compared.seeds[0]} and {compared.seeds[1]} trainings"
-        self._say("outcome", f"{said}; {over}: {best.verdict}.", again.run, control.run)
+        self.say("outcome", f"{said}; {over}: {best.verdict}.", again.run, control.run)
         return again if held else None
-
-    def _stretch(self) -> Plan:
-        """The incumbent for longer, on train alone: whether length pays, and the figures of the recipe that is handed over."""
-        incumbent = self._held
-        if not self._longer_pays():
-            return
-        share = STRETCH_SHARE if self.on_all is not None else 1.0
-        fits = self.ledger.epochs(ROOM * share * self.ledger.left, cost=incumbent.cost)
-        epochs = min(fits, LONGEST * self._longest)
-        if epochs < LONGER * incumbent.recipe.epochs:
-            return
-        recipe = incumbent.recipe.changed({"epochs": epochs, "seed": self._seed(0, 1)})
-        self._say(
-            "trial", f"Trying the same for longer ({epochs} epochs): an annealed training that has not come to rest."
-        )
-        (outcome,) = yield [self._propose("arm", recipe, "longer", reason="whether length pays for what was found")]
-        if outcome.answers is None:
-            self._say("outcome", f"longer: {telling.why(outcome)}", outcome.run)
-            return
-        compared = self._compared([outcome], incumbent.fresh or [incumbent.chosen])
-        longer = adopted({"longer": compared}, noise=self._sigma)["longer"].decision == "adopt"
-        said = "adopted" if longer else "no evidence that length pays, so it stays as long as it was"
-        self._say("outcome", f"longer: {telling.scored(outcome)}; {points_within(compared.gain)}: {said}.", outcome.run)
-        if longer:
-            self._longest = epochs
-            incumbent.recipe = incumbent.recipe.changed({"epochs": epochs})
-            incumbent.chosen, incumbent.fresh = outcome, [outcome]
-            incumbent.remedies = (*incumbent.remedies, "longer")
-
-    def _finish(self) -> Plan:
-        """The incumbent on train and val together: as long as it was compared, longer only where that was found to pay."""
-        if self.on_all is None:
-            return
-        incumbent = self._held
-        fits = self.ledger.epochs(ROOM * self.ledger.left, cost=incumbent.cost * self.on_all)
-        stretched = LONGEST * self._longest if incumbent.remedies[-1:] == ("longer",) else incumbent.recipe.epochs
-        epochs = min(fits, stretched)
-        if epochs < incumbent.recipe.epochs:
-            said = "No time is left for a final training on train and val: the best run so far is the model."
-            self._say("decision", said)
-            return
-        changes = {"epochs": epochs, "data.train_on": "train+val", "keep": "last", "early_stop": None}
-        why = "nothing left to choose, so the validation images may be learned from too"
-        recipe = incumbent.recipe.changed(changes)
-        (outcome,) = yield [self._propose("final", recipe, "final", reason=why, on_all=True)]
-        if outcome.state == "finished":
-            self.final = outcome
-            said = f"Final training, {epochs} epochs on train and val together: done. The test part is locked."
-            self._say("outcome", said, outcome.run)
 
     # What is believed and planned
 
     @property
-    def _held(self) -> Incumbent:
+    def held(self) -> Incumbent:
         assert self.incumbent is not None
         return self.incumbent
 
-    def _seed(self, number: int, turn: int) -> int:
+    def seed_of(self, number: int, turn: int) -> int:
         """Of a round's runs; turn: 1, or 2 for those that confirm."""
         return derive(self.seed, "coach", number, turn) % 2**31
 
-    def _compared(self, arm: Sequence[Outcome], control: Sequence[Outcome]) -> Comparison:
+    def compared(self, arm: Sequence[Outcome], control: Sequence[Outcome]) -> Comparison:
         """Each side's trainings differ in seed alone."""
         sides = [[outcome.answers for outcome in side if outcome.answers is not None] for side in (arm, control)]
         noise = None if math.isnan(self.noise) else self.noise
         return compare(sides[0], sides[1], score=self.score, groups=arm[0].groups, noise=noise)
 
-    def _take_in(self, control: Outcome, epochs: int) -> None:
-        """A control is the incumbent with a fresh seed: it says how much seed alone does, and whether longer pays."""
-        incumbent = self._held
-        same_length = epochs == incumbent.recipe.epochs
+    def _take_in(self, control: Outcome) -> None:
+        """A control is the incumbent with a fresh seed: it says how much seed alone does, and how fast things go now."""
+        incumbent = self.held
         incumbent.fresh.append(control)
-        alike = [outcome.answers for outcome in incumbent.unchanged(epochs) if outcome.answers is not None]
+        alike = [outcome.answers for outcome in incumbent.unchanged if outcome.answers is not None]
         if len(alike) > 1:
             self.noise = noise_floor(*alike, score=self.score, groups=control.groups)
-        if not incumbent.remedies and same_length:
+        if not incumbent.remedies:
             self.baselines.append(control)
-        if not same_length and control.score >= incumbent.chosen.score - self._chance:
-            incumbent.recipe = incumbent.recipe.changed({"epochs": epochs})
-        self._longest = max(self._longest, epochs)
         self.ledger.learn(
             epochs=control.result["epochs"],
             seconds=control.seconds,
@@ -356,46 +312,23 @@ class Coach:
         return max(measured, 1e-3)
 
     @property
-    def _sigma(self) -> float:
+    def sigma(self) -> float:
         return 0.0 if math.isnan(self.noise) else self.noise
 
     @property
     def _chance(self) -> float:
         """The noise of a difference."""
-        return math.sqrt(2) * self._sigma
-
-    def _longer_pays(self) -> bool:
-        """A training that anneals and does not overfit gains by length, or at least does not lose."""
-        incumbent = self._held
-        findings = telling.answers(incumbent.judged)
-        anneals = incumbent.recipe.schedule.name not in ("constant",)
-        return anneals and (findings.get("still-improving") != "no" or findings.get("overfits") != "yes")
-
-    def _epochs(self, number: int) -> int:
-        """Of the trainings of a round: those of the incumbent, twice as many where that may pay and fits."""
-        incumbent = self._held
-        now = incumbent.recipe.epochs
-        if (
-            number > 1
-            and self._longer_pays()
-            and incumbent.remedies
-            and self._fitting(now * LONGER, runs=1 + 2 + CONFIRMING)
-        ):
-            return now * LONGER
-        return now
-
-    def _fitting(self, epochs: int, *, runs: int) -> bool:
-        return runs * self.ledger.seconds(epochs, cost=self._held.cost) <= self._explorable
+        return math.sqrt(2) * self.sigma
 
     @property
     def _explorable(self) -> float:
         """Seconds for rounds: what is left but for the final training."""
         kept = FINAL_SHARE * self.ledger.limit if self.on_all is not None else 0.0
-        return ROOM * (self.ledger.left - kept) if math.isfinite(self.ledger.limit) else math.inf
+        return ending.ROOM * (self.ledger.left - kept) if math.isfinite(self.ledger.limit) else math.inf
 
-    def _prescriptions(self, epochs: int) -> list[Prescription]:
+    def _prescriptions(self) -> list[Prescription]:
         """The arms of a round; none where nothing fits into what is left, or may still gain more than chance."""
-        incumbent = self._held
+        incumbent = self.held
         circumstances = Circumstances(
             **self.known,
             score=incumbent.judged.score,
@@ -404,27 +337,35 @@ class Coach:
             seconds_per_epoch=self.ledger.pace.epoch_seconds * incumbent.cost,
             budget_epochs=self._explorable / (self.ledger.pace.epoch_seconds * incumbent.cost),
         )
-        base = incumbent.recipe.changed({"epochs": epochs})
-        found = prescribe(telling.findings_of(incumbent.judged), base, circumstances, tuple(self.tried))
+        recipe = incumbent.recipe
+        found = prescribe(telling.findings_of(incumbent.judged), recipe, circumstances, tuple(self.tried))
         candidates = [*planning.joined(self._proven), *(one for one in found if one.changes)]
-        left = self._explorable - (1 + CONFIRMING) * self.ledger.seconds(epochs, cost=incumbent.cost)
+        candidates = [one for one in candidates if planning.is_new(recipe, one, self._known_recipes)]
+        self._proven = []
+        left = self._explorable - (1 + CONFIRMING) * self.ledger.seconds(recipe.epochs, cost=incumbent.cost)
+        least = LEAST_GAIN * self._chance
         chosen = planning.affordable(
-            candidates, base, self.ledger, seconds=left, cost=incumbent.cost, least_gain=LEAST_GAIN * self._chance
+            candidates, recipe, self.ledger, seconds=left, cost=incumbent.cost, least_gain=least, most=MOST_ARMS
         )
-        if not chosen and candidates:
-            self._say("decision", "No time is left for another round, or no remedy may still gain more than chance.")
-        return chosen[:MOST_ARMS]
+        self._known_recipes += [planning.with_remedy(recipe, one) for one in chosen]
+        if not chosen:
+            why = "no remedy is left that may gain enough to be told from chance, and fits into the time"
+            self.say("decision", f"No further round: {why}.")
+        return chosen
 
     def _worth_going_on(self) -> bool:
         """Two rounds without a proven arm are the end."""
-        return not (len(self.rounds) > 1 and self.rounds[-2].adopted is None)
+        end = len(self.rounds) > 1 and self.rounds[-2].adopted is None
+        if end:
+            self.say("decision", "No further round: two have proven nothing.")
+        return not end
 
     def gain(self) -> Comparison | None:
         """The incumbent against the baseline, by runs that were not chosen for their score where there are any."""
         incumbent = self.incumbent
         if incumbent is None or not incumbent.remedies:
             return None
-        return self._compared(incumbent.fresh or [incumbent.chosen], self.baselines)
+        return self.compared(incumbent.fresh or [incumbent.chosen], self.baselines)
 
     def summary(self) -> str:
         """The study in a few sentences: what was wrong, what helped, by how much, how sure, what next."""
@@ -432,3 +373,13 @@ class Coach:
             return "The baseline did not finish, so nothing was compared."
         tried = sum(len(one.arms) for one in self.rounds)
         return telling.summary(self.baselines[0], self.incumbent, self.gain(), tried=tried)
+
+
+def _changes(one: Prescription) -> str:
+    """'augment.flip: 0.5'."""
+    return ", ".join(f"{key}: {value}" for key, value in one.changes.items())
+
+
+def _lost(controls: int) -> Comparison:
+    """Of an arm that was stopped or failed: it counts among those that are corrected for."""
+    return Comparison(gain=LOST, p=1.0, images=0, seeds=(1, controls))

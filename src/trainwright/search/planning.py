@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from trainwright.diagnosis.prescribe import combine
+from trainwright.errors import RecipeError
 from trainwright.recipe import Recipe
 from trainwright.records import Outcome, Prescription
 from trainwright.search.ledger import Ledger
@@ -17,6 +19,7 @@ HOPELESS = 0.10  # below the control at the same epoch by this and by five noise
 CHANCES = 5
 JUDGED_FROM = 1 / 2  # of the training: before that, regularized trainings lie below for good reasons
 LEAST_JUDGED = 6  # epochs of a control: a shorter one says too little of its way
+COLLAPSED = 0.1  # of the train score: what a final training may not lose
 NEVER = -1e9  # a score that none falls under
 
 
@@ -28,6 +31,11 @@ def joined(proven: Sequence[Prescription]) -> list[Prescription]:
     return [] if arm is None else [arm]
 
 
+def compatible(adopted: Prescription, others: Sequence[Prescription]) -> list[Prescription]:
+    """Those that go together with what was adopted: neither one value in two ways, nor two kinds of the same thing."""
+    return [one for one in others if combine(adopted, one) is not None]
+
+
 def affordable(
     candidates: Sequence[Prescription],
     base: Recipe,
@@ -36,19 +44,37 @@ def affordable(
     seconds: float,
     cost: float,
     least_gain: float,
+    most: int,
 ) -> list[Prescription]:
-    """Of the candidates, in their order, those that change the recipe, may gain enough, and fit into the seconds together.
+    """Of the candidates, in their order, `most` that make another recipe each, may gain enough, and fit together.
 
-    cost: time of an epoch of `base` over that of the unchanged recipe.
+    seconds: of all of them. cost: time of an epoch of `base` over that of the unchanged recipe.
     """
-    chosen, left = [], seconds
+    chosen: list[Prescription] = []
+    recipes, left = [base], seconds
     for one in candidates:
-        epochs = with_remedy(base, one).epochs
-        takes = ledger.seconds(epochs, cost=cost * one.cost) * (1 + RETUNE_COST * one.retune)
-        if takes <= left and one.gain >= least_gain and base.changed(dict(one.changes)) != base:
+        if len(chosen) == most or one.gain < least_gain or not changes_it(base, one):
+            continue
+        recipe = with_remedy(base, one)
+        takes = ledger.seconds(recipe.epochs, cost=cost * one.cost) * (1 + RETUNE_COST * one.retune)
+        if takes <= left and recipe not in recipes:
             chosen.append(one)
+            recipes.append(recipe)
             left -= takes
     return chosen
+
+
+def is_new(base: Recipe, one: Prescription, known: Sequence[Recipe]) -> bool:
+    """Whether it makes another recipe of this one, and none that is known."""
+    return changes_it(base, one) and with_remedy(base, one) not in known
+
+
+def changes_it(base: Recipe, one: Prescription) -> bool:
+    """Whether it makes another recipe of this one, and a valid one."""
+    try:
+        return base.changed(dict(one.changes)) != base
+    except RecipeError:
+        return False
 
 
 def with_remedy(base: Recipe, one: Prescription) -> Recipe:
@@ -57,11 +83,34 @@ def with_remedy(base: Recipe, one: Prescription) -> Recipe:
 
 
 def filled(recipe: Recipe, outcome: Outcome) -> Recipe:
-    """The recipe with the learning rate that its run found, where it left that to the range test."""
-    if recipe.optimizer.lr is not None:
-        return recipe
+    """The recipe with what its run measured: the batch size, the learning rate, where it left these open."""
     used = outcome.result["recipe"]
-    return recipe.changed({"optimizer.lr": used["optimizer"]["lr"], "schedule.low": used["schedule"]["low"]})
+    changes: dict[str, Any] = {}
+    if recipe.batch_size == "auto":
+        changes["batch_size"] = used["batch_size"]
+    if recipe.optimizer.lr is None:
+        changes |= {"optimizer.lr": used["optimizer"]["lr"], "schedule.low": used["schedule"]["low"]}
+    return recipe.changed(changes) if changes else recipe
+
+
+def proven_epochs(recipe: Recipe, outcome: Outcome) -> int:
+    """How long its training was good for: where lr stays as it is and the best epoch was kept, that many."""
+    kept = outcome.result.get("kept_epoch")
+    if recipe.schedule.name == "constant" and recipe.keep == "best" and kept is not None:
+        return int(kept) + 1
+    return recipe.epochs
+
+
+def wrong_with(final: Outcome, proven: Outcome) -> str:
+    """Why a final training is not handed over; empty where nothing speaks against it."""
+    if final.state != "finished":
+        return f"it {final.state} ({final.result.get('message', '')})"
+    reached, known = final.result["score"]["train"], proven.result["score"]["train"]
+    if final.result["verdict"] == "diverged":
+        return "it diverged."
+    if reached is None or (known is not None and reached < known - COLLAPSED):
+        return f"its train score fell to {reached}, from {known}."
+    return ""
 
 
 def floor_under(control: Outcome, chance: float) -> tuple[float, ...]:

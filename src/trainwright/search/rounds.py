@@ -46,18 +46,24 @@ class Round:
 
 @dataclass(kw_only=True)
 class Incumbent:
-    """The recipe that is held to be the best. chosen: its outcome when it was chosen. fresh: outcomes of other seeds since."""
+    """The recipe that is held to be the best. chosen: its outcome when it was chosen. fresh: outcomes of other seeds since.
+
+    repairs: what the baseline needed to train at all. cost: time of an epoch over the baseline's. stretched: found to gain by
+    length.
+    """
 
     recipe: Recipe
     chosen: Outcome
     fresh: list[Outcome] = field(default_factory=list)
     remedies: tuple[str, ...] = ()
+    repairs: tuple[str, ...] = ()
     cost: float = 1.0
+    stretched: bool = False
 
-    def unchanged(self, epochs: int) -> list[Outcome]:
-        """Its trainings of that length, but for the one that was chosen for its score."""
-        known = self.fresh if self.remedies else [self.chosen, *self.fresh]
-        return [outcome for outcome in known if outcome.result["recipe"]["epochs"] == epochs]
+    @property
+    def unchanged(self) -> list[Outcome]:
+        """Its trainings, but for the one that was chosen for its score."""
+        return self.fresh if self.remedies else [self.chosen, *self.fresh]
 
     @property
     def judged(self) -> Outcome:

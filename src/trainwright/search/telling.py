@@ -49,6 +49,12 @@ def gap(outcome: Outcome) -> str:
     return f"gap {points_within(Interval(**found))}"
 
 
+def controls(compared: Comparison) -> str:
+    """'the control', or how many trainings without a change."""
+    count = compared.seeds[1]
+    return "the control" if count == 1 else f"{count} trainings without it"
+
+
 def why(outcome: Outcome) -> str:
     """Why a run has no result."""
     return str(outcome.result.get("message", "")) or f"it {outcome.state}."
@@ -60,6 +66,8 @@ def summary(baseline: Outcome, incumbent: Incumbent, better: Comparison | None, 
     began = f"The baseline reached {scored(baseline)} on unseen images ({gap(baseline)}; {verdict})."
     if better is None:
         return f"{began} Of {tried} remedies none was better than a control beyond chance: the recipe stays as it was."
+    if incumbent.repairs:
+        began = f"As it was, its training broke down; with {', '.join(incumbent.repairs)} it did not. {began}"
     helped = ", then ".join(incumbent.remedies)
     return (
         f"{began} What helped: {helped}. Now {scored(incumbent.judged)} ({gap(incumbent.judged)}): "

@@ -22,6 +22,7 @@ from trainwright.diagnosis.rules.fit import MOST_OF_IT
 from trainwright.diagnosis.stats import bootstrap_measures, paired_bootstrap, paired_difference, wilson
 from trainwright.diagnosis.wording import changed_values
 from trainwright.errors import NonFiniteLossError, RecipeError, TrainwrightError, UsageError, did_you_mean
+from trainwright.optim.published_rates import published_lr
 from trainwright.recipe import AugmentSpec, Recipe
 from trainwright.records import Interval, Scores
 from trainwright.tracking.run_folder import RunFolder
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 LONGER, MUCH_LONGER, SHORT = 2, 4, 5  # times the steps; of trainings of at most so many epochs, which cost little
 LOWER_LR = 4.0  # times below what the range test suggests: it errs on the high side for schedules that do not anneal
 FEW_IMAGES, FEW_STEPS, FEW_EPOCHS = 64, 300, 3  # of fit-64: enough steps for any network that can learn (docs/log.md)
-OTHER_LR = 10.0  # times, where the range test cannot tell
+OTHER_LR = 10.0  # times, where the range test cannot tell and the rate is the published one
 SAME_LR = 3.0  # times: the range test finds rates to within about this (docs/learning-rate.md)
 NONE = {  # no regularization: the value of each key
     "network.dropout": 0.0,
@@ -238,26 +239,35 @@ def _drop(prepared: Prepared, scores: Scores, saved: Mapping[str, np.ndarray]) -
 
 
 def _learning_rate(subject: Subject, known: Mapping[str, ProbeResult]) -> _Change:
-    """The rate that the range test finds; ten times or a tenth of the run's own where it cannot tell."""
+    """The rate that the range test finds, then the one that the optimizer was published with; the latter where it cannot tell."""
     try:
         refuse_without_lr(subject.recipe)
     except RecipeError as error:
         return _Change(changes={}, note=error.message)
     used = subject.recipe.optimizer.peak_lr
+    published, _ = published_lr(subject.recipe.optimizer, batch_size=subject.recipe.step_images)
     found = range_of(subject.prepared({}), options=subject.options)
     if found.suggestion is None:
-        losses = [loss for record in subject.folder.records("steps") for loss in record["loss"]]
-        rose = _rose(losses)
-        other = used / OTHER_LR if rose else used * OTHER_LR
+        other = published if _differ(published, used) else _further(subject, used)
         return _Change(changes={"optimizer.lr": other}, note=f"The range test cannot tell: {found.reason}")
-    if used / SAME_LR <= found.suggestion <= used * SAME_LR:
+    if not _differ(found.suggestion, used):
         return _Change(
             changes={},
             note=f"The range test suggests {found.suggestion:.3g}, which is near the {used:.3g} of the recipe.",
         )
-    lower = found.suggestion / LOWER_LR
-    is_other = not used / SAME_LR <= lower <= used * SAME_LR
-    return _Change(changes={"optimizer.lr": found.suggestion}, otherwise={"optimizer.lr": lower} if is_other else None)
+    second = next((rate for rate in (published, found.suggestion / LOWER_LR) if _differ(rate, used)), None)
+    otherwise = None if second is None else {"optimizer.lr": second}
+    return _Change(changes={"optimizer.lr": found.suggestion}, otherwise=otherwise)
+
+
+def _differ(one: float, other: float) -> bool:
+    return not other / SAME_LR <= one <= other * SAME_LR
+
+
+def _further(subject: Subject, used: float) -> float:
+    """Ten times the rate, or a tenth of it where the loss of the steps rose."""
+    losses = [loss for record in subject.folder.records("steps") for loss in record["loss"]]
+    return used / OTHER_LR if _rose(losses) else used * OTHER_LR
 
 
 def _rose(losses: Sequence[float | None]) -> bool:

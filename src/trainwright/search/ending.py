@@ -1,0 +1,94 @@
+"""How a study ends: whether length pays for what was found, and the training on all images but the test part."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from trainwright.diagnosis.comparison import adopted
+from trainwright.diagnosis.wording import points_within
+from trainwright.records import Outcome, Proposal
+from trainwright.search import planning, telling
+
+if TYPE_CHECKING:
+    from trainwright.search.coach import Coach
+
+ROOM = 0.95  # of what is left that a plan may fill: estimates are estimates
+STRETCH_SHARE = 0.3  # of what is left for these two: the longer one, on train alone
+STRETCHES = 3  # how often a training is made longer
+LEAST_STRETCH, LONGEST = 2, 4  # by what factor, at least and at most
+BEYOND = 2  # times the length that was found to pay: as far as the final training goes, with more images to learn from
+PLATEAU = "reduce-on-plateau"
+
+Plan = Generator[list[Proposal], list[Outcome], None]
+
+
+def stretch(coach: Coach) -> Plan:
+    """The incumbent for longer, on train alone, again and again as long as that pays and there is time: the figures of the
+    recipe that is handed over."""
+    for turn in range(1, STRETCHES + 1):
+        incumbent = coach.held
+        share = STRETCH_SHARE if coach.on_all is not None else 1.0
+        fits = coach.ledger.epochs(ROOM * share * coach.ledger.left, cost=incumbent.cost)
+        epochs = min(fits, LONGEST * incumbent.recipe.epochs)
+        if not _longer_may_pay(coach) or epochs < LEAST_STRETCH * incumbent.recipe.epochs:
+            return
+        recipe = incumbent.recipe.changed({"epochs": epochs, "seed": coach.seed_of(0, turn)})
+        coach.say("trial", f"Trying the same for longer ({epochs} epochs): a training that anneals and is not at rest.")
+        (outcome,) = yield [coach.propose("arm", recipe, "longer", reason="whether length pays for what was found")]
+        if outcome.answers is None:
+            coach.say("outcome", f"longer: {telling.why(outcome)}", outcome.run)
+            return
+        compared = coach.compared([outcome], incumbent.unchanged or [incumbent.chosen])
+        pays = adopted({"longer": compared}, noise=coach.sigma)["longer"].decision == "adopt"
+        said = "adopted" if pays else "no evidence that length pays, so it stays as long as it was"
+        over = f"{points_within(compared.gain)} over {incumbent.recipe.epochs} epochs"
+        coach.say("outcome", f"longer: {telling.scored(outcome)}; {over}: {said}.", outcome.run)
+        if not pays:
+            return
+        coach.incumbent = replace(
+            incumbent,
+            recipe=incumbent.recipe.changed({"epochs": epochs}),
+            chosen=outcome,
+            fresh=[outcome],  # one arm alone: nothing was the best of several
+            remedies=(*incumbent.remedies, f"longer ({epochs} epochs)"),
+            stretched=True,
+        )
+
+
+def finish(coach: Coach) -> Plan:
+    """The incumbent on train and val together: as long as it was compared, longer only where length was found to pay."""
+    if coach.on_all is None:
+        return
+    incumbent = coach.held
+    proven = planning.proven_epochs(incumbent.recipe, incumbent.judged)
+    fits = coach.ledger.epochs(ROOM * coach.ledger.left, cost=incumbent.cost * coach.on_all)
+    epochs = min(fits, BEYOND * proven if incumbent.stretched else proven)
+    if incumbent.recipe.schedule.name == PLATEAU:
+        why = f"{PLATEAU} needs images that it does not learn from"
+        coach.say("decision", f"No final training on train and val: {why}. The best run so far is the model.")
+        return
+    if epochs < proven:
+        said = "No time is left for a final training on train and val: the best run so far is the model."
+        coach.say("decision", said)
+        return
+    changes = {"epochs": epochs, "data.train_on": "train+val", "keep": "last", "early_stop": None}
+    why = "nothing left to choose, so the validation images may be learned from too"
+    recipe = incumbent.recipe.changed(changes)
+    (outcome,) = yield [coach.propose("final", recipe, "final", reason=why, on_all=True)]
+    wrong = planning.wrong_with(outcome, incumbent.judged)
+    if wrong:
+        said = f"The final training is not handed over: {wrong} The best run so far is the model."
+    else:
+        coach.final = outcome
+        said = f"Final training, {epochs} epochs on train and val together: done. The test part is locked."
+    coach.say("decision" if wrong else "outcome", said, outcome.run)
+
+
+def _longer_may_pay(coach: Coach) -> bool:
+    """Whether a longer training is worth proving: one that anneals, and is not both at rest and overfitting."""
+    incumbent = coach.held
+    findings = telling.answers(incumbent.judged)
+    anneals = incumbent.recipe.schedule.name not in ("constant", PLATEAU)
+    return anneals and (findings.get("still-improving") != "no" or findings.get("overfits") != "yes")
