@@ -197,7 +197,9 @@ def test_of_two_causes_that_gain_alike_the_one_with_the_cheaper_probe_comes_firs
 
 def test_labels_cannot_be_wrong_more_often_than_a_probe_errs_on_them() -> None:
     noise = LabelNoise(rate=within(0.15), surest=within(0.15), skill=0.5, images=1000)
-    low = ProbeResult(name="learning-rate", train_drop=within(0.29), val_drop=within(0.29), val_error=within(0.02, 0.01))
+    low = ProbeResult(
+        name="learning-rate", train_drop=within(0.29), val_drop=within(0.29), val_error=within(0.02, 0.01)
+    )
 
     alone, known = (noisy_labels(run(*probes, label_noise=noise)) for probes in ((), (low,)))
 

@@ -76,7 +76,9 @@ def _by_drop(findings: list[Finding]) -> list[Finding]:
     """Proven causes of a high train error in the order of what taking them away gained on unseen images: the largest gain is
     the one behind the others. Those whose interval reaches the largest gain are tied; of them the one told by the cheaper
     probe comes first (the train error alone would favour what lets a network learn by heart)."""
-    proven = [found for found in findings if found.rule in CAUSES and "val_drop" in found.figures and found.verdict == "yes"]
+    proven = [
+        found for found in findings if found.rule in CAUSES and "val_drop" in found.figures and found.verdict == "yes"
+    ]
     best = max((found.figures["val_drop"] for found in proven), default=0.0)
 
     def place(found: Finding) -> tuple[bool, float]:
