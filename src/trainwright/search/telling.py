@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from trainwright.diagnosis.comparison import Comparison
+from trainwright.diagnosis.rules import DESCRIPTIVE
 from trainwright.diagnosis.wording import points_within
 from trainwright.records import Finding, Interval, Outcome
 from trainwright.search.rounds import Incumbent
@@ -16,7 +17,8 @@ SAID = 3  # findings that a round's belief names
 
 def believed(outcome: Outcome) -> str:
     """The findings that hold, in their own words; that nothing is surely wrong, where none does."""
-    found = [finding for finding in outcome.result["findings"] if finding["verdict"] == "yes"]
+    sure = [finding for finding in outcome.result["findings"] if finding["verdict"] == "yes"]
+    found = [finding for finding in sure if finding["rule"] not in DESCRIPTIVE] or sure
     if found:
         return " ".join(f"{finding['rule']}: {finding['evidence']}" for finding in found[:SAID])
     return f"Verdict {outcome.result['verdict']}: nothing is surely wrong; {gap(outcome)}."
@@ -44,7 +46,7 @@ def scored(outcome: Outcome) -> str:
 
 def gap(outcome: Outcome) -> str:
     found: Mapping[str, Any] = outcome.result["gap"]
-    if found["value"] is None:
+    if None in found.values():
         return "gap not measured"
     return f"gap {points_within(Interval(**found))}"
 

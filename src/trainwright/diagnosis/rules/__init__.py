@@ -44,8 +44,8 @@ RULES: tuple[Rule, ...] = (
     over_regularized,
     under_trained,
     too_small,
+    overfits,  # before the next: where statistics that do not fit raise the train error, little is left of the gap
     batch_norm_broken,
-    overfits,
     label_ceiling,
     underfits,
     imbalance_hidden,
