@@ -6,9 +6,18 @@ import json
 
 import pytest
 
+import trainwright as tw
 from trainwright.cli.improve import show_study
+from trainwright.workflows.study import Conductor
 
-SMALL = ["--recipe=story", "--epochs=2", "--set=network.width=8", "--set=data.image_size=16", "--threads=1", "--workers=1"]
+SMALL = [
+    "--recipe=story",
+    "--epochs=2",
+    "--set=network.width=8",
+    "--set=data.image_size=16",
+    "--threads=1",
+    "--workers=1",
+]
 
 
 def test_a_budget_that_is_none_is_a_usage_error(cli, digits, runs):
@@ -32,6 +41,65 @@ def test_the_test_part_of_a_run_that_is_not_there_cannot_be_opened(cli, tmp_path
 
     assert done.code != 0
     assert "no such run" in done.err or "no runs" in done.err
+
+
+def shown(gain=None, **more):
+    arm = {"remedy": "dropout", "score": 0.5, "gain": gain, "verdict": "no evidence", "adopted": False}
+    control = {"run": "mine-001", "score": None}
+    content = {
+        "study": "mine",
+        "metric": "accuracy",
+        "rounds": [{"round": 1, "epochs": 10, "control": control, "arms": [arm]}],
+        "summary": "Nothing.",
+        "noise_floor": None,
+        "best": {"run": "mine-004", "trained_on": "train"},
+        "seconds": 1.0,
+        "budget_seconds": 2.0,
+        "folder": "studies/mine",
+        "test_images": 40,
+    }
+    return show_study(content | more)
+
+
+def test_a_gain_whose_ends_are_not_known_is_shown_without_them():
+    assert "+8.0 points  no evidence" in shown({"value": 0.08, "low": None, "high": None})
+
+
+def test_a_gain_that_is_not_known_says_so():
+    assert "cannot be told  no evidence" in shown({"value": None, "low": None, "high": None})
+
+
+def test_without_a_test_part_the_next_command_opens_none():
+    text = shown(test_images=0)
+
+    assert "finalise" not in text
+    assert text.endswith("next: trainwright predict mine-004 IMAGE|FOLDER…    (there is no test part to open)")
+
+
+@pytest.fixture
+def begun(digits, tmp_path):
+    """The folder of runs of a study that was stopped at the first step of its baseline."""
+    recipe = tw.Recipe().changed({"network.width": 8, "data.image_size": 16, "optimizer.lr": 0.01, "precision": "fp32"})
+    stopped = {"stop_asked": lambda: True, "workers": 1, "mirrors": (), "threads": 1}
+    tw.improve(digits, recipe, name="mine", budget="1h", runs=tmp_path / "runs", **stopped)
+    return tmp_path / "runs"
+
+
+def test_resume_last_goes_on_with_the_study_of_the_newest_run(cli, begun, monkeypatch):
+    monkeypatch.setattr(Conductor, "carry_out", lambda self: False)
+
+    done = cli("resume", "last", f"--runs={begun}", "--json")
+
+    assert done.json["where"] == "mine"
+    assert "Go on with: trainwright resume mine" in done.err
+
+
+def test_resume_of_a_run_of_a_study_goes_on_with_the_run(cli, begun, monkeypatch):
+    monkeypatch.setattr(Conductor, "carry_out", lambda self: pytest.fail("the study was gone on with"))
+
+    done = cli("resume", "mine-000", f"--runs={begun}", "--json", "--mirrors=none")
+
+    assert done.json["run"] == "mine-000"
 
 
 def test_a_study_is_shown_with_its_rounds_the_gain_and_the_next_command():
@@ -61,13 +129,15 @@ def test_a_study_is_shown_with_its_rounds_the_gain_and_the_next_command():
         "seconds": 580.0,
         "budget_seconds": 600.0,
         "folder": "studies/mine",
+        "test_images": 40,
     }
 
     text = show_study(result)
 
     assert "● augmentation" in text
     assert "+8.0 points (+5.0 to +11.0)  adopted" in text
-    assert "dropout" in text and "hopeless" in text
+    assert "dropout" in text
+    assert "hopeless" in text
     assert "Seed alone moves the accuracy by 1.1 points" in text
     assert text.endswith("next: trainwright finalise mine    (opens the test part: once)")
 

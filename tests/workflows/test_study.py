@@ -18,6 +18,8 @@ import pytest
 import trainwright as tw
 from trainwright.data.digits import write_digits
 from trainwright.errors import DataError, RunError, UsageError
+from trainwright.recipes import published
+from trainwright.workflows import improve as workflow
 
 # A time that no decision of so small a study depends on.
 LONG = "2h"
@@ -53,6 +55,7 @@ def test_a_study_tells_its_story_and_hands_over_a_model(study: tw.Study) -> None
     assert study.story == [entry["text"] for entry in result["journal"]]
     assert study.best.recipe.data.train_on == "train+val"
     assert study.best.result["score"]["val"] is None
+    assert published.find(study.folder / "best-recipe.yaml") == tw.Recipe.model_validate(result["best"]["recipe"])
 
 
 @pytest.mark.slow
@@ -78,17 +81,40 @@ def test_the_test_part_is_opened_once_and_a_second_time_says_so(study: tw.Study)
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("asked", [40, 400, 900])
+@pytest.mark.parametrize("asked", [40, 300, 500])
 def test_stopped_and_gone_on_with_it_takes_the_same_decisions(
     study: tw.Study, tmp_path: Path, asked: int, polls: Callable[[int], Callable[[], bool]]
 ) -> None:
     stopped = improve(study._runs.parent / "digits", tmp_path / "runs", stop_asked=polls(asked))
     assert not stopped.finished
 
-    resumed = tw.resume_study("study", runs=tmp_path / "runs", threads=1)
+    resumed = tw.resume_study("study", runs=tmp_path / "runs")  # with the threads that it began with
 
     assert decided(resumed) == decided(study)
     assert resumed.best.result["weights_sha256"] == study.best.result["weights_sha256"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_budget_that_binds_is_spent_the_same_way_at_a_replay(
+    study: tw.Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paced = workflow._paced
+    spent = {"spent_seconds": 3588.0}  # of two hours, half of which is kept: twelve seconds are left for rounds
+    monkeypatch.setattr(workflow, "_paced", lambda *arguments, **more: paced(*arguments, **more) | spent)
+    first = improve(study._runs.parent / "digits", tmp_path / "runs")
+    before, seconds = decided(first), first.result["seconds"]
+    folder = tmp_path / "studies" / "study"
+    journaled = (folder / "journal.jsonl").read_bytes()
+    (folder / "result.json").unlink()
+
+    again = tw.resume_study("study", runs=tmp_path / "runs")
+
+    assert len(first.result["rounds"]) < len(study.result["rounds"])
+    assert seconds > 3588
+    assert decided(again) == before
+    assert again.result["seconds"] == seconds
+    assert (folder / "journal.jsonl").read_bytes() == journaled
 
 
 @pytest.mark.slow
@@ -159,12 +185,58 @@ def test_a_run_without_a_test_part_has_nothing_to_be_opened(train: Callable[...,
         tw.finalise(run, data=data, runs=run.folder.parent)
 
 
-def test_a_model_that_learned_from_val_claims_no_unseen_score(train: Callable[..., tw.Run]) -> None:
-    run = train({"epochs": 1, "data.train_on": "train+val", "keep": "last"})
+@pytest.fixture(scope="module")
+def learned_from_val(tmp_path_factory: pytest.TempPathFactory, digits: Path, recipe: tw.Recipe) -> tw.Run:
+    """A run on train and val together, with its pictures. Read it, never write to it."""
+    changed = recipe.changed({"data.train_on": "train+val", "keep": "last"})
+    return tw.train(digits, changed, runs=tmp_path_factory.mktemp("all") / "runs", mirrors=(), workers=1)
+
+
+def test_a_model_that_learned_from_val_claims_no_unseen_score(learned_from_val: tw.Run) -> None:
+    run = learned_from_val
 
     assert run.result["score"]["val"] is None
     assert run.result["gap"] == {"value": None, "low": None, "high": None}
     assert [finding.rule for finding in run.findings] == ["nothing-unseen"]
+
+
+def test_its_record_has_no_figure_of_unseen_images(learned_from_val: tw.Run) -> None:
+    records = [json.loads(line) for line in (learned_from_val.folder / "records.jsonl").read_text().splitlines()]
+
+    assert [epoch["val"] for epoch in learned_from_val.epochs] == [{"loss": None, "score": None}] * 2
+    assert [record["rule"] for record in records if record["kind"] == "finding"] == ["nothing-unseen"]
+    assert [record["name"] for record in records if record["kind"] == "figure"] == ["learning-curves.png"]
+    assert {file.name for file in (learned_from_val.folder / "figures").iterdir()} == {"learning-curves.png"}
+    assert not (learned_from_val.folder / "answers" / "val.npz").exists()
+
+
+def test_neither_the_list_nor_the_mirrors_have_a_val_score_of_it(learned_from_val: tw.Run) -> None:
+    from trainwright.tracking.mirrors import closing_scalars, epoch_scalars
+
+    folder = learned_from_val._folder
+    mirrored = {scalar.name for epoch in learned_from_val.epochs for scalar in epoch_scalars(epoch)}
+    mirrored |= {scalar.name for scalar in closing_scalars(folder)}
+
+    (listed,) = tw.list_runs(learned_from_val.folder.parent)
+    assert listed.val_score is None
+    assert not {name for name in mirrored if name.startswith("val/") or name in ("gap", "best_score")}
+    assert "train/score" in mirrored
+
+
+def test_it_learns_the_same_as_it_did_when_its_scores_were_recorded(learned_from_val: tw.Run) -> None:
+    epochs = learned_from_val.epochs
+
+    assert all(epoch["train"]["score"] is not None for epoch in epochs)
+    assert learned_from_val.result["kept_epoch"] == len(epochs) - 1
+
+
+def test_it_is_not_compared_with_another_run(learned_from_val: tw.Run, trained: tw.Run) -> None:
+    from trainwright.workflows.compare import compare_runs
+
+    content = compare_runs(trained._folder, learned_from_val._folder)
+
+    assert content["gain"] is None
+    assert content["conclusion"].startswith("The two were not scored on the same unseen images")
 
 
 def _start(*command: str, runs: Path) -> subprocess.Popen[str]:

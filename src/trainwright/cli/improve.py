@@ -23,7 +23,12 @@ Budget = Annotated[
 ]
 Name = Annotated[str | None, typer.Option("--name", metavar="NAME", help="What the study is called.")]
 OnAll = Annotated[
-    bool, typer.Option("--final/--no-final", help="Train the best recipe once more, on train and val together.")
+    bool | None,
+    typer.Option(
+        "--final/--no-final",
+        help="Train the best recipe once more, on train and val together. Unless said: where there is a test part.",
+        show_default=False,
+    ),
 ]
 MARKS = {"belief": "?", "trial": "→", "outcome": "=", "decision": "●"}
 
@@ -50,7 +55,7 @@ def improve(
     epochs: options.Epochs = None,
     seed: options.Seed = None,
     name: Name = None,
-    final: OnAll = True,
+    final: OnAll = None,
     runs: options.Runs = Path("runs"),
     device: options.Device = "auto",
     workers: options.Workers = 2,
@@ -166,12 +171,7 @@ def show_study(result: dict[str, Any]) -> str:
             f"  {'control':<34} {metric} {_number(one['control']['score'])}",
         ]
         for arm in one["arms"]:
-            gain = arm["gain"]
-            points = (
-                f"{100 * gain['value']:+5.1f} points ({100 * gain['low']:+.1f} to {100 * gain['high']:+.1f})"
-                if gain
-                else ""
-            )
+            points = _points(arm["gain"])
             mark = "●" if arm["adopted"] else " "
             lines.append(
                 f"{mark} {arm['remedy'][:34]:<34} {metric} {_number(arm['score'])}  {points}  {arm['verdict']}"
@@ -188,8 +188,26 @@ def show_study(result: dict[str, Any]) -> str:
             f"time       {result['seconds']:,.0f} s of {result['budget_seconds']:,.0f}",
             f"folder     {result['folder']}",
         ]
-        lines += ["", f"next: trainwright finalise {result['study']}    (opens the test part: once)"]
+        lines += ["", *_next(result, best)]
     return "\n".join(lines)
+
+
+def _points(gain: dict[str, float | None] | None) -> str:
+    """'+8.0 points (+5.0 to +11.0)'; nothing without a gain, no interval where too few images decide the score."""
+    if gain is None:
+        return ""
+    value, low, high = gain["value"], gain["low"], gain["high"]
+    if value is None:
+        return "cannot be told"
+    return f"{100 * value:+5.1f} points" + (
+        "" if low is None or high is None else f" ({100 * low:+.1f} to {100 * high:+.1f})"
+    )
+
+
+def _next(result: dict[str, Any], best: dict[str, Any]) -> list[str]:
+    if result["test_images"]:
+        return [f"next: trainwright finalise {result['study']}    (opens the test part: once)"]
+    return [f"next: trainwright predict {best['run']} IMAGE|FOLDER…    (there is no test part to open)"]
 
 
 def _teller(quiet: bool) -> Callable[[Entry], None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from typing import Any
@@ -102,8 +103,9 @@ class Bars:
 def epoch_line(record: EpochRecord, epochs: int) -> str:
     """An epoch in one line."""
     width = len(str(epochs))
+    val = f"val {record.val.score:.3f}" if math.isfinite(record.val.score) else "val –"
     return (
         f"epoch {record.epoch + 1:>{width}}/{epochs}  "
-        f"loss {record.train_running.loss:.4f}  score train {record.train.score:.3f}  val {record.val.score:.3f}  "
+        f"loss {record.train_running.loss:.4f}  score train {record.train.score:.3f}  {val}  "
         f"lr {record.lr:.2e}  {record.images_per_second:,.0f} images/s"
     )

@@ -129,17 +129,21 @@ def resume(
         close_dead_runs(runs)
         return workflow.resume(run, options=RunOptions(**chosen, reporter=_reporter(quiet), stop_asked=stop))
 
-    if _is_study(runs, run):
+    study = _study_of(runs, run)
+    if study is not None:
         from trainwright.cli.improve import resume_study
 
-        return resume_study(run, chosen=chosen, as_json=as_json, quiet=quiet)
+        return resume_study(study, chosen=chosen, as_json=as_json, quiet=quiet)
     return _carry_out(work, as_json=as_json, quiet=quiet)
 
 
-def _is_study(runs: Path, name: str) -> bool:
-    from trainwright.tracking.study_folder import find_study
+def _study_of(runs: Path, name: str) -> str | None:
+    """What to call the study that `name` means; None where it means a run."""
+    from trainwright.tracking.study_folder import LAST, find_study, last_study
 
-    return name != "last" and not (runs / name).is_dir() and find_study(runs, name) is not None
+    if name == LAST:
+        return LAST if last_study(runs) is not None else None
+    return name if not (runs / name).is_dir() and find_study(runs, name) is not None else None
 
 
 def demo(

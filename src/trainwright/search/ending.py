@@ -82,7 +82,7 @@ def finish(coach: Coach) -> Plan:
         said = f"The final training is not handed over: {wrong} The best run so far is the model."
     else:
         coach.final = outcome
-        said = f"Final training, {epochs} epochs on train and val together: done. The test part is locked."
+        said = f"Final training, {epochs} epochs on train and val together: done. No image that it learned from can say how good it is."
     coach.say("decision" if wrong else "outcome", said, outcome.run)
 
 

@@ -18,9 +18,11 @@ from trainwright.tracking import journal
 from trainwright.tracking.lock import FileLock
 from trainwright.tracking.process import is_gone, this_process
 from trainwright.tracking.run_folder import NAME, new_id
+from trainwright.tracking.runs import list_runs
 
 ASKED, JOURNAL, STATUS, RESULT = "study.json", "journal.jsonl", "status.json", "result.json"
 CLAIM_SECONDS = 0.5
+LAST = "last"  # the newest run, or what it belongs to
 
 
 class StudyFolder:
@@ -118,7 +120,10 @@ class StudyFolder:
         self.write_json(STATUS, {"state": state, "message": "", "time": time.time(), **this_process(), **extra})
 
     def write_json(self, name: str, value: Any) -> None:
-        write_atomically(self.path / name, json.dumps(to_json(value), ensure_ascii=False, indent=1).encode() + b"\n")
+        self.write_text(name, json.dumps(to_json(value), ensure_ascii=False, indent=1) + "\n")
+
+    def write_text(self, name: str, text: str) -> None:
+        write_atomically(self.path / name, text.encode())
 
     def close(self) -> None:
         self._lock.release()
@@ -139,9 +144,11 @@ class StudyFolder:
         return journal.read_records(self.path / JOURNAL, kind)
 
     def status(self) -> dict[str, Any]:
-        """state, process, time, message; interrupted where its process is gone."""
+        """state, process, time, message; finished where there is a result, interrupted where its process is gone."""
         status = {"state": "interrupted", "message": "", **(_read(self.path / STATUS) or {})}
-        if status["state"] == "running" and is_gone(status):
+        if self.result() is not None:
+            status |= {"state": "finished", "message": ""}
+        elif status["state"] == "running" and is_gone(status):
             status["state"] = "interrupted"
         return status
 
@@ -152,16 +159,41 @@ class StudyFolder:
     def run_id(self, number: int) -> str:
         return f"{self.name}-{number:03d}"
 
+    @property
+    def created(self) -> float:
+        """When, in epoch seconds."""
+        return float(self.asked["created"])
+
+    def owns(self, run_id: str) -> bool:
+        """Whether that is the name of one of its runs."""
+        name, _, number = run_id.rpartition("-")
+        return name == self.name and number.isdecimal()
+
 
 def find_study(runs: Path, name: str) -> StudyFolder | None:
-    """The study of that name, unique beginning of a name or path; None where there is none."""
+    """The study of that name, unique beginning of a name or path; None where there is none, and for `last`, which is a run."""
     if (Path(name) / ASKED).is_file():
         return StudyFolder.open(Path(name))
+    if not name or name == LAST:
+        return None
     studies = folder_of_studies(runs)
-    if name and (studies / name / ASKED).is_file():
+    if (studies / name / ASKED).is_file():
         return StudyFolder.open(studies / name)
-    found = [file.parent for file in sorted(studies.glob(f"*/{ASKED}")) if name and file.parent.name.startswith(name)]
+    found = [file.parent for file in sorted(studies.glob(f"*/{ASKED}")) if file.parent.name.startswith(name)]
     return StudyFolder.open(found[0]) if len(found) == 1 else None
+
+
+def last_study(runs: Path) -> StudyFolder | None:
+    """The study to go on with by `last`: one that has not ended, whose run is the newest, or that began after the newest run."""
+    unfinished = []
+    for file in folder_of_studies(runs).glob(f"*/{ASKED}"):
+        with contextlib.suppress(RunError):  # a damaged one is not to keep others from going on
+            study = StudyFolder.open(file.parent)
+            unfinished += [study] if study.result() is None else []
+    newest = next(reversed(list_runs(runs)), None)
+    if newest is not None:
+        unfinished = [study for study in unfinished if study.owns(newest.run_id) or study.created > newest.started]
+    return max(unfinished, key=lambda study: study.created, default=None)
 
 
 def folder_of_studies(runs: Path) -> Path:

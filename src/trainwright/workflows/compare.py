@@ -43,8 +43,10 @@ def compare_runs(first: RunFolder, second: RunFolder) -> dict[str, Any]:
 
 
 def _gain(first: RunFolder, second: RunFolder) -> dict[str, Any] | None:
-    """None where the two did not answer the same images of the same dataset for the same task."""
+    """None where the two did not answer the same unseen images of the same dataset for the same task."""
     a, b = (folder.manifest for folder in (first, second))
+    if any(recipe_of(folder).data.train_on != "train" for folder in (first, second)):
+        return None
     if (a["dataset"]["fingerprint"], a["metric"]) != (b["dataset"]["fingerprint"], b["metric"]):
         return None
     answers = [_answers(folder) for folder in (first, second)]
@@ -75,7 +77,7 @@ def _answers(folder: RunFolder) -> dict[str, np.ndarray]:
 
 def _conclusion(gain: Mapping[str, Any] | None) -> str:
     if gain is None:
-        return "The two were scored on different validation images: their scores cannot be compared image by image."
+        return "The two were not scored on the same unseen images: their scores cannot be compared image by image."
     if gain["low"] is None or gain["high"] is None:
         return (
             f"The scores on the same {gain['images']:,} images cannot be told apart: too few of them decide the score."

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import json
+import base64
+import itertools
 import os
 import time
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +18,7 @@ from trainwright.data.dataset import Dataset, open_dataset
 from trainwright.data.loader import EvalBatches
 from trainwright.diagnosis.stats import bootstrap_measures, wilson
 from trainwright.errors import DataError, RunError, UsageError
-from trainwright.records import Interval, Scores, to_json
+from trainwright.records import Answers, Interval, Scores, to_json
 from trainwright.tracking import journal
 from trainwright.tracking.lock import FileLock
 from trainwright.tracking.run_folder import RunFolder
@@ -36,9 +38,12 @@ if TYPE_CHECKING:
     from torch import nn
 
     from trainwright.plugins import Task
+    from trainwright.training.model import ImageNetwork
     from trainwright.workflows.improve import Study
 
 LEDGER = "test-openings.jsonl"  # beside the runs: a test part belongs to a dataset, not to a run
+HASH_BYTES = 8  # of an image's hash: that two of a million agree by chance has a probability of 3e-8
+LEAST_SHARE = 0.01  # of the images that is told in percent
 EVALUATED_AT_ONCE = 64
 LOCK_SECONDS = 60.0
 
@@ -54,8 +59,9 @@ def finalise(
     """Open the test part for the model of a run or of a study; the `trainwright.final/1` object, kept as `test.json` too.
 
     run: id, unique beginning of one, folder, or `last`; of a study its name. data, model: what only Python code could give.
-    Every opening is written down before the images are looked at; `opened_before` counts those of the same images by any run
-    of this folder. Raises RunError for no such run or one without a model, DataError without a test part or where it changed.
+    Every opening is written down before the images are looked at; `opened_before` counts those by any run of this folder that
+    had some of the same images, whatever the split. What a later opening says is kept beside the first one, as `test-2.json`
+    and on. Raises RunError for no such run or one without a model, DataError without a test part or where it changed.
     """
     options = options_from(options, more)
     folder, study = _found(run, options)
@@ -77,36 +83,8 @@ def finalise(
             where=str(data.table.root),
             cure="Give the data a test/ folder, or let one be split off: train on data without val/ and test/ parts.",
         )
-    before = _open(folder.path.parent, folder, data, split.test, study)
-    stored = stored_for(task, recipe)
-    pixels = open_pixels(
-        lambda row: data.read(row, stored, recipe.data.fit),
-        rows=split.test,
-        size=stored,
-        key=pixels_key((data.fingerprint.pixel_hashes[row] for row in split.test), fit=recipe.data.fit),
-        workers=options.workers,
-        progress=options.reporter.progress,
-    )
-    targets = data.stored_targets(
-        split.test, stored, recipe.data.fit, workers=options.workers, progress=options.reporter.progress
-    )
-    network.to(device, memory_format=torch.channels_last if recipe.channels_last else torch.contiguous_format)  # type: ignore[call-overload]
-    with repeatable(device, options.threads):
-        answers = evaluate(
-            network,
-            task,
-            EvalBatches(
-                pixels,
-                targets,
-                split.test,
-                batch_size=EVALUATED_AT_ONCE,
-                image_size=recipe.data.size,
-                workers=options.workers,
-            ),
-            device=device,
-            dtype=PRECISIONS[recipe.precision],
-            after_batch=lambda done: options.reporter.progress("test images", done, len(split.test)),
-        )
+    before = _open(folder, data, split.test, study)
+    answers = _answered(folder, task, network, data, split.test, device=device, options=options)
     scores = task.scores(answers)
     groups = groups_of(data, answers.rows)
     result = {
@@ -118,61 +96,136 @@ def finalise(
         "metrics": dict(scores.metrics),
         "per_class": dict(scores.per_class),
         "images": len(split.test),
-        "opened_before": before,
+        "opened_before": len(before),
         "note": _said(before),
     }
     with folder:
+        folder.claim()
         paths = np.array([data.table.paths[row] for row in answers.rows])
         tallies = {"per_image": scores.per_image, "tally": scores.tally, "groups": groups}
-        save_arrays(folder, "test", {"rows": answers.rows, "paths": paths, **answers.columns, **tallies})
+        name = _free_name(folder)
+        save_arrays(folder, name, {"rows": answers.rows, "paths": paths, **answers.columns, **tallies})
         clean: dict[str, Any] = to_json(result)
-        folder.write_json("test.json", clean)
+        folder.write_json(f"{name}.json", clean)
     return clean
 
 
-def openings(runs: Path, images: str) -> list[dict[str, Any]]:
-    """Every opening of the test part with this hash of images, by the runs of this folder."""
-    file = runs / LEDGER
-    return (
-        [record for record in journal.read_records(file, "opening") if record["images"] == images]
-        if file.is_file()
-        else []
+def _answered(
+    folder: RunFolder,
+    task: Task,
+    network: ImageNetwork,
+    data: Dataset,
+    rows: np.ndarray,
+    *,
+    device: torch.device,
+    options: RunOptions,
+) -> Answers:
+    """What the run's model says of the test images, read as its validation images were."""
+    recipe = recipe_of(folder)
+    stored = stored_for(task, recipe)
+    pixels = open_pixels(
+        lambda row: data.read(row, stored, recipe.data.fit),
+        rows=rows,
+        size=stored,
+        key=pixels_key((data.fingerprint.pixel_hashes[row] for row in rows), fit=recipe.data.fit),
+        workers=options.workers,
+        progress=options.reporter.progress,
     )
+    targets = data.stored_targets(
+        rows, stored, recipe.data.fit, workers=options.workers, progress=options.reporter.progress
+    )
+    network.to(device, memory_format=torch.channels_last if recipe.channels_last else torch.contiguous_format)  # type: ignore[call-overload]
+    with repeatable(device, options.threads):
+        return evaluate(
+            network,
+            task,
+            EvalBatches(
+                pixels,
+                targets,
+                rows,
+                batch_size=EVALUATED_AT_ONCE,
+                image_size=recipe.data.size,
+                workers=options.workers,
+            ),
+            device=device,
+            dtype=PRECISIONS[recipe.precision],
+            after_batch=lambda done: options.reporter.progress("test images", done, len(rows)),
+        )
 
 
-def _open(runs: Path, folder: RunFolder, data: Dataset, test: np.ndarray, study: str | None) -> int:
-    """Write the opening down; how often these images were looked at before."""
-    import hashlib
+def openings(runs: Path, hashes: Collection[str]) -> list[float]:
+    """Of each opening of a test part by the runs of this folder that had some of these images: what share of them it had.
 
-    images = hashlib.sha256("".join(sorted(data.fingerprint.pixel_hashes[row] for row in test)).encode()).hexdigest()
+    hashes: of the images' pixels, hexadecimal.
+    """
+    file = runs / LEDGER
+    if not file.is_file() or not hashes:
+        return []
+    now = {_prefix(known) for known in hashes}
+    shares = [len(now & _prefixes(record["images"])) / len(now) for record in journal.read_records(file, "opening")]
+    return [share for share in shares if share > 0]
+
+
+def _open(folder: RunFolder, data: Dataset, test: np.ndarray, study: str | None) -> list[float]:
+    """Write the opening down; the shares of these images that were looked at before, one an opening."""
+    runs, hashes = folder.path.parent, {data.fingerprint.pixel_hashes[row] for row in test}
     lock = FileLock(runs / f"{LEDGER}.lock")
     if not lock.acquire(wait_seconds=LOCK_SECONDS):
         raise RunError(
             f"process {lock.holder} is opening a test part.", where=str(runs), cure="Wait until it has ended."
         )
     try:
-        before = openings(runs, images)
+        before = openings(runs, hashes)
         record = {
-            "images": images,
+            "images": base64.b64encode(b"".join(sorted(map(_prefix, hashes)))).decode(),
             "run": folder.run_id,
             "study": study,
             "command": command_line(),
             "time": time.time(),
         }
+        if (runs / LEDGER).is_file():
+            os.truncate(
+                runs / LEDGER, journal.whole_bytes(runs / LEDGER)
+            )  # a kill tore its last line: nothing was looked at
         with (runs / LEDGER).open("ab") as file:
             file.write(journal.encode("opening", record))
             file.flush()
             os.fsync(file.fileno())
     finally:
         lock.release()
-    return len(before)
+    return before
 
 
-def _said(before: int) -> str:
+def _prefix(known: str) -> bytes:
+    """The beginning of an image's hash: the ledger grows by this for every image of an opening."""
+    return bytes.fromhex(known)[:HASH_BYTES]
+
+
+def _prefixes(images: str) -> set[bytes]:
+    joined = base64.b64decode(images)
+    return {joined[start : start + HASH_BYTES] for start in range(0, len(joined), HASH_BYTES)}
+
+
+def _said(before: Sequence[float]) -> str:
+    """A sentence of how often, and how many of them, before: shares of the images, one an opening."""
     if not before:
         return "The first time that anybody looked at these images: the score is an honest estimate."
-    times = "once" if before == 1 else f"{before} times"
-    return f"These images were looked at {times} before: what was chosen since may fit them by chance."
+    share = f"{min(99, round(100 * max(before)))} %" if max(before) >= LEAST_SHARE else "Under 1 %"
+    if min(before) == 1:
+        times = "once" if len(before) == 1 else f"{len(before)} times"
+        looked = f"These images were looked at {times} before"
+    elif len(before) == 1:
+        looked = f"{share} of these images were looked at once before"
+    else:
+        most = "all" if max(before) == 1 else f"up to {share.lower()}"
+        looked = f"In {len(before)} earlier openings {most} of these images were looked at"
+    return f"{looked}: what was chosen since may fit them by chance."
+
+
+def _free_name(folder: RunFolder) -> str:
+    """`test`, and of later openings `test-2` and on: the first one is the one that nothing was chosen by."""
+    names = itertools.chain(["test"], (f"test-{number}" for number in itertools.count(2)))
+    return next(name for name in names if not (folder.path / f"{name}.json").is_file())
 
 
 def _with_interval(task: Task, scores: Scores, groups: np.ndarray) -> dict[str, Any]:
@@ -218,9 +271,3 @@ def _data_of(folder: RunFolder, options: RunOptions) -> Dataset:
         workers=options.workers,
         progress=options.reporter.progress,
     )
-
-
-def last_opening(folder: RunFolder) -> dict[str, Any] | None:
-    """The run's `test.json`; None while its test part is locked."""
-    file = folder.path / "test.json"
-    return json.loads(file.read_bytes()) if file.is_file() else None

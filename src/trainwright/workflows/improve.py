@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 import os
@@ -12,14 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainwright.data.dataset import Dataset, open_dataset
-from trainwright.diagnosis.noise import luck
 from trainwright.errors import DataError, RunError, TrainwrightError, UsageError
 from trainwright.recipe import Recipe
 from trainwright.records import to_json
 from trainwright.search.coach import Coach
 from trainwright.search.ledger import Ledger, Pace
 from trainwright.search.rounds import Entry
-from trainwright.tracking.study_folder import StudyFolder, find_study, folder_of_studies
+from trainwright.tracking.run_folder import MANIFEST
+from trainwright.tracking.study_folder import RESULT, StudyFolder, find_study, folder_of_studies, last_study
 from trainwright.tracking.sync import sync
 from trainwright.training.device import choose_device
 from trainwright.workflows.choose import facts_of
@@ -31,6 +32,7 @@ from trainwright.workflows.prepare import Prepared, build_task, prepare
 from trainwright.workflows.request import asked_for
 from trainwright.workflows.run import Run
 from trainwright.workflows.study import Conductor, trials_of
+from trainwright.workflows.study_result import result_of
 from trainwright.workflows.training import repeatable
 
 if TYPE_CHECKING:
@@ -91,7 +93,7 @@ def improve(
     target: str | None = None,
     name: str | None = None,
     changes: Mapping[str, Any] | None = None,
-    on_all: bool = True,
+    on_all: bool | None = None,
     told: Callable[[Entry], None] = lambda entry: None,
     options: RunOptions | None = None,
     **more: Any,
@@ -99,16 +101,22 @@ def improve(
     """Find a better recipe than `recipe` for `data` within `budget`, and prove that it is better.
 
     budget: wall-clock, as `10m`, `1h30m` or seconds. on_all: train the best recipe once more on train and val together at the
-    end. told: called with every sentence of the story as it happens. name: of the study. The other arguments are those of
-    `train`. The test part stays locked (`finalise`). Raises what `train` raises, UsageError for a budget that is none or too
-    small for a single comparison.
+    end; None: where there is a test part, since without one the validation images are the last that a model can be scored by.
+    told: called with every sentence of the story as it happens. name: of the study. The other arguments are those of `train`.
+    The test part stays locked (`finalise`). Raises what `train` raises, UsageError for a budget that is none or too small for
+    a single comparison, and for a recipe that trains on the validation images.
     """
     options = options_from(options, more)
-    limit = seconds_of(budget)
-    began = time.perf_counter()
+    limit, began = seconds_of(budget), time.perf_counter()
     wanted = {**(changes or {}), **({} if seed is None else {"seed": seed})}
     device = choose_device(options.device)
     data, asked, _ = asked_for(data, recipe, wanted, own_network=model is not None, target=target, options=options)
+    if asked.data.train_on != "train":
+        raise UsageError(
+            "nothing unseen is left to compare by.",
+            where="data.train_on",
+            cure="Set it to train: the best recipe is trained on train and val together at the end.",
+        )
     prepared = prepare(
         data,
         asked,
@@ -117,33 +125,62 @@ def improve(
         reporter=options.reporter,
         custom=None if model is None else copy.deepcopy(model),
     )
-    if len(prepared.split.val) < 2:
-        raise DataError("no validation images to compare on.", where=str(data.table.root), cure="Add images.")
-    with repeatable(device, options.threads):
-        pace = pace_of(prepared, options=options)
-    asked = fitting(asked, pace, limit)
     content = {
         "schema": "trainwright.study-asked/1",
         "kind": "improve",
         "data": dict(data.source) if data.source is not None else None,
         "fingerprint": data.digest,
         "own_network": model is not None,
-        "recipe": asked.model_dump(mode="json"),
         "budget_seconds": limit,
-        "pace": to_json(pace),
-        "on_all": (len(prepared.split.train) + len(prepared.split.val)) / len(prepared.split.train) if on_all else None,
         "known": _known(data, prepared),
+        **_images(prepared, on_all, options),
         "command": command_line(),
         "code_sha256": sources_sha256(),
         "packages": packages(),
-        "machine": machine(device),
     }
-    folder = StudyFolder.create(
-        folder_of_studies(options.runs), asked=content, name=name, hint=f"improve {_hint(data)}"
-    )
-    spent = time.perf_counter() - began
+    content |= _paced(prepared, content, options=options, began=began)
     del prepared
-    return _carry_out(folder, data, options=options, model=model, told=told, spent=spent)
+    hint = f"improve {_hint(data)}"
+    folder = StudyFolder.create(folder_of_studies(options.runs), asked=content, name=name, hint=hint)
+    return _carry_out(folder, data, options=options, model=model, told=told)
+
+
+def _images(prepared: Prepared, on_all: bool | None, options: RunOptions) -> dict[str, Any]:
+    """What the parts of the data allow. Raises DataError where there is nothing to compare on."""
+    train, val, test = (len(rows) for rows in (prepared.split.train, prepared.split.val, prepared.split.test))
+    if val < 2:
+        root = str(prepared.dataset.table.root)
+        raise DataError("no validation images to compare on.", where=root, cure="Add images.")
+    final = test > 0 if on_all is None else on_all
+    if not test and final:
+        note = "after the final training on train and val no unseen image is left"
+        options.reporter.note(f"this data has no test part: {note}")
+    elif not test:
+        note = "the validation images are the last unseen ones, so no model is trained on them (--final does)"
+        options.reporter.note(f"this data has no test part: {note}")
+    return {"on_all": (train + val) / train if final else None, "test_images": test}
+
+
+def _paced(prepared: Prepared, content: Mapping[str, Any], *, options: RunOptions, began: float) -> dict[str, Any]:
+    """What this machine makes of it: its pace, the baseline as long as the budget allows, and what all this took."""
+    with repeatable(prepared.device, options.threads):
+        pace, here = pace_of(prepared, options=options), machine(prepared.device)
+    asked, limit = prepared.asked, content["budget_seconds"]
+    spent = time.perf_counter() - began
+    fitted = fitting(asked, pace, limit, spent=spent, on_all=content["on_all"] is not None)
+    shortened = None
+    if fitted.epochs < asked.epochs:
+        shortened = {"from": asked.epochs, "to": fitted.epochs}
+        said = f"{limit:,.0f} s leave no time to compare longer trainings"
+        options.reporter.note(f"{fitted.epochs} epochs, not {asked.epochs}: {said}")
+    return {
+        "recipe": fitted.model_dump(mode="json"),
+        "shortened": shortened,
+        "pace": to_json(pace),
+        "machine": here,
+        "options": {"threads": here["torch_threads"], "device": str(prepared.device), "offline": options.offline},
+        "spent_seconds": time.perf_counter() - began,
+    }
 
 
 def resume_study(
@@ -157,28 +194,33 @@ def resume_study(
 ) -> Study:
     """Go on with a study that stopped: the same rounds and decisions as if it never had.
 
-    data, model: what only Python code could give, again. Raises RunError for no such study, DataError where its data changed.
+    study: its name or a unique beginning of one, its folder, or `last`. data, model: what only Python code could give, again.
+    Threads, device and offline are those that it began with unless `options` has others; other threads, or another device,
+    give other bits. Raises RunError for no such study, DataError where its data changed.
     """
     options = options_from(options, more)
-    folder = study._folder if isinstance(study, Study) else find_study(options.runs, study)
+    if isinstance(study, Study):
+        folder: StudyFolder | None = study._folder
+    else:
+        folder = last_study(options.runs) if study == "last" else find_study(options.runs, study)
     if folder is None:
         raise RunError(
             "there is no such study.", where=str(study), cure=f"Studies lie in {folder_of_studies(options.runs)}."
         )
     if folder.result() is not None:
         return Study(folder, options.runs)
-    folder.claim()
-    data = data or _open_again(folder, options)
-    if data.digest != folder.asked["fingerprint"]:
-        raise DataError(
-            "the data has changed since the study began.",
-            where=str(data.table.root),
-            cure="Bring the files back as they were.",
-        )
-    if model is None and folder.asked["own_network"]:
-        raise UsageError("this study's network was given by Python code.", where=folder.name, cure="Give model=….")
-    threads = folder.asked["machine"]["torch_threads"] if options.threads is None else options.threads
-    return _carry_out(folder, data, options=replace(options, threads=threads), model=model, told=told, spent=0.0)
+    with folder:
+        folder.claim()
+        data = data or _open_again(folder, options)
+        if data.digest != folder.asked["fingerprint"]:
+            raise DataError(
+                "the data has changed since the study began.",
+                where=str(data.table.root),
+                cure="Bring the files back as they were.",
+            )
+        if model is None and folder.asked["own_network"]:
+            raise UsageError("this study's network was given by Python code.", where=folder.name, cure="Give model=….")
+        return _carry_out(folder, data, options=options, model=model, told=told)
 
 
 def _carry_out(
@@ -188,49 +230,85 @@ def _carry_out(
     options: RunOptions,
     model: nn.Module | None,
     told: Callable[[Entry], None],
-    spent: float,
 ) -> Study:
+    options = _as_begun(folder, options)
     with folder:
         coach = coach_of(folder, data)
-        coach.ledger.book(spent)
         folder.set_status("running")
         conductor = Conductor(study=folder, strategy=coach, data=data, options=options, model=model, told=told)
         try:
-            if conductor.carry_out():
-                folder.write_json("result.json", result_of(folder, coach))
+            ended = conductor.carry_out()
+            if ended:
                 if coach.incumbent is not None:
                     folder.write_json("best-recipe.json", coach.incumbent.recipe.model_dump(mode="json"))
+                    folder.write_text("best-recipe.yaml", coach.incumbent.recipe.to_yaml())
+                folder.write_json(RESULT, result_of(folder, coach))  # last: with it the study has ended
                 folder.set_status("finished")
-                _fill_mirrors(folder, options)
             else:
                 folder.set_status("interrupted", message="stopped when asked to; everything so far is saved")
         except BaseException as error:
-            state = "interrupted" if isinstance(error, KeyboardInterrupt | SystemExit) else "failed"
-            folder.set_status(state, message=f"{type(error).__name__}: {error}")
+            _say_how_to_go_on(folder, error)
             raise
+        if ended:
+            _fill_mirrors(folder, options)
     return Study(folder, options.runs)
+
+
+def _as_begun(folder: StudyFolder, options: RunOptions) -> RunOptions:
+    """The options, with what the study began with where they leave it open: it decides the bits of every run."""
+    begun = folder.asked["options"]
+    return replace(
+        options,
+        threads=begun["threads"] if options.threads is None else options.threads,
+        device=begun["device"] if options.device == "auto" else options.device,
+        offline=begun["offline"] or options.offline,
+    )
+
+
+def _say_how_to_go_on(folder: StudyFolder, error: BaseException) -> None:
+    """In the error and in the folder. A full disk takes no word more; the error itself is what has to be seen."""
+    stopped = isinstance(error, KeyboardInterrupt | SystemExit)
+    cure = f"Go on with 'trainwright resume {folder.name}'."
+    with contextlib.suppress(OSError, TrainwrightError):
+        state = "interrupted" if stopped else "failed"
+        folder.set_status(state, message=state if stopped else f"{type(error).__name__}: {error}")
+    if isinstance(error, TrainwrightError):
+        error.cure = f"{error.cure} {cure}".strip()
+        return
+    if stopped:
+        error.__notes__ = []  # the run's own way to go on: the study is what goes on
+    error.add_note(cure if stopped else f"Study {folder.name} keeps what it has. {cure}")
 
 
 def _fill_mirrors(folder: StudyFolder, options: RunOptions) -> None:
     """Copy the runs to the mirrors, now that no clock runs; what there is no time for, or no store, is named."""
     names = installed_mirrors() if options.mirrors is None else options.mirrors
     runs = [str(trial["run"]) for trial in trials_of(folder)] if names else []
+    runs = [run for run in runs if (options.runs / run / MANIFEST).is_file()]  # some failed before they had a folder
     until = time.monotonic() + MIRRORS_SHARE * folder.asked["budget_seconds"]
+    left: dict[str, str] = {}
     for done, run in enumerate(runs):
         options.reporter.progress("filling the mirrors", done, len(runs))
         try:
+            if options.stop_asked():
+                raise KeyboardInterrupt
             if time.monotonic() > until:
-                raise RunError("no time was left for the others.")
+                raise RunError("no time was left")
             sync(options.runs / run, names)
-        except TrainwrightError as error:
-            left = f"{len(runs) - done} of {len(runs)} runs are not in {' and '.join(names)} yet"
-            options.reporter.note(f"{left} ({error.message}): 'trainwright sync {run}', and so on for the later ones")
+        except KeyboardInterrupt:  # of this alone: the study has ended
+            left |= dict.fromkeys(runs[done:], "stopped when asked to")
             break
+        except Exception as error:  # a mirror may raise anything, and the next run may go well
+            left[run] = error.message if isinstance(error, TrainwrightError) else str(error)
     options.reporter.progress("filling the mirrors", len(runs), max(1, len(runs)))
+    if left:
+        why = "; ".join(dict.fromkeys(left.values()))
+        missing = f"{len(left)} of {len(runs)} runs are not in {' and '.join(names)} yet ({why})"
+        options.reporter.note(f"{missing}. 'trainwright sync RUN' brings each of them: {', '.join(left)}")
 
 
 def coach_of(folder: StudyFolder, data: Dataset) -> Coach:
-    """The strategy of an improving study, from what the study was asked; nothing of it depends on the clock."""
+    """The strategy of an improving study, from what the study was asked: of the clock only what that says."""
     asked = folder.asked
     recipe = Recipe.model_validate(asked["recipe"])
     task = build_task(recipe.changed({"task": recipe.task or data.task}), data.info(data.split(recipe.data).train))
@@ -238,85 +316,16 @@ def coach_of(folder: StudyFolder, data: Dataset) -> Coach:
     known = dict(asked["known"])
     known |= {"classes": tuple(known["classes"]), "image_size": tuple(known["image_size"])}
     known |= {"pretrained": frozenset(known["pretrained"])}
+    ledger = Ledger(limit=math.inf if limit is None else limit, pace=Pace(**asked["pace"]))
+    ledger.book(asked["spent_seconds"])
     return Coach(
         recipe,
-        ledger=Ledger(limit=math.inf if limit is None else limit, pace=Pace(**asked["pace"])),
+        ledger=ledger,
         score=None if task.counts_right else score_of(task),
         known=known,
         seed=recipe.seed,
         on_all=asked["on_all"],
     )
-
-
-def result_of(folder: StudyFolder, coach: Coach) -> dict[str, Any]:
-    """The `trainwright.study/1` object."""
-    trials = list(trials_of(folder))
-    incumbent, baseline = coach.incumbent, coach.baselines[0] if coach.baselines else None
-    gain = coach.gain()
-    compared = sum(len(one.arms) for one in coach.rounds)
-    best: dict[str, Any] | None = None
-    if incumbent is not None:
-        model = coach.final or incumbent.judged
-        best = {
-            "run": model.run,
-            "score": incumbent.judged.score,
-            "gap": incumbent.judged.result["gap"],
-            "scored_by": incumbent.judged.run,
-            "trained_on": "train+val" if coach.final is not None else "train",
-            "remedies": list(incumbent.remedies),
-            "recipe": incumbent.recipe.model_dump(mode="json"),
-        }
-    return {
-        "schema": "trainwright.study/1",
-        "study": folder.name,
-        "folder": str(folder.path),
-        "strategy": "coach",
-        "metric": None if baseline is None else baseline.result["metric"],
-        "trials": trials,
-        "baseline": None
-        if baseline is None
-        else {
-            "run": baseline.run,
-            "score": baseline.score,
-            "gap": baseline.result["gap"],
-            "verdict": baseline.result["verdict"],
-        },
-        "best": best,
-        "gain": None if gain is None else gain.gain,
-        "noise_floor": coach.noise,
-        "luck": None if math.isnan(coach.noise) or compared < 1 else luck(coach.noise, compared),
-        "importance": None,
-        "warnings": [trial["label"] + " " + trial["state"] for trial in trials if trial["state"] != "finished"],
-        "rounds": [
-            {
-                "round": one.number,
-                "epochs": one.epochs,
-                "verdict": one.believed,
-                "control": {"run": one.control.run, "score": one.control.score},
-                "arms": [
-                    {
-                        "remedy": arm.prescription.remedy,
-                        "changes": dict(arm.prescription.changes),
-                        "reason": arm.prescription.reason,
-                        "source": arm.prescription.source,
-                        "run": arm.outcome.run,
-                        "score": arm.outcome.score,
-                        "gain": None if arm.comparison is None else arm.comparison.gain,
-                        "p": None if arm.comparison is None else arm.comparison.p,
-                        "verdict": arm.verdict,
-                        "adopted": arm.prescription.remedy == one.adopted,
-                    }
-                    for arm in one.arms
-                ],
-                "adopted": one.adopted,
-            }
-            for one in coach.rounds
-        ],
-        "journal": [to_json(entry) for entry in coach.entries],
-        "summary": coach.summary(),
-        "seconds": coach.ledger.spent,
-        "budget_seconds": folder.asked["budget_seconds"],
-    }
 
 
 def _known(data: Dataset, prepared: Prepared) -> dict[str, Any]:

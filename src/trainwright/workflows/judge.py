@@ -46,15 +46,16 @@ def judge_run(training: Training, *, seconds: float) -> dict[str, Any]:
     errors, excess = _train_errors(training, epochs[chosen], train_answers, train, val)
     measured = _gap(training, len(epochs), chosen, train, val)
     evidence = _evidence(training, epochs, (errors, measured), excess, val)
-    if prepared.recipe.data.train_on != "train+val":
+    unseen = prepared.recipe.data.train_on != "train+val"
+    if unseen:
         checks = check_data(prepared, val_answers, val, lambda rows: groups_of(prepared.dataset, rows))
         evidence = replace(evidence, **vars(checks))
     verdict, findings = judge(evidence)
-    for answers, scores, part in ((val_answers, val, "val"), (train_answers, train, "train")):
+    for answers, scores, part in ((val_answers, val, "val"), (train_answers, train, "train"))[0 if unseen else 1 :]:
         save_arrays(folder, part, _record(prepared, answers, scores))
-    for finding in findings:
+    for finding in findings if unseen else _of_training_alone(findings):
         folder.append("finding", to_json(finding))
-    _draw(training, epochs, chosen, (val_answers, val), (errors, measured))
+    _draw(training, epochs, chosen, (val_answers, val), (errors, measured) if unseen else None)
     intervals = _intervals(training, val)
     rates = [epoch["images_per_second"] for epoch in epochs]
     recipe = prepared.recipe
@@ -101,25 +102,31 @@ def judge_run(training: Training, *, seconds: float) -> dict[str, Any]:
 
 def nothing_unseen(result: Mapping[str, Any]) -> dict[str, Any]:
     """What a result says where the validation images were trained on: no figure of it is of unseen images."""
-    finding = Finding(
-        rule="nothing-unseen",
-        verdict="cannot-tell",
-        evidence="The validation images were trained on too, so that none is left whose answers would tell anything.",
-        advice="'trainwright finalise' opens the test part.",
-    )
-    diverged = [found for found in result["findings"] if found["rule"] == "diverged" and found["verdict"] == "yes"]
+    findings = _of_training_alone([Finding(**found) for found in result["findings"]])
     return {
         "score": {**result["score"], "val": None},
         "loss": {**result["loss"], "val": None},
         "metrics": {"train": result["metrics"]["train"], "val": {}},
         "gap": dict.fromkeys(("value", "low", "high")),
-        "verdict": "diverged" if diverged else "cannot-tell",
-        "findings": [*diverged, to_json(finding)],
+        "verdict": "diverged" if len(findings) > 1 else "cannot-tell",
+        "findings": [_public(finding) for finding in findings],
         "train_errors": {**result["train_errors"], "val": None},
         "per_class": {},
         "hardest": [],
         "intervals": {"score": None, "per_class": {}},
     }
+
+
+def _of_training_alone(findings: Sequence[Finding]) -> list[Finding]:
+    """What is left of the findings where no image is unseen: that the training diverged, where it did, and that no more is."""
+    diverged = [finding for finding in findings if finding.rule == "diverged" and finding.verdict == "yes"]
+    nothing = Finding(
+        rule="nothing-unseen",
+        verdict="cannot-tell",
+        evidence="The validation images were trained on too, so that none is left whose answers would tell anything.",
+        advice="'trainwright finalise' opens the test part, where there is one.",
+    )
+    return [*diverged, nothing]
 
 
 def keep_model(training: Training, epochs: int) -> tuple[int, str]:
@@ -297,15 +304,17 @@ def _draw(
     epochs: list[dict[str, Any]],
     chosen: int,
     answered: tuple[Answers, Scores],
-    judged: tuple[TrainErrors, Gap],
+    judged: tuple[TrainErrors, Gap] | None,
 ) -> None:
-    """The pictures of a run, as PNG files in figures/; each is recorded, so that mirrors pick it up."""
+    """The pictures of a run, as PNG files in figures/; each is recorded, so that mirrors pick it up.
+
+    judged: None where no image is unseen, so that only the curves of the training are drawn.
+    """
     folder, metric = training.folder, training.prepared.task.metric
-    pictures = {
-        "learning-curves": figures.learning_curves(epochs, chosen, metric=metric),
-        "gap": figures.gap(judged[0], judged[1].interval, metric=metric),
-        **_pictures_of_answers(training, *answered),
-    }
+    pictures = {"learning-curves": figures.learning_curves(epochs, chosen, metric=metric)}
+    if judged is not None:
+        pictures["gap"] = figures.gap(judged[0], judged[1].interval, metric=metric)
+        pictures |= _pictures_of_answers(training, *answered)
     for name, png in pictures.items():
         write_atomically(folder.figures / f"{name}.png", png)
         folder.append("figure", {"name": f"{name}.png", "epoch": len(epochs) - 1})

@@ -10,7 +10,10 @@ import numpy as np
 
 from trainwright.errors import UsageError
 from trainwright.recipe import Recipe
+from trainwright.search.coach import CONFIRMING, FINAL_SHARE
+from trainwright.search.ending import ROOM
 from trainwright.search.ledger import Pace, rung
+from trainwright.search.planning import RETUNE_COST
 from trainwright.training.loop import fit
 from trainwright.training.twin import twin_of
 from trainwright.workflows.ingredients import batches_of, optimizer_of, settings_of
@@ -20,7 +23,10 @@ from trainwright.workflows.prepare import Prepared
 TIMED_STEPS, WARM_UP_STEPS = 6, 2
 FORWARD = 1 / 3  # of a step's time: evaluation has no backward pass, which costs twice as much (arXiv:2001.08361 §2.1)
 RUN_SECONDS = 3.0  # a guess of what a run costs beside its epochs, until the first has told
-BASELINE_SHARE = 0.1  # of the budget: a round is four runs at least, and half of it is for the model
+BASELINE_SHARE = 0.1  # of the budget, at most: what is longer leaves time for one round alone
+# The smallest study in trainings: the baseline, a control, one arm, and both once more; a round fills ROOM of what is left.
+RUNS = 1 + (2 + CONFIRMING) / ROOM
+WAVERING = 1.1  # ours: the next start measures the pace again, on a few steps, and is to agree
 DURATION = re.compile(r"^(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?$")
 
 
@@ -50,19 +56,30 @@ def pace_of(prepared: Prepared, *, options: RunOptions) -> Pace:
     )
 
 
-def fitting(recipe: Recipe, pace: Pace, limit: float | None) -> Recipe:
-    """The recipe, shortened where a baseline of all its epochs would leave no time to compare anything with it."""
+def fitting(recipe: Recipe, pace: Pace, limit: float | None, *, spent: float = 0.0, on_all: bool = True) -> Recipe:
+    """The recipe, shortened where a baseline of all its epochs would leave no time to compare anything with it.
+
+    limit: of the study, in seconds. spent: of these, before the baseline. on_all: half of them are kept for a final training.
+    Raises UsageError where not even runs of one epoch leave time for a whole round.
+    """
     if limit is None:
         return recipe
-    fits = math.floor((BASELINE_SHARE * limit - pace.run_seconds) / pace.epoch_seconds)
+    kept = FINAL_SHARE if on_all else 0.0
+    fits = _epochs(((1 - kept) * limit - spent) / RUNS, pace)
     if fits < 1:
-        least = (pace.epoch_seconds + pace.run_seconds) / BASELINE_SHARE
+        least = (RUNS * (1 + RETUNE_COST) * (pace.run_seconds + pace.epoch_seconds) + spent) / (1 - kept)
         raise UsageError(
             f"an epoch takes about {pace.epoch_seconds:.0f} s here: {limit:.0f} s are too few to compare anything.",
             where="--budget",
-            cure=f"Give it at least {math.ceil(least)}s, or take smaller images (--set data.image_size=…).",
+            cure=f"Give it at least {math.ceil(WAVERING * least)}s, or take smaller images (--set data.image_size=…).",
         )
+    fits = max(1, min(fits, _epochs(BASELINE_SHARE * limit, pace)))
     return recipe if recipe.epochs <= fits else recipe.changed({"epochs": rung(fits)})
+
+
+def _epochs(seconds: float, pace: Pace) -> int:
+    """As many whole epochs as a run of so many seconds has, its range test included; 0 or less where not one fits."""
+    return math.floor((seconds / (1 + RETUNE_COST) - pace.run_seconds) / pace.epoch_seconds)
 
 
 def seconds_of(budget: str | float | int) -> float:

@@ -284,7 +284,7 @@ def _record_failure(folder: RunFolder, error: BaseException) -> None:
             folder.set_status("interrupted", message="interrupted")
             return
         if isinstance(error, NonFiniteLossError):
-            folder.append("finding", to_json(_diverged(error)))
+            folder.append("finding", to_json(diverged(error)))
         folder.set_status("failed", message=f"{type(error).__name__}: {error}")
 
 
@@ -298,7 +298,8 @@ def _end_mirrors(follower: Follower, folder: RunFolder, reporter: Reporter, pati
         )
 
 
-def _diverged(error: NonFiniteLossError) -> Finding:
+def diverged(error: NonFiniteLossError) -> Finding:
+    """What a run whose loss became infinite or not a number is found to be."""
     return Finding(rule="diverged", verdict="yes", evidence=error.message, advice=error.cure)
 
 

@@ -10,19 +10,19 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-
 from trainwright.data.dataset import Dataset
-from trainwright.errors import OutOfResourcesError, RunError, TrainwrightError
+from trainwright.errors import RunError, TrainwrightError
 from trainwright.plugins import Strategy
 from trainwright.recipe import Recipe
-from trainwright.records import EpochRecord, Outcome, Proposal
-from trainwright.tracking.run_folder import RunFolder
+from trainwright.records import EpochRecord, Proposal
+from trainwright.tracking.run_folder import MANIFEST, RunFolder
 from trainwright.tracking.study_folder import StudyFolder
 from trainwright.workflows import run as runs
 from trainwright.workflows.options import RunOptions
+from trainwright.workflows.outcomes import ended, finished, is_outcome, outcome_of
 from trainwright.workflows.reporting import Reporter
 
 if TYPE_CHECKING:
@@ -64,15 +64,13 @@ class Conductor:
                 _refuse_another_way(asks[proposal.number], proposal, self.study)
             else:
                 self.study.append("ask", _asked(proposal))
-            if proposal.number in tells:
-                outcome = self._outcome(proposal, **_kept(tells[proposal.number]))
-            else:
-                found = self._run(proposal)
-                if found is None:
+            record = tells.get(proposal.number)
+            if record is None:
+                record = self._run(proposal)
+                if record is None:
                     return False
-                outcome = found
-                self.study.append("tell", _tell(outcome))
-            self.strategy.tell(outcome)
+                self.study.append("tell", record)
+            self.strategy.tell(outcome_of(record, proposal, self._path(proposal)))
             self._tell_story(known=entries)
         return True
 
@@ -85,66 +83,43 @@ class Conductor:
                 self.told(entries[index])
         self._said = len(entries)
 
-    def _run(self, proposal: Proposal) -> Outcome | None:
-        """Train it, or go on with it; None where somebody asked to stop."""
-        run_id = self.study.run_id(proposal.number)
+    def _run(self, proposal: Proposal) -> dict[str, Any] | None:
+        """Train it, or go on with it; the `tell` record of what came of it, None where somebody asked to stop."""
+        path = self._path(proposal)
         watch = Watch(self.options.reporter, proposal)
         options = replace(
             self.options, mirrors=(), reporter=watch, stop_asked=lambda: watch.hopeless or self.options.stop_asked()
         )
-        model = None if self.model is None else copy.deepcopy(self.model)
         began = time.perf_counter()
         try:
-            if (self.options.runs / run_id / "manifest.json").is_file():
-                found = runs.resume(self.options.runs / run_id, data=self.data, model=model, options=options)
-            else:
-                found = runs.train(self.data, proposal.recipe, model=model, run_id=run_id, options=options)
-        except OutOfResourcesError:
-            raise
-        except TrainwrightError as error:
-            if proposal.role == "baseline":
+            found = self._trained(proposal, path, watch, options)
+        except Exception as error:
+            if not is_outcome(error, proposal):
                 raise
+            message = error.message if isinstance(error, TrainwrightError) else str(error)
             seconds = time.perf_counter() - began
-            return self._outcome(proposal, state="failed", seconds=seconds, message=error.message)
+            return ended(proposal, path, state="failed", seconds=seconds, message=message, error=error)
         seconds = time.perf_counter() - began
-        if found.finished:
-            seconds = max(seconds, float(found.result["seconds"]))
-            return self._outcome(proposal, state="finished", seconds=seconds)
+        if found is not None and found.finished:
+            return finished(proposal, RunFolder.open(path), seconds=seconds)
         if watch.hopeless:
             message = f"stopped after epoch {watch.epochs}: far below the control at the same epoch."
-            return self._outcome(proposal, state="stopped", seconds=seconds, message=message)
+            return ended(proposal, path, state="stopped", seconds=seconds, message=message)
         return None
 
-    def _outcome(self, proposal: Proposal, *, state: Any, seconds: float, message: str = "") -> Outcome:
-        run_id = self.study.run_id(proposal.number)
-        if state != "finished":
-            return Outcome(
-                number=proposal.number,
-                run=run_id,
-                state=state,
-                score=float("nan"),
-                seconds=seconds,
-                result={"message": message},
-            )
-        folder = RunFolder.open(self.options.runs / run_id)
-        result = folder.result()
-        if result is None:
-            raise RunError(
-                "has no result any more.", where=str(folder.path), cure="Restore the run, or start a new study."
-            )
-        curve = [epoch["val"]["score"] for epoch in folder.records("epoch")]
-        answers, groups = (None, None) if proposal.on_all else answers_of(folder)
-        score = result["score"]["val"]
-        return Outcome(
-            number=proposal.number,
-            run=run_id,
-            state="finished",
-            score=float("nan") if score is None else score,
-            seconds=seconds,
-            result={**result, "val_scores": [float("nan") if value is None else value for value in curve]},
-            answers=answers,
-            groups=groups,
-        )
+    def _trained(self, proposal: Proposal, path: Path, watch: Watch, options: RunOptions) -> runs.Run | None:
+        """The run, as far as it got; None where it was given up before a kill, which came before anybody was told."""
+        model = None if self.model is None else copy.deepcopy(self.model)
+        if not (path / MANIFEST).is_file():
+            return runs.train(self.data, proposal.recipe, model=model, run_id=path.name, options=options)
+        folder = RunFolder.open(path)
+        if folder.result() is None:
+            watch.look_back(folder)
+        return None if watch.hopeless else runs.resume(path, data=self.data, model=model, options=options)
+
+    def _path(self, proposal: Proposal) -> Path:
+        """Where its run lies, or will lie."""
+        return self.options.runs / self.study.run_id(proposal.number)
 
 
 class Watch:
@@ -152,7 +127,7 @@ class Watch:
 
     def __init__(self, inner: Reporter, proposal: Proposal) -> None:
         self._inner, self._proposal = inner, proposal
-        self._best = -np.inf
+        self._best = -math.inf
         self.epochs = 0
         self.hopeless = False
 
@@ -160,10 +135,21 @@ class Watch:
         self._inner.progress(f"{self._proposal.label}: {what}", done, total)
 
     def epoch(self, record: EpochRecord, epochs: int) -> None:
-        self.epochs = record.epoch + 1
-        self._inner.progress(f"{self._proposal.label}: epochs", self.epochs, epochs)
-        if np.isfinite(record.val.score):
-            self._best = max(self._best, record.val.score)
+        self._inner.progress(f"{self._proposal.label}: epochs", record.epoch + 1, epochs)
+        self._see(record.epoch, record.val.score, epochs)
+
+    def look_back(self, folder: RunFolder) -> None:
+        """See the epochs that a run has had already, as if they had just been trained."""
+        for record in folder.records("epoch"):
+            score = record["val"]["score"]
+            self._see(record["epoch"], math.nan if score is None else score, self._proposal.recipe.epochs)
+            if self.hopeless:
+                return
+
+    def _see(self, epoch: int, score: float, epochs: int) -> None:
+        self.epochs = epoch + 1
+        if math.isfinite(score):
+            self._best = max(self._best, score)
         floor = self._proposal.floor
         if floor and self.epochs < epochs:
             # An arm of fewer epochs is compared at the same part of its training.
@@ -172,14 +158,6 @@ class Watch:
 
     def note(self, text: str) -> None:
         return
-
-
-def answers_of(folder: RunFolder) -> tuple[np.ndarray, np.ndarray | None]:
-    """(tallies [N, Q], groups [N] or None where all images are on their own) of the val images, in the order of their rows."""
-    with np.load(folder.answers / "val.npz", allow_pickle=False) as saved:
-        order = np.argsort(saved["rows"], kind="stable")
-        tally, groups = saved["tally"][order].astype(np.float64), saved["groups"][order]
-    return tally, None if len(np.unique(groups)) == len(groups) else groups
 
 
 def trials_of(study: StudyFolder) -> Iterator[Mapping[str, Any]]:
@@ -201,22 +179,6 @@ def _asked(proposal: Proposal) -> dict[str, Any]:
         "reason": proposal.reason,
         "recipe": proposal.recipe.model_dump(mode="json"),
     }
-
-
-def _tell(outcome: Outcome) -> dict[str, Any]:
-    message = outcome.result.get("message", "")
-    return {
-        "number": outcome.number,
-        "run": outcome.run,
-        "state": outcome.state,
-        "score": outcome.score,
-        "seconds": outcome.seconds,
-        "message": message,
-    }
-
-
-def _kept(record: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: record[key] for key in ("state", "seconds", "message")}
 
 
 def _refuse_another_way(asked: Mapping[str, Any], proposal: Proposal, study: StudyFolder) -> None:

@@ -265,12 +265,13 @@ class Training:
         train = prepared.task.scores(self.evaluate(prepared.probe_rows, what="evaluating train"))
         val = prepared.task.scores(self.evaluate(prepared.split.val, what="evaluating val"))
         self._keep_scores(epoch, train, val)
+        unseen = prepared.recipe.data.train_on != "train+val"
         record = EpochRecord(
             epoch=epoch,
             step=last.step,
             train_running=running,
             train=Means(loss=train.loss, score=train.score),
-            val=Means(loss=val.loss, score=val.score),
+            val=Means(loss=val.loss, score=val.score) if unseen else Means(loss=math.nan, score=math.nan),
             lr=last.lr,
             seconds=seconds,
             images_per_second=clock.images / seconds,

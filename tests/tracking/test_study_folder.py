@@ -1,0 +1,87 @@
+"""Studies on disk: which one a name means, and how it stands."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainwright.tracking.run_folder import RunFolder
+from trainwright.tracking.study_folder import RESULT, StudyFolder, find_study, folder_of_studies, last_study
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    return tmp_path / "runs"
+
+
+def study(runs: Path, name: str, *, created: float, finished: bool = False) -> None:
+    with StudyFolder.create(folder_of_studies(runs), asked={}, name=name) as folder:
+        folder.write_json("study.json", {**folder.asked, "created": created})
+        if finished:
+            folder.write_json(RESULT, {"study": name})
+
+
+def run(runs: Path, name: str, *, created: float) -> None:
+    RunFolder.create(runs, recipe_yaml="", manifest={}, run_id=name).close()
+    manifest: dict[str, Any] = json.loads((runs / name / "manifest.json").read_text())
+    (runs / name / "manifest.json").write_text(json.dumps(manifest | {"created": created}))
+
+
+def test_last_is_a_run_and_no_study_whose_name_begins_so(runs: Path) -> None:
+    study(runs, "last-week", created=1.0)
+
+    assert find_study(runs, "last") is None
+    found = find_study(runs, "last-w")
+    assert found is not None
+    assert found.name == "last-week"
+
+
+def test_the_last_study_is_the_one_that_the_newest_run_belongs_to(runs: Path) -> None:
+    study(runs, "older", created=1.0)
+    study(runs, "newer", created=2.0)
+    run(runs, "newer-000", created=3.0)
+    run(runs, "older-000", created=4.0)
+
+    found = last_study(runs)
+
+    assert found is not None
+    assert found.name == "older"
+
+
+def test_a_study_that_began_after_the_newest_run_is_the_last(runs: Path) -> None:
+    run(runs, "alone", created=1.0)
+    study(runs, "mine", created=2.0)
+
+    found = last_study(runs)
+
+    assert found is not None
+    assert found.name == "mine"
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_after_a_run_of_its_own_kind_no_study_is_the_last(runs: Path, finished: bool) -> None:
+    study(runs, "mine", created=1.0, finished=finished)
+    run(runs, "mine-000", created=2.0)
+    run(runs, "mine-not-000", created=3.0)
+
+    assert last_study(runs) is None
+
+
+def test_a_finished_study_is_not_gone_on_with_by_last(runs: Path) -> None:
+    study(runs, "mine", created=1.0, finished=True)
+    run(runs, "mine-000", created=2.0)
+
+    assert last_study(runs) is None
+
+
+def test_a_study_with_a_result_has_finished_whatever_came_after(runs: Path) -> None:
+    study(runs, "mine", created=1.0, finished=True)
+    folder = find_study(runs, "mine")
+    assert folder is not None
+
+    folder.set_status("interrupted", message="interrupted")
+
+    assert folder.status()["state"] == "finished"

@@ -1,0 +1,108 @@
+"""The test part opened, once and again, by the same model and on other splits of the same images."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import trainwright as tw
+from trainwright.workflows.finalise import LEDGER, _said, openings
+
+
+@pytest.fixture
+def opened(train: Callable[..., tw.Run]) -> Callable[..., dict[str, object]]:
+    """(changes) → what opening the test part of a run with these changes says."""
+
+    def finalise(changes: dict[str, object] | None = None) -> dict[str, object]:
+        run = train({"epochs": 1, **(changes or {})})
+        return tw.finalise(run, runs=run.folder.parent, workers=1)
+
+    return finalise
+
+
+def test_a_second_opening_keeps_what_the_first_one_said(train: Callable[..., tw.Run]) -> None:
+    run = train({"epochs": 1})
+    first = tw.finalise(run, runs=run.folder.parent)
+    second = tw.finalise(run, runs=run.folder.parent)
+
+    assert json.loads((run.folder / "test.json").read_text()) == first
+    assert json.loads((run.folder / "test-2.json").read_text()) == second
+    assert (first["opened_before"], second["opened_before"]) == (0, 1)
+    assert second["note"].startswith("These images were looked at once before")
+    assert (run.folder / "answers" / "test-2.npz").is_file()
+
+
+def test_another_split_that_shares_some_images_is_no_first_opening(opened: Callable[..., dict[str, object]]) -> None:
+    opened()
+    second = opened({"data.split_seed": 1})
+
+    assert second["opened_before"] == 1
+    assert "of these images were looked at once before" in str(second["note"])
+
+
+def test_images_that_nobody_opened_are_a_first_opening(tmp_path: Path, train: Callable[..., tw.Run]) -> None:
+    run = train({"epochs": 1})
+    tw.finalise(run, runs=run.folder.parent)
+    images_NHWC = np.random.default_rng(0).integers(0, 255, (60, 16, 16, 3), dtype=np.uint8)
+    parts = ["train"] * 30 + ["val"] * 15 + ["test"] * 15
+    data = tw.Dataset.from_arrays(images_NHWC, [str(index % 2) for index in range(60)], parts=parts)
+    other = train({"epochs": 1}, data=data)
+
+    found = tw.finalise(other, data=data, runs=other.folder.parent)
+
+    assert found["opened_before"] == 0
+    assert str(found["note"]).startswith("The first time")
+
+
+def test_the_ledger_says_which_share_of_the_images_each_opening_had(tmp_path: Path) -> None:
+    import base64
+
+    from trainwright.tracking import journal
+
+    hashes = [
+        f"{number:032x}" for number in range(1 << 64, (1 << 64) * 9, 1 << 64)
+    ]  # eight, different in their first half
+    kept = [hashes[:4], hashes[:2], ["ff" * 16]]
+    lines = [base64.b64encode(b"".join(bytes.fromhex(one)[:8] for one in images)).decode() for images in kept]
+    (tmp_path / LEDGER).write_bytes(b"".join(journal.encode("opening", {"images": line}) for line in lines))
+
+    assert openings(tmp_path, hashes) == [0.5, 0.25]
+
+
+def test_a_torn_line_of_the_ledger_is_cut_off(train: Callable[..., tw.Run]) -> None:
+    run = train({"epochs": 1})
+    (run.folder.parent / LEDGER).write_bytes(b'{"kind":"opening","ima')
+
+    first = tw.finalise(run, runs=run.folder.parent)
+    second = tw.finalise(run, runs=run.folder.parent)
+
+    assert (first["opened_before"], second["opened_before"]) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("shares", "looked"),
+    [
+        ([1.0], "These images were looked at once before:"),
+        ([1.0, 1.0], "These images were looked at 2 times before:"),
+        ([0.61], "61 % of these images were looked at once before:"),
+        ([0.004], "Under 1 % of these images were looked at once before:"),
+        ([0.999], "99 % of these images were looked at once before:"),
+        ([0.2, 0.61], "In 2 earlier openings up to 61 % of these images were looked at:"),
+        ([0.2, 1.0], "In 2 earlier openings all of these images were looked at:"),
+    ],
+)
+def test_the_note_says_how_often_and_how_many(shares: list[float], looked: str) -> None:
+    assert _said(shares).startswith(looked)
+
+
+def test_last_is_the_newest_run_though_a_study_is_called_so(train: Callable[..., tw.Run]) -> None:
+    from trainwright.tracking.study_folder import StudyFolder
+
+    run = train({"epochs": 1})
+    StudyFolder.create(run.folder.parent.parent / "studies", asked={}, name="last-week").close()
+
+    assert tw.finalise("last", runs=run.folder.parent)["run"] == run.id
