@@ -124,7 +124,7 @@ def test_an_arm_that_is_better_beyond_chance_is_adopted_and_everything_after_bui
     asked = play(strategy, lambda proposal: 0.8 if augmented(proposal) else 0.7)
 
     assert strategy.rounds[0].adopted is not None
-    later = [one for one in asked if one.number > asked[2].number + 3 and one.role in ("control", "arm", "final")]
+    later = [one for one in asked if one.number > asked[2].number + 4 and one.role in ("control", "arm", "final")]
     assert later
     assert all(augmented(one) for one in later)
 
@@ -260,6 +260,15 @@ def test_longer_is_adopted_where_it_pays_and_the_final_training_is_as_long_or_lo
     assert strategy.incumbent is not None
     assert strategy.incumbent.stretched
     assert asked[-1].recipe.epochs >= strategy.incumbent.recipe.epochs
+
+
+def test_a_short_budget_does_without_a_control_of_its_own_and_still_looks_twice():
+    asked = play(coach(80.0), lambda proposal: 0.8 if augmented(proposal) else 0.7)
+    roles = [one.role for one in asked]
+
+    assert roles[:2] == ["baseline", "arm"]
+    assert "control" not in roles
+    assert "confirmation" in roles
 
 
 def test_a_final_training_that_collapsed_is_not_handed_over():

@@ -8,7 +8,7 @@ import pytest
 
 from trainwright.errors import UsageError
 from trainwright.recipe import Recipe
-from trainwright.search.coach import CONFIRMING, FINAL_SHARE
+from trainwright.search.coach import FINAL_SHARE
 from trainwright.search.ending import ROOM
 from trainwright.search.ledger import Ledger, Pace
 from trainwright.search.planning import RETUNE_COST
@@ -18,12 +18,12 @@ PACE = Pace(epoch_seconds=5.0, run_seconds=3.0)
 
 
 def leaves_time_for_a_round(limit: float, epochs: int, *, spent: float, on_all: bool) -> bool:
-    """By the coach's own account: a control, one arm, and both once more, after the baseline; all with their range test."""
+    """By the coach's own account: one arm, and that once more, after the baseline; all with their range test."""
     ledger = Ledger(limit=limit, pace=PACE)
     run = ledger.seconds(epochs) * (1 + RETUNE_COST)
     ledger.book(spent)
     ledger.book(run)
-    return (2 + CONFIRMING) * run <= ROOM * (ledger.left - FINAL_SHARE * limit * on_all) + 1e-6
+    return 2 * run <= ROOM * (ledger.left - FINAL_SHARE * limit * on_all) + 1e-6
 
 
 def test_a_recipe_that_fits_stays_as_it_is() -> None:
@@ -56,8 +56,8 @@ def test_the_budget_that_a_refusal_asks_for_is_enough_for_a_whole_round(on_all: 
 
 
 def test_without_a_final_training_less_time_is_enough() -> None:
-    recipe = fitting(Recipe().changed({"epochs": 1}), PACE, 60.0, on_all=False)
+    recipe = fitting(Recipe().changed({"epochs": 1}), PACE, 40.0, on_all=False)
 
     assert recipe.epochs == 1
     with pytest.raises(UsageError):
-        fitting(Recipe().changed({"epochs": 1}), PACE, 60.0, on_all=True)
+        fitting(Recipe().changed({"epochs": 1}), PACE, 40.0, on_all=True)

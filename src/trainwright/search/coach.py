@@ -26,7 +26,7 @@ from trainwright.seeding import derive
 
 MOST_ARMS = 3  # of a round: Holm's correction over more asks for gains that few remedies have
 CONFIRMING = 2  # runs that follow an arm which seems better: that arm and the control once more
-FINAL_SHARE = 0.5  # of the budget, kept for a longer training of what was found and the final one on all images
+FINAL_SHARE = 0.35  # of the budget, kept for a longer training of what was found and the final one on all images
 REPAIRS = 2  # attempts at a baseline that breaks down
 LEAST_GAIN = 0.25  # of the noise of a difference: what is expected to gain less is not tried
 
@@ -156,20 +156,26 @@ class Coach:
         """One round; whether another one may follow."""
         incumbent = self.held
         epochs = incumbent.recipe.epochs
-        arms = self._prescriptions()
+        lean = self._lean()
+        arms = self._prescriptions(lean=lean)
         if not arms:
             return False
         believed = telling.believed(incumbent.judged)
         self.say("belief", f"Round {number}. {believed}", incumbent.judged.run)
         base = incumbent.recipe.changed({"seed": self.seed_of(number, 1)})
-        why = "nothing changed, another seed: what chance and length alone do"
-        (control,) = yield [self.propose("control", base, "control", reason=why)]
-        if control.answers is None:
-            said = f"The control {control.state}: {telling.why(control)} No comparison without it."
-            self.say("decision", said, control.run)
-            return False
-        self._take_in(control)
-        self.say("outcome", f"Control, {epochs} epochs: {telling.scored(control)}.", control.run)
+        if lean:
+            control = incumbent.unchanged[-1]
+            why = "the trainings of the unchanged recipe so far stand in for it, with other seeds than the arms"
+            self.say("decision", f"No time for a control of this round's own: {why}.", control.run)
+        else:
+            why = "nothing changed, another seed: what chance alone does"
+            (control,) = yield [self.propose("control", base, "control", reason=why)]
+            if control.answers is None:
+                said = f"The control {control.state}: {telling.why(control)} No comparison without it."
+                self.say("decision", said, control.run)
+                return False
+            self._take_in(control)
+            self.say("outcome", f"Control, {epochs} epochs: {telling.scored(control)}.", control.run)
         floor = planning.floor_under(control, self._chance)
         for one in arms:
             self.say("trial", f"Trying {one.remedy} ({_changes(one)}): {one.reason}")
@@ -177,7 +183,7 @@ class Coach:
             self.propose("arm", planning.with_remedy(base, one), one.remedy, reason=one.reason, floor=floor)
             for one in arms
         ]
-        this = Round(number=number, epochs=epochs, believed=believed, control=control)
+        this = Round(number=number, epochs=epochs, believed=believed, control=control, lean=lean)
         self.rounds.append(this)
         unchanged = incumbent.unchanged
         first = {
@@ -251,26 +257,34 @@ class Coach:
         """
         one = best.prescription
         best.verdict = "not confirmed"
-        if CONFIRMING * self.ledger.seconds(this.epochs, cost=self.held.cost) > self.ledger.left:
+        runs = 1 if this.lean else CONFIRMING
+        if runs * self.ledger.seconds(this.epochs, cost=self.held.cost) > self.ledger.left:
             self.say("decision", f"No time is left to look at {one.remedy} with another seed: it is not adopted.")
             return None
         fresh = base.changed({"seed": self.seed_of(this.number, 2)})
-        reason = "the arm that seems better, and the control, once more with another seed"
-        control, again = yield [
-            self.propose("control", fresh, "control, once more", reason=reason),
-            self.propose("confirmation", planning.with_remedy(fresh, one), f"{one.remedy}, once more", reason=reason),
-        ]
-        if control.answers is None or again.answers is None:
+        reason = "the arm that seems better, once more with another seed"
+        repeated = self.propose(
+            "confirmation", planning.with_remedy(fresh, one), f"{one.remedy}, once more", reason=reason
+        )
+        if this.lean:
+            (again,) = yield [repeated]
+        else:
+            why = "the control beside an arm that seems better, once more"
+            again, control = yield [repeated, self.propose("control", fresh, "control, once more", reason=why)]
+            if control.answers is None:
+                return None
+            self._take_in(control)
+        if again.answers is None:
             return None
-        self._take_in(control)
         compared = self.compared([best.outcome, again], self.held.unchanged)
         verdict = adopted({**first, one.remedy: compared}, noise=self.sigma)[one.remedy]
         best.comparison = compared
         held = verdict.decision == "adopt"
         best.verdict = "adopted" if held else "not confirmed"
-        said = f"Once more with another seed: {one.remedy} {telling.scored(again)}, control {telling.scored(control)}"
+        said = f"Once more with another seed: {one.remedy} {telling.scored(again)}"
+        said += "" if this.lean else f", control {telling.scored(control)}"
         over = f"{points_within(compared.gain)} over {compared.seeds[0]} and {compared.seeds[1]} trainings"
-        self.say("outcome", f"{said}; {over}: {best.verdict}.", again.run, control.run)
+        self.say("outcome", f"{said}; {over}: {best.verdict}.", again.run)
         return again if held else None
 
     # What is believed and planned
@@ -326,7 +340,12 @@ class Coach:
         kept = FINAL_SHARE * self.ledger.limit if self.on_all is not None else 0.0
         return ending.ROOM * (self.ledger.left - kept) if math.isfinite(self.ledger.limit) else math.inf
 
-    def _prescriptions(self) -> list[Prescription]:
+    def _lean(self) -> bool:
+        """Whether there is no time for a control of a round's own, an arm, and both once more."""
+        one = self.ledger.seconds(self.held.recipe.epochs, cost=self.held.cost)
+        return bool(self.held.unchanged) and (2 + CONFIRMING) * one > self._explorable
+
+    def _prescriptions(self, *, lean: bool) -> list[Prescription]:
         """The arms of a round; none where nothing fits into what is left, or may still gain more than chance."""
         incumbent = self.held
         circumstances = Circumstances(
@@ -342,7 +361,9 @@ class Coach:
         candidates = [*planning.joined(self._proven), *(one for one in found if one.changes)]
         candidates = [one for one in candidates if planning.is_new(recipe, one, self._known_recipes)]
         self._proven = []
-        left = self._explorable - (1 + CONFIRMING) * self.ledger.seconds(recipe.epochs, cost=incumbent.cost)
+        left = self._explorable - (1 if lean else 1 + CONFIRMING) * self.ledger.seconds(
+            recipe.epochs, cost=incumbent.cost
+        )
         least = LEAST_GAIN * self._chance
         chosen = planning.affordable(
             candidates, recipe, self.ledger, seconds=left, cost=incumbent.cost, least_gain=least, most=MOST_ARMS

@@ -46,6 +46,7 @@ def stretch(coach: Coach) -> Plan:
         over = f"{points_within(compared.gain)} over {incumbent.recipe.epochs} epochs"
         coach.say("outcome", f"longer: {telling.scored(outcome)}; {over}: {said}.", outcome.run)
         if not pays:
+            coach.incumbent = replace(incumbent, stretched=bool(incumbent.stretched))
             return
         coach.incumbent = replace(
             incumbent,
@@ -64,7 +65,8 @@ def finish(coach: Coach) -> Plan:
     incumbent = coach.held
     proven = planning.proven_epochs(incumbent.recipe, incumbent.judged)
     fits = coach.ledger.epochs(ROOM * coach.ledger.left, cost=incumbent.cost * coach.on_all)
-    epochs = min(fits, BEYOND * proven if incumbent.stretched else proven)
+    unproven = incumbent.stretched is None and _longer_may_pay(coach)
+    epochs = min(fits, BEYOND * proven if incumbent.stretched or unproven else proven)
     if incumbent.recipe.schedule.name == PLATEAU:
         why = f"{PLATEAU} needs images that it does not learn from"
         coach.say("decision", f"No final training on train and val: {why}. The best run so far is the model.")
@@ -74,6 +76,9 @@ def finish(coach: Coach) -> Plan:
         coach.say("decision", said)
         return
     changes = {"epochs": epochs, "data.train_on": "train+val", "keep": "last", "early_stop": None}
+    if unproven and epochs > proven:
+        said = f"No time was left to prove that length pays; the final training has {epochs} epochs instead of {proven}"
+        coach.say("decision", f"{said} all the same: it anneals, and nothing speaks against it.")
     why = "nothing left to choose, so the validation images may be learned from too"
     recipe = incumbent.recipe.changed(changes)
     (outcome,) = yield [coach.propose("final", recipe, "final", reason=why, on_all=True)]
@@ -82,7 +87,7 @@ def finish(coach: Coach) -> Plan:
         said = f"The final training is not handed over: {wrong} The best run so far is the model."
     else:
         coach.final = outcome
-        said = f"Final training, {epochs} epochs on train and val together: done. No image that it learned from can say how good it is."
+        said = f"Final training, {epochs} epochs on train and val together: done. None of these images can say how good it is."
     coach.say("decision" if wrong else "outcome", said, outcome.run)
 
 

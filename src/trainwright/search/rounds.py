@@ -34,12 +34,13 @@ class Arm:
 
 @dataclass(kw_only=True)
 class Round:
-    """A round as it went. believed: the first findings. control: its run and score."""
+    """A round as it went. believed: the first findings. control: its run; where it is lean, that of an earlier training."""
 
     number: int
     epochs: int
     believed: str
     control: Outcome
+    lean: bool = False
     arms: list[Arm] = field(default_factory=list)
     adopted: str | None = None
 
@@ -48,8 +49,8 @@ class Round:
 class Incumbent:
     """The recipe that is held to be the best. chosen: its outcome when it was chosen. fresh: outcomes of other seeds since.
 
-    repairs: what the baseline needed to train at all. cost: time of an epoch over the baseline's. stretched: found to gain by
-    length.
+    repairs: what the baseline needed to train at all. cost: time of an epoch over the baseline's. stretched: whether it
+    was found to gain by length; None where that was not tried.
     """
 
     recipe: Recipe
@@ -58,7 +59,7 @@ class Incumbent:
     remedies: tuple[str, ...] = ()
     repairs: tuple[str, ...] = ()
     cost: float = 1.0
-    stretched: bool = False
+    stretched: bool | None = None
 
     @property
     def unchanged(self) -> list[Outcome]:

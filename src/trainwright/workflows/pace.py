@@ -10,7 +10,7 @@ import numpy as np
 
 from trainwright.errors import UsageError
 from trainwright.recipe import Recipe
-from trainwright.search.coach import CONFIRMING, FINAL_SHARE
+from trainwright.search.coach import FINAL_SHARE
 from trainwright.search.ending import ROOM
 from trainwright.search.ledger import Pace, rung
 from trainwright.search.planning import RETUNE_COST
@@ -23,9 +23,9 @@ from trainwright.workflows.prepare import Prepared
 TIMED_STEPS, WARM_UP_STEPS = 6, 2
 FORWARD = 1 / 3  # of a step's time: evaluation has no backward pass, which costs twice as much (arXiv:2001.08361 §2.1)
 RUN_SECONDS = 3.0  # a guess of what a run costs beside its epochs, until the first has told
-BASELINE_SHARE = 0.1  # of the budget, at most: what is longer leaves time for one round alone
-# The smallest study in trainings: the baseline, a control, one arm, and both once more; a round fills ROOM of what is left.
-RUNS = 1 + (2 + CONFIRMING) / ROOM
+BASELINE_SHARE = 0.2  # of the budget, at most: what is longer leaves time for one lean round alone
+# The smallest study in trainings: the baseline, one arm, and that once more; a round fills ROOM of what is left.
+RUNS = 1 + 2 / ROOM
 WAVERING = 1.1  # ours: the next start measures the pace again, on a few steps, and is to agree
 DURATION = re.compile(r"^(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?$")
 
@@ -59,7 +59,7 @@ def pace_of(prepared: Prepared, *, options: RunOptions) -> Pace:
 def fitting(recipe: Recipe, pace: Pace, limit: float | None, *, spent: float = 0.0, on_all: bool = True) -> Recipe:
     """The recipe, shortened where a baseline of all its epochs would leave no time to compare anything with it.
 
-    limit: of the study, in seconds. spent: of these, before the baseline. on_all: half of them are kept for a final training.
+    limit: of the study, in seconds. spent: of these, before the baseline. on_all: a part is kept for a final training.
     Raises UsageError where not even runs of one epoch leave time for a whole round.
     """
     if limit is None:
