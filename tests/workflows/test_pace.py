@@ -44,7 +44,7 @@ def test_a_recipe_that_does_not_fit_is_shortened_and_leaves_time_for_a_round() -
 @pytest.mark.parametrize("spent", [0.0, 20.0])
 def test_the_budget_that_a_refusal_asks_for_is_enough_for_a_whole_round(on_all: bool, spent: float) -> None:
     with pytest.raises(UsageError, match="too few to compare anything") as caught:
-        fitting(Recipe().changed({"epochs": 10}), PACE, 30.0, spent=spent, on_all=on_all)
+        fitting(Recipe().changed({"epochs": 10}), PACE, 20.0, spent=spent, on_all=on_all)
     found = re.search(r"at least (\d+)s", caught.value.cure)
     assert found
     asked = float(found[1])

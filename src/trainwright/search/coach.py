@@ -30,7 +30,6 @@ FINAL_SHARE = 0.35  # of the budget, kept for a longer training of what was foun
 REPAIRS = 2  # attempts at a baseline that breaks down
 LEAST_GAIN = 0.25  # of the noise of a difference: what is expected to gain less is not tried
 
-LOST = Interval(
     value=-planning.HOPELESS, low=-1.0, high=0.0
 )  # what is known of the gain of an arm that was stopped or failed
 WORDS = {"adopt": "adopted", "no-evidence": "no evidence", "worse": "worse"}
@@ -131,7 +130,7 @@ class Coach:
             if repair is None:
                 self.say("decision", f"Nothing can be compared with a baseline that {outcome.state}.", outcome.run)
                 return False
-            self.say("trial", f"Trying {repair.remedy} ({_changes(repair)}): {repair.reason}")
+            self.say("trial", f"Trying {repair.remedy} ({telling.changes(repair)}): {repair.reason}")
             recipe, remedies = planning.with_remedy(recipe, repair), [*remedies, repair.remedy]
         else:
             self.say("decision", "Nothing can be compared with it.")
@@ -178,7 +177,7 @@ class Coach:
             self.say("outcome", f"Control, {epochs} epochs: {telling.scored(control)}.", control.run)
         floor = planning.floor_under(control, self._chance)
         for one in arms:
-            self.say("trial", f"Trying {one.remedy} ({_changes(one)}): {one.reason}")
+            self.say("trial", f"Trying {one.remedy} ({telling.changes(one)}): {one.reason}")
         outcomes = yield [
             self.propose("arm", planning.with_remedy(base, one), one.remedy, reason=one.reason, floor=floor)
             for one in arms
@@ -187,7 +186,7 @@ class Coach:
         self.rounds.append(this)
         unchanged = incumbent.unchanged
         first = {
-            one.remedy: self.compared([outcome], unchanged) if outcome.answers is not None else _lost(len(unchanged))
+            one.remedy: self.compared([outcome], unchanged) if outcome.answers is not None else planning.lost(len(unchanged))
             for one, outcome in zip(arms, outcomes, strict=True)
         }
         for one, outcome in zip(arms, outcomes, strict=True):
@@ -217,7 +216,7 @@ class Coach:
             for other in passing[1:]:
                 other.verdict = "better"
         for arm in this.arms:
-            gain = LOST if arm.comparison is None else arm.comparison.gain
+            gain = planning.LOST if arm.comparison is None else arm.comparison.gain
             one = arm.prescription
             self.tried.append(
                 Tried(
@@ -394,13 +393,3 @@ class Coach:
             return "The baseline did not finish, so nothing was compared."
         tried = sum(len(one.arms) for one in self.rounds)
         return telling.summary(self.baselines[0], self.incumbent, self.gain(), tried=tried)
-
-
-def _changes(one: Prescription) -> str:
-    """'augment.flip: 0.5'."""
-    return ", ".join(f"{key}: {value}" for key, value in one.changes.items())
-
-
-def _lost(controls: int) -> Comparison:
-    """Of an arm that was stopped or failed: it counts among those that are corrected for."""
-    return Comparison(gain=LOST, p=1.0, images=0, seeds=(1, controls))

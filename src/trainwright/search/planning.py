@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from trainwright.diagnosis.comparison import Comparison
 from trainwright.diagnosis.prescribe import combine
 from trainwright.errors import RecipeError
 from trainwright.recipe import Recipe
-from trainwright.records import Outcome, Prescription
+from trainwright.records import Interval, Outcome, Prescription
 from trainwright.search.ledger import Ledger
 
 RETUNE_COST = 0.1  # of a training: the range test (training/lr_range.py)
@@ -20,6 +21,7 @@ CHANCES = 5
 JUDGED_FROM = 1 / 2  # of the training: before that, regularized trainings lie below for good reasons
 LEAST_JUDGED = 6  # epochs of a control: a shorter one says too little of its way
 COLLAPSED = 0.1  # of the train score: what a final training may not lose
+LOST = Interval(value=-HOPELESS, low=-1.0, high=0.0)  # what is known of the gain of an arm that was stopped or failed
 NEVER = -1e9  # a score that none falls under
 
 
@@ -121,3 +123,8 @@ def floor_under(control: Outcome, chance: float) -> tuple[float, ...]:
     margin, start = max(HOPELESS, CHANCES * chance), math.ceil(JUDGED_FROM * len(scores))
     best = np.maximum.accumulate(scores)
     return tuple(NEVER if epoch < start else float(score) - margin for epoch, score in enumerate(best))
+
+
+def lost(controls: int) -> Comparison:
+    """Of an arm that was stopped or failed: it counts among those that are corrected for."""
+    return Comparison(gain=LOST, p=1.0, images=0, seeds=(1, controls))

@@ -9,7 +9,7 @@ from typing import Any
 from trainwright.diagnosis.comparison import Comparison
 from trainwright.diagnosis.rules import DESCRIPTIVE
 from trainwright.diagnosis.wording import points_within
-from trainwright.records import Finding, Interval, Outcome
+from trainwright.records import Finding, Interval, Outcome, Prescription
 from trainwright.search.rounds import Incumbent
 
 SAID = 3  # findings that a round's belief names
@@ -35,6 +35,11 @@ def findings_of(outcome: Outcome) -> list[Finding]:
 def answers(outcome: Outcome) -> dict[str, str]:
     """Each rule's verdict."""
     return {finding["rule"]: finding["verdict"] for finding in outcome.result["findings"]}
+
+
+def changes(one: Prescription) -> str:
+    """'augment.flip: 0.5'."""
+    return ", ".join(f"{key}: {value}" for key, value in one.changes.items())
 
 
 def scored(outcome: Outcome) -> str:
