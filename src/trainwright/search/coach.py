@@ -18,7 +18,7 @@ from trainwright.diagnosis.remedies.case import Circumstances
 from trainwright.diagnosis.stats import Score
 from trainwright.diagnosis.wording import points_within
 from trainwright.recipe import Recipe
-from trainwright.records import Interval, Outcome, Prescription, Proposal, Role
+from trainwright.records import Outcome, Prescription, Proposal, Role
 from trainwright.search import ending, planning, telling
 from trainwright.search.ledger import Ledger
 from trainwright.search.rounds import Arm, Entry, Incumbent, Round, Step
@@ -29,9 +29,6 @@ CONFIRMING = 2  # runs that follow an arm which seems better: that arm and the c
 FINAL_SHARE = 0.35  # of the budget, kept for a longer training of what was found and the final one on all images
 REPAIRS = 2  # attempts at a baseline that breaks down
 LEAST_GAIN = 0.25  # of the noise of a difference: what is expected to gain less is not tried
-
-    value=-planning.HOPELESS, low=-1.0, high=0.0
-)  # what is known of the gain of an arm that was stopped or failed
 WORDS = {"adopt": "adopted", "no-evidence": "no evidence", "worse": "worse"}
 Rounds = Generator[list[Proposal], list[Outcome], bool]
 
@@ -186,7 +183,9 @@ class Coach:
         self.rounds.append(this)
         unchanged = incumbent.unchanged
         first = {
-            one.remedy: self.compared([outcome], unchanged) if outcome.answers is not None else planning.lost(len(unchanged))
+            one.remedy: self.compared([outcome], unchanged)
+            if outcome.answers is not None
+            else planning.lost(len(unchanged))
             for one, outcome in zip(arms, outcomes, strict=True)
         }
         for one, outcome in zip(arms, outcomes, strict=True):
