@@ -14,10 +14,10 @@ import numpy as np
 import torch
 
 from trainwright.data.cache import open_pixels, pixels_key
-from trainwright.data.dataset import Dataset, open_dataset
+from trainwright.data.dataset import Dataset
 from trainwright.data.loader import EvalBatches
 from trainwright.diagnosis.stats import bootstrap_measures, wilson
-from trainwright.errors import DataError, RunError, UsageError
+from trainwright.errors import DataError, RunError
 from trainwright.records import Answers, Interval, Scores, to_json
 from trainwright.tracking import journal
 from trainwright.tracking.lock import FileLock
@@ -31,7 +31,7 @@ from trainwright.workflows.manifest import command_line
 from trainwright.workflows.options import RunOptions, options_from
 from trainwright.workflows.predict import load_model, task_of
 from trainwright.workflows.prepare import stored_for
-from trainwright.workflows.run import Run, recipe_of
+from trainwright.workflows.run import Run, data_of, recipe_of
 from trainwright.workflows.training import repeatable, save_arrays
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def finalise(
     task = task_of(folder, recipe)
     network = load_model(folder, recipe, task, custom=model)
     device = choose_device(options.device)
-    data = data or _data_of(folder, options)
+    data = data_of(folder, data, options)
     split = data.split(recipe.data)
     if split.digest != folder.manifest["split"]["digest"]:
         raise DataError(
@@ -256,18 +256,3 @@ def _found(run: str | os.PathLike[str] | Run | Study, options: RunOptions) -> tu
     if result is None or result["best"] is None:
         raise RunError("has no model yet.", where=study.name, cure=f"Go on with 'trainwright resume {study.name}'.")
     return RunFolder.open(options.runs / result["best"]["run"]), study.name
-
-
-def _data_of(folder: RunFolder, options: RunOptions) -> Dataset:
-    source = folder.manifest["dataset"]["source"]
-    if source is None:
-        raise UsageError(
-            "this run's data was given by Python code.", where=folder.run_id, cure="Call tw.finalise(run, data=…)."
-        )
-    return open_dataset(
-        Path(source["path"]),
-        target=source["target"],
-        task=source["task"],
-        workers=options.workers,
-        progress=options.reporter.progress,
-    )

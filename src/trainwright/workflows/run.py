@@ -315,7 +315,7 @@ def _open_again(folder: RunFolder, options: RunOptions) -> Dataset:
     source: Mapping[str, Any] | None = folder.manifest["dataset"]["source"]
     if source is None:
         raise UsageError(
-            "this run's data was given by Python code.", where=folder.run_id, cure="Call tw.resume(run, data=…)."
+            "this run's data was given by Python code.", where=folder.run_id, cure="Give it again: data=…."
         )
     return open_dataset(
         Path(source["path"]),
