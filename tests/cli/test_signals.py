@@ -119,8 +119,9 @@ def test_a_signal_between_the_run_folder_and_the_first_step_says_how_to_go_on(cl
     assert done.json["cure"] == f"Go on with 'trainwright resume {listed['run_id']}'."
 
 
-def test_a_polite_kill_while_modules_are_imported_is_told(digits):
-    command = [sys.executable, "-m", "trainwright", "inspect", str(digits), "--json"]
+def test_a_polite_kill_while_modules_are_imported_is_told(digits, tmp_path):
+    """Of a command that imports torch, which takes longer than this waits."""
+    command = [sys.executable, "-m", "trainwright", "train", str(digits), *LONG, f"--runs={tmp_path}", "--json"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     time.sleep(0.5)
 
