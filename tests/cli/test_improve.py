@@ -49,9 +49,10 @@ def shown(gain=None, **more):
     content = {
         "study": "mine",
         "metric": "accuracy",
-        "rounds": [{"round": 1, "epochs": 10, "control": control, "arms": [arm]}],
+        "rounds": [{"round": 1, "verdict": "overfits.", "epochs": 10, "control": control, "arms": [arm]}],
         "summary": "Nothing.",
         "noise_floor": None,
+        "unchanged_scores": [0.7],
         "best": {"run": "mine-004", "trained_on": "train"},
         "seconds": 1.0,
         "budget_seconds": 2.0,
@@ -109,6 +110,7 @@ def test_a_study_is_shown_with_its_rounds_the_gain_and_the_next_command():
         "rounds": [
             {
                 "round": 1,
+                "verdict": "overfits: Unseen error 30.0 %.",
                 "epochs": 10,
                 "control": {"run": "mine-001", "score": 0.7},
                 "arms": [
@@ -125,6 +127,7 @@ def test_a_study_is_shown_with_its_rounds_the_gain_and_the_next_command():
         ],
         "summary": "What helped: augmentation.",
         "noise_floor": 0.011,
+        "unchanged_scores": [0.7, 0.712],
         "best": {"run": "mine-004", "trained_on": "train+val"},
         "seconds": 580.0,
         "budget_seconds": 600.0,
@@ -138,7 +141,9 @@ def test_a_study_is_shown_with_its_rounds_the_gain_and_the_next_command():
     assert "+8.0 points (+5.0 to +11.0)  adopted" in text
     assert "dropout" in text
     assert "hopeless" in text
-    assert "Seed alone moves the accuracy by 1.1 points" in text
+    assert "Seed alone: 2 trainings of the baseline's recipe reached accuracy 0.700, 0.712." in text
+    assert "believed   overfits" in text
+    assert "given up" in text
     assert text.endswith("next: trainwright finalise mine    (opens the test part: once)")
 
 

@@ -30,6 +30,10 @@ OnAll = Annotated[
         show_default=False,
     ),
 ]
+HOW = (
+    "Intervals are each arm's own. An arm is adopted if it is better after correction for all arms of its round (Holm), and "
+    "then once more with another seed."
+)
 MARKS = {"belief": "?", "trial": "→", "outcome": "=", "decision": "●"}
 
 
@@ -165,22 +169,19 @@ def show_study(result: dict[str, Any]) -> str:
     metric = result["metric"] or "score"
     lines = ["", f"study      {result['study']}"]
     for one in result["rounds"]:
+        lines += ["", *wrapped("believed   ", one["verdict"])]
         lines += [
-            "",
             f"round {one['round']}, {one['epochs']} epochs",
             f"  {'control':<34} {metric} {_number(one['control']['score'])}",
         ]
         for arm in one["arms"]:
             points = _points(arm["gain"])
             mark = "●" if arm["adopted"] else " "
-            lines.append(
-                f"{mark} {arm['remedy'][:34]:<34} {metric} {_number(arm['score'])}  {points}  {arm['verdict']}"
-            )
-    lines += ["", *wrapped("", result["summary"])]
-    if result["noise_floor"] is not None:
-        lines += wrapped(
-            "", f"Seed alone moves the {metric} by {100 * result['noise_floor']:.1f} points (one deviation)."
-        )
+            reached = "given up" if arm["score"] is None else f"{metric} {_number(arm['score'])}"
+            lines.append(f"{mark} {arm['remedy'][:34]:<34} {reached}  {points}  {arm['verdict']}")
+    if result["rounds"]:
+        lines += wrapped("", HOW)
+    lines += ["", *wrapped("", result["summary"]), *_seeds(result, metric)]
     best = result["best"]
     if best is not None:
         lines += ["", f"model      {best['run']}, trained on {best['trained_on']}"]
@@ -190,6 +191,15 @@ def show_study(result: dict[str, Any]) -> str:
         ]
         lines += ["", *_next(result, best)]
     return "\n".join(lines)
+
+
+def _seeds(result: dict[str, Any], metric: str) -> list[str]:
+    """What seed alone does: the trainings of the baseline's recipe."""
+    scores = [score for score in result["unchanged_scores"] if score is not None]
+    if len(scores) < 2:
+        return []
+    said = f"Seed alone: {len(scores)} trainings of the baseline's recipe reached {metric} "
+    return wrapped("", said + ", ".join(f"{score:.3f}" for score in scores) + ".")
 
 
 def _points(gain: dict[str, float | None] | None) -> str:

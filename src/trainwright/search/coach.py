@@ -174,7 +174,10 @@ class Coach:
             self.say("outcome", f"Control, {epochs} epochs: {telling.scored(control)}.", control.run)
         floor = planning.floor_under(control, self._chance)
         for one in arms:
-            self.say("trial", f"Trying {one.remedy} ({telling.changes(one)}): {one.reason}")
+            length = planning.with_remedy(base, one).epochs
+            much = "" if length == epochs else f", {length} epochs"
+            answers = f"against {one.finding}" if one.finding else "what usually still helps"
+            self.say("trial", f"Trying {one.remedy} ({telling.changes(one)}{much}), {answers}: {one.reason}")
         outcomes = yield [
             self.propose("arm", planning.with_remedy(base, one), one.remedy, reason=one.reason, floor=floor)
             for one in arms
@@ -213,7 +216,7 @@ class Coach:
             best = passing[0]
             again = yield from self._once_more(this, best, base, first)
             for other in passing[1:]:
-                other.verdict = "better"
+                other.verdict = "better at first sight"
         for arm in this.arms:
             gain = planning.LOST if arm.comparison is None else arm.comparison.gain
             one = arm.prescription

@@ -76,7 +76,10 @@ def finish(coach: Coach) -> Plan:
         coach.say("decision", said)
         return
     changes = {"epochs": epochs, "data.train_on": "train+val", "keep": "last", "early_stop": None}
-    if unproven and epochs > proven:
+    if incumbent.stretched and epochs > proven:
+        said = f"Length was found to pay: the final training has {epochs} epochs instead of {proven}"
+        coach.say("decision", f"{said}, with the images of val to learn from too.")
+    elif epochs > proven:
         said = f"No time was left to prove that length pays; the final training has {epochs} epochs instead of {proven}"
         coach.say("decision", f"{said} all the same: it anneals, and nothing speaks against it.")
     why = "nothing left to choose, so the validation images may be learned from too"

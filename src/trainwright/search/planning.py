@@ -20,6 +20,7 @@ HOPELESS = 0.10  # below the control at the same epoch by this and by five noise
 CHANCES = 5
 JUDGED_FROM = 1 / 2  # of the training: before that, regularized trainings lie below for good reasons
 LEAST_JUDGED = 6  # epochs of a control: a shorter one says too little of its way
+SHORTEST = 2.0  # times fewer epochs than the control: with still fewer, a larger network has not begun to learn
 COLLAPSED = 0.1  # of the train score: what a final training may not lose
 LOST = Interval(value=-HOPELESS, low=-1.0, high=0.0)  # what is known of the gain of an arm that was stopped or failed
 NEVER = -1e9  # a score that none falls under
@@ -80,8 +81,9 @@ def changes_it(base: Recipe, one: Prescription) -> bool:
 
 
 def with_remedy(base: Recipe, one: Prescription) -> Recipe:
-    """The recipe with what is prescribed, in the time that it takes without; unless the prescription is about its length."""
-    return base.changed({"epochs": max(1, round(base.epochs / one.cost)), **one.changes})
+    """The recipe with what is prescribed, in the time that it takes without, but with half of its epochs at least: what is
+    costlier than that has more time. Unless the prescription is about its length."""
+    return base.changed({"epochs": max(1, math.ceil(base.epochs / min(one.cost, SHORTEST))), **one.changes})
 
 
 def filled(recipe: Recipe, outcome: Outcome) -> Recipe:

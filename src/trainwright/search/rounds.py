@@ -23,8 +23,11 @@ class Entry:
 
 @dataclass(kw_only=True)
 class Arm:
-    """A prescription that was trained. verdict: adopted, better (but another one was adopted), no evidence, not confirmed (by
-    another seed), worse, or hopeless (stopped or failed)."""
+    """A prescription that was trained.
+
+    verdict: adopted, better at first sight (another one was looked at again), no evidence, not confirmed (by another seed),
+    worse, or hopeless (stopped or failed).
+    """
 
     prescription: Prescription
     outcome: Outcome

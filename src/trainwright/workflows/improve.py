@@ -178,7 +178,12 @@ def _paced(prepared: Prepared, content: Mapping[str, Any], *, options: RunOption
         "shortened": shortened,
         "pace": to_json(pace),
         "machine": here,
-        "options": {"threads": here["torch_threads"], "device": str(prepared.device), "offline": options.offline},
+        "options": {
+            "threads": here["torch_threads"],
+            "device": str(prepared.device),
+            "offline": options.offline,
+            "mirrors": None if options.mirrors is None else list(options.mirrors),
+        },
         "spent_seconds": time.perf_counter() - began,
     }
 
@@ -262,6 +267,7 @@ def _as_begun(folder: StudyFolder, options: RunOptions) -> RunOptions:
         threads=begun["threads"] if options.threads is None else options.threads,
         device=begun["device"] if options.device == "auto" else options.device,
         offline=begun["offline"] or options.offline,
+        mirrors=begun["mirrors"] if options.mirrors is None else options.mirrors,
     )
 
 
@@ -300,7 +306,8 @@ def _fill_mirrors(folder: StudyFolder, options: RunOptions) -> None:
             break
         except Exception as error:  # a mirror may raise anything, and the next run may go well
             left[run] = error.message if isinstance(error, TrainwrightError) else str(error)
-    options.reporter.progress("filling the mirrors", len(runs), max(1, len(runs)))
+    if runs:
+        options.reporter.progress("filling the mirrors", len(runs), len(runs))
     if left:
         why = "; ".join(dict.fromkeys(left.values()))
         missing = f"{len(left)} of {len(runs)} runs are not in {' and '.join(names)} yet ({why})"

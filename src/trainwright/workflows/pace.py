@@ -20,7 +20,8 @@ from trainwright.workflows.ingredients import batches_of, optimizer_of, settings
 from trainwright.workflows.options import RunOptions
 from trainwright.workflows.prepare import Prepared
 
-TIMED_STEPS, WARM_UP_STEPS = 6, 2
+TIMED_STEPS, WARM_UP_STEPS = 10, 2
+UNDISTURBED = 0.25  # the quantile of the steps' times that is taken: other work on the machine makes some of them long
 FORWARD = 1 / 3  # of a step's time: evaluation has no backward pass, which costs twice as much (arXiv:2001.08361 §2.1)
 RUN_SECONDS = 3.0  # a guess of what a run costs beside its epochs, until the first has told
 BASELINE_SHARE = 0.2  # of the budget, at most: what is longer leaves time for one lean round alone
@@ -49,7 +50,8 @@ def pace_of(prepared: Prepared, *, options: RunOptions) -> Pace:
         settings=settings_of(prepared),
     )
     stamps = [time.perf_counter() for record in steps if math.isfinite(float(record.loss))]
-    step_seconds = float(np.median(np.diff(stamps[WARM_UP_STEPS - 1 :]))) if len(stamps) > WARM_UP_STEPS else 1.0
+    taken = np.diff(stamps[WARM_UP_STEPS - 1 :])
+    step_seconds = float(np.quantile(taken, UNDISTURBED)) if len(taken) else 1.0
     evaluated = len(prepared.split.val) + len(prepared.probe_rows)
     return Pace(
         epoch_seconds=step_seconds * (batches.steps_per_epoch + FORWARD * evaluated / size), run_seconds=RUN_SECONDS

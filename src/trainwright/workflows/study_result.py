@@ -51,6 +51,7 @@ def result_of(folder: StudyFolder, coach: Coach) -> dict[str, Any]:
         "best": best,
         "gain": None if gain is None else gain.gain,
         "noise_floor": coach.noise,
+        "unchanged_scores": [outcome.score for outcome in coach.baselines],
         "luck": None if math.isnan(coach.noise) or compared < 1 else luck(coach.noise, compared),
         "importance": None,
         "warnings": [*_shortened(folder.asked), *(_ended(trial) for trial in trials if trial["state"] != "finished")],
