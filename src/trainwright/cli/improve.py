@@ -12,7 +12,7 @@ import typer
 from trainwright.cli import options
 from trainwright.cli.recipes import recipe_from
 from trainwright.cli.show import wrapped
-from trainwright.cli.training import check_early, mirrors_from, under_signals
+from trainwright.cli.training import check_early, mirrors_from, stopped, under_signals
 
 if TYPE_CHECKING:
     from trainwright.search.rounds import Entry
@@ -156,12 +156,7 @@ def carry_out(work: Callable[[Callable[[], bool]], Study], *, as_json: bool, qui
     if study.finished:
         print(json.dumps(study.result) if as_json else show_study(study.result))
         return 0
-    typer.echo(f"stopped; everything so far is saved. Go on with: trainwright resume {study.name}", err=True)
-    if as_json:
-        said = {"message": "stopped; everything so far is saved.", "where": study.name}
-        cure = f"Go on with 'trainwright resume {study.name}'."
-        print(json.dumps({"schema": "trainwright.error/1", "kind": "interrupted", **said, "cure": cure}))
-    return 128 + signals[0] if signals else 1
+    return stopped(study.name, "everything so far is saved", signals, as_json=as_json)
 
 
 def show_study(result: dict[str, Any]) -> str:

@@ -243,11 +243,16 @@ def _carry_out(work: Callable[[Callable[[], bool]], Run], *, as_json: bool, quie
     if run.finished:
         print(json.dumps(run.result) if as_json else show_run(run.result))
         return 0
-    typer.echo(f"stopped; its state is saved. Go on with: trainwright resume {run.id}", err=True)
+    return stopped(run.id, "its state is saved", signals, as_json=as_json)
+
+
+def stopped(name: str, saved: str, signals: list[int], *, as_json: bool) -> int:
+    """Say how a run or a study that was asked to stop goes on; its exit code."""
+    cure = f"trainwright resume {name}"
+    typer.echo(f"stopped; {saved}. Go on with: {cure}", err=True)
     if as_json:
-        said = {"message": "stopped; its state is saved.", "where": run.id}
-        cure = f"Go on with 'trainwright resume {run.id}'."
-        print(json.dumps({"schema": "trainwright.error/1", "kind": "interrupted", **said, "cure": cure}))
+        said = {"message": f"stopped; {saved}.", "where": name, "cure": f"Go on with '{cure}'."}
+        print(json.dumps({"schema": "trainwright.error/1", "kind": "interrupted", **said}))
     return 128 + signals[0] if signals else 1
 
 

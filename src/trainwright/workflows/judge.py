@@ -56,48 +56,62 @@ def judge_run(training: Training, *, seconds: float) -> dict[str, Any]:
     for finding in findings if unseen else _of_training_alone(findings):
         folder.append("finding", to_json(finding))
     _draw(training, epochs, chosen, (val_answers, val), (errors, measured) if unseen else None)
-    intervals = _intervals(training, val)
-    rates = [epoch["images_per_second"] for epoch in epochs]
-    recipe = prepared.recipe
     result = {
+        **_described(training, epochs, seconds=seconds),
+        **_scored(training, train, val),
+        "gap": to_json(measured.interval),
+        "gap_margin": measured.margin,
+        "verdict": verdict,
+        "findings": [_public(finding) for finding in (*recorded_finding(folder), *findings)],
+        "train_errors": to_json(errors),
+        "hardest": hardest(prepared, val_answers, val),
+        "kept_epoch": chosen,
+        "weights_sha256": digest,
+    }
+    folder.write_json(EVIDENCE, as_json(evidence))
+    clean: dict[str, Any] = to_json(result)
+    if not unseen:
+        clean |= nothing_unseen(clean)
+    folder.write_json("result.json", clean)
+    return clean
+
+
+def _described(training: Training, epochs: list[dict[str, Any]], *, seconds: float) -> dict[str, Any]:
+    """What of a result says which run it is of, and how it went."""
+    folder, prepared = training.folder, training.prepared
+    recipe = prepared.recipe
+    return {
         "schema": "trainwright.run/1",
         "run": folder.run_id,
         "folder": str(folder.path),
         "task": prepared.task.name,
         "metric": prepared.task.metric,
+        "lr": recorded_lr(folder, used=recipe.optimizer.peak_lr),
+        "epochs": len(epochs),
+        "seconds": seconds,
+        "images_per_second": float(np.median([epoch["images_per_second"] for epoch in epochs])),
+        "parameters": sum(parameter.numel() for parameter in prepared.model.parameters()),
+        "recipe": recipe.model_dump(mode="json"),
+        **{key: folder.manifest[key] for key in ("measured",) if key in folder.manifest},
+    }
+
+
+def _scored(training: Training, train: Scores, val: Scores) -> dict[str, Any]:
+    """What of a result says how good the answers are."""
+    intervals = _intervals(training, val)
+    return {
         "score": {"train": train.score, "val": val.score},
         "loss": {"train": train.loss, "val": val.loss},
         "metrics": {
             "train": dict(train.metrics),
             "val": {name: intervals.get(name) or {"value": value} for name, value in val.metrics.items()},
         },
-        "gap": to_json(measured.interval),
-        "gap_margin": measured.margin,
-        "verdict": verdict,
-        "findings": [_public(finding) for finding in (*recorded_finding(folder), *findings)],
-        "train_errors": to_json(errors),
         "per_class": to_json(val.per_class),
-        "hardest": hardest(prepared, val_answers, val),
         "intervals": {
             "score": intervals.get("score"),
             "per_class": {name: intervals[f"class.{name}"] for name in val.per_class if f"class.{name}" in intervals},
         },
-        "lr": recorded_lr(folder, used=recipe.optimizer.peak_lr),
-        "epochs": len(epochs),
-        "kept_epoch": chosen,
-        "seconds": seconds,
-        "images_per_second": float(np.median(rates)),
-        "parameters": sum(parameter.numel() for parameter in prepared.model.parameters()),
-        "weights_sha256": digest,
-        "recipe": recipe.model_dump(mode="json"),
-        **{key: folder.manifest[key] for key in ("measured",) if key in folder.manifest},
     }
-    folder.write_json(EVIDENCE, as_json(evidence))
-    clean: dict[str, Any] = to_json(result)
-    if recipe.data.train_on == "train+val":
-        clean |= nothing_unseen(clean)
-    folder.write_json("result.json", clean)
-    return clean
 
 
 def nothing_unseen(result: Mapping[str, Any]) -> dict[str, Any]:
