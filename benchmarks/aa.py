@@ -7,7 +7,8 @@ where the pool has no others. The rules that are tried:
     mcnemar      one control, no noise given: exact McNemar tests, a claim about these trainings and not about their recipes
     one-control  one control, and the noise floor between it and the baseline
     two-controls the baseline is a control, too
-    confirmed    as that; an arm that passes is trained once more, and so is the control, and has to pass again
+    confirmed    as that; the best arm that passes, or that nearly does where none passes, is trained once more, and so is the
+                control, and has to pass with all of these trainings
 
 Beside it: how much more the scores vary between seeds than their noise floor, and how often a 95 % interval holds the true gain
 of nothing. A pool of 40 runs takes 3 to 15 minutes on one core. It is kept in --results and not trained again.
@@ -36,7 +37,7 @@ import platformdirs
 from aa_pool import DRY, POOLS, Pool, answers_of
 from lr_cells import DRY as DIGITS
 from lr_cells import Cell, folders
-from trainwright.diagnosis.comparison import Comparison, adopted, compare
+from trainwright.diagnosis.comparison import LEVEL, Comparison, adopted, compare, worth_a_second_look
 from trainwright.diagnosis.noise import excess_variance, noise_floor
 from trainwright.diagnosis.stats import wilson
 from trainwright.seeding import stream
@@ -125,8 +126,11 @@ def round_of(right_RN: np.ndarray, rule: Rule) -> tuple[list[str], list[Comparis
     first = {str(arm): compare([arms[0, arm]], controls[: rule.controls], noise=known) for arm in range(ARMS)}
     names = [name for name, verdict in adopted(first, noise=noise).items() if verdict.decision == "adopt"]
     if rule.confirmed:
+        levels = worth_a_second_look(first, noise=noise)
+        names = list(levels)[:1]
         again = {name: compare(arms[:, int(name)], controls, noise=known) for name in names}
-        verdicts = adopted({**first, **again}, noise=noise)
+        level = levels[names[0]] if names else LEVEL
+        verdicts = adopted({**first, **again}, noise=noise, level=level)
         names = [name for name in names if verdicts[name].decision == "adopt"]
     return names, list(first.values())
 

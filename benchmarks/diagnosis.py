@@ -15,7 +15,9 @@ rules can be changed without training again: --kept judges what is there.
 
     python benchmarks/diagnosis.py [--data FOLDER] [--results FOLDER] [--cells DATA.CONDITION.SEED …] [--seeds 0 1 …] [--kept]
 
-Maps (camvid) and counts (red-cells of bccd) are a table of their own, with the conditions that apply.
+Maps (camvid) and counts (red-cells of bccd) are a table of their own. A condition counts there where it applies: where what was
+planted changes the unseen score beyond its interval (`diagnosis_effect.py`), whatever the rules say of it. Probes that cannot
+change their first finding any more are not run.
 
 Exits with 0 if the first finding is right in 90 % of the planted cells (80 % of maps and counts), at most 5 % of the healthy ones
 are false alarms and 93–97 % of the intervals cover; else with 4.
@@ -48,11 +50,12 @@ from diagnosis_cells import (
     SETTINGS,
     Condition,
     Setting,
-    applies,
     data_of,
     recipe_of,
-    register_networks,
+    right_of,
 )
+from diagnosis_effect import effect_of, matters, mean_effect, tally_of
+from diagnosis_networks import register_networks
 from lr_cells import Cell, folders
 from trainwright.data.dataset import Dataset
 from trainwright.diagnosis.evidence import Evidence, ProbeResult
@@ -77,6 +80,12 @@ RATIO = 0.1  # of the rule of thumb
 DRAWN, DRAWS, LEAST_CASES = 100, 40, 200  # unseen images of an interval, intervals a run, and how many make a coverage
 COVERED_CONDITIONS = (HEALTHY, "tiny-train")
 NONE = "none"
+BEFORE_PROBES = (
+    "diverged",
+    "unstable",
+    "twins",
+    "validation-shifted",
+)  # rules before all others, that no probe changes
 
 
 def main() -> int:
@@ -89,8 +98,7 @@ def main() -> int:
         for seed in arguments.seeds
         for setting in (SETTINGS | OTHERS).values()
         for condition in CONDITIONS.values()
-        if applies(setting, condition)
-        and (not arguments.cells or f"{setting.name}.{condition.name}.{seed}" in arguments.cells)
+        if (not arguments.cells or f"{setting.name}.{condition.name}.{seed}" in arguments.cells)
     ]
     rows = []
     needed = [] if arguments.kept else [Cell(name, "", "", 0) for name in {setting.name for setting, _, _ in wanted}]
@@ -100,6 +108,7 @@ def main() -> int:
             if kept is not None:
                 rows.append(_row(setting, condition, seed, kept))
                 print(_line(rows[-1]), file=sys.stderr, flush=True)
+    rows = [{**row, "applies": applies(row, rows)} for row in rows]
     if not rows:
         raise SystemExit(f"diagnosis.py: nothing has been measured in {arguments.results}.")
     tables = {}
@@ -122,14 +131,21 @@ def _kept(
         return found
     if arguments.kept:
         return None
-    measured = measure(setting, condition, seed, root)
+    beside = arguments.results / f"{setting.name}.{HEALTHY}.{seed}.json"
+    healthy = json.loads(beside.read_text()) if setting.name in OTHERS and beside.is_file() else None
+    measured = measure(setting, condition, seed, root, healthy)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, json.dumps(measured).encode())
     return measured
 
 
-def measure(setting: Setting, condition: Condition, seed: int, root: Path) -> dict[str, Any]:
-    """Train the cell, probe it, and give all that the rules look at, with what its coverage needs."""
+def measure(
+    setting: Setting, condition: Condition, seed: int, root: Path, healthy: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Train the cell, probe it, and give all that the rules look at, with what its coverage and its effect need.
+
+    healthy: what was measured of the healthy cell of maps or counts.
+    """
     started, worked = time.perf_counter(), time.process_time()
     data, pool = data_of(setting, condition, seed, root)
     recipe = recipe_of(setting, condition, seed)
@@ -143,8 +159,11 @@ def measure(setting: Setting, condition: Condition, seed: int, root: Path) -> di
                 diverged=True,
             )  # fmt: skip
             return {"evidence": as_json(evidence), "note": error.message, **_spent(started, worked)}
-        diagnose(run, probes="auto", data=data, options=options)
+        settled = setting.name in OTHERS and first_fault(judge(evidence_of(run._folder))[1]) in BEFORE_PROBES
+        diagnose(run, probes=() if settled else "auto", data=data, options=options)
         measured: dict[str, Any] = {"evidence": as_json(evidence_of(run._folder))}
+        if setting.name in OTHERS:
+            measured |= {"tally": tally_of(run), "effect": effect_of(run, data, healthy, options)}
         if pool is not None and condition.name in COVERED_CONDITIONS:
             measured["right"] = _right(run, data, pool, options)
     return {**measured, **_spent(started, worked)}
@@ -181,7 +200,8 @@ def _row(setting: Setting, condition: Condition, seed: int, kept: dict[str, Any]
         "condition": condition.name,
         "seed": seed,
         "first": first,
-        "right": first in condition.right if condition.right else first == NONE,
+        "right": first in right_of(setting.name, condition) if condition.right else first == NONE,
+        "effect": kept.get("effect"),
         "verdict": verdict,
         "found": [found.rule for found in findings if found.verdict == "yes"],
         "without_probes": {"verdict": alone, "first": first_fault(before) or NONE},
@@ -195,6 +215,14 @@ def _row(setting: Setting, condition: Condition, seed: int, kept: dict[str, Any]
     }  # fmt: skip
     row["thumb_right"] = {name: says == ("overfits" in condition.right) for name, says in row["thumb"].items()}
     return row
+
+
+def applies(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> bool:
+    """Whether what was planted changes the unseen score, of maps and counts over all seeds; of classes all conditions count."""
+    if row["data"] in SETTINGS or row["condition"] == HEALTHY:
+        return True
+    same = [one for one in rows if (one["data"], one["condition"]) == (row["data"], row["condition"])]
+    return matters([one["effect"] for one in same])
 
 
 def _drops(probe: ProbeResult) -> list[float] | None:
@@ -226,11 +254,14 @@ def _coverage(right: dict[str, str], seed: int) -> list[bool]:
 
 
 def _summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    planted = [row for row in rows if row["condition"] != HEALTHY]
+    every = [row for row in rows if row["condition"] != HEALTHY]
+    planted = [row for row in every if row["applies"]]
     healthy = [row for row in rows if row["condition"] == HEALTHY]
     covered = [one for row in rows for one in row["covered"]]
     return {
         "right": _share([row["right"] for row in planted]),
+        "right_of_all": _share([row["right"] for row in every]),
+        "effects": _effects(every),
         "false_alarms": _share([not row["right"] for row in healthy]),
         "thumb": {name: _share([row["thumb_right"][name] for row in rows]) for name in ("loss ratio", "loss rose")},
         "thumb_planted": {
@@ -242,6 +273,16 @@ def _summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "cpu_seconds": sum(row["cpu_seconds"] for row in rows),
         "goal": {"right": RIGHT, "false_alarms": FALSE_ALARMS, "coverage": list(COVERED)},
     }
+
+
+def _effects(planted: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
+    """By how much what was planted lowers the unseen score, with its limits: the mean over seeds, by data and condition."""
+    found: dict[str, list[dict[str, float]]] = {}
+    for row in planted:
+        if row["effect"] is not None:
+            found.setdefault(f"{row['data']}.{row['condition']}", []).append(row["effect"])
+    means = {name: mean_effect(effects) for name, effects in found.items()}
+    return {name: [round(limit, 4) for limit in (mean.value, mean.low, mean.high)] for name, mean in means.items()}
 
 
 def _share(answers: Sequence[bool]) -> dict[str, Any]:
@@ -296,6 +337,13 @@ def _totals(rows: Sequence[dict[str, Any]], summary: dict[str, Any]) -> str:
     ):
         shown = "–" if share["share"] is None else f"{share['share']:.1%}"
         lines.append(f"{name:<24} {share['count']:>4} of {share['of']:<4} {shown}")
+    if summary["effects"]:
+        shown = summary["right_of_all"]
+        lines += [f"{'with those of no effect':<24} {shown['count']:>4} of {shown['of']:<4} {shown['share']:.1%}", ""]
+        lines += [
+            f"{name:<24} lowers the unseen score by {value:+.3f} ({low:+.3f} to {high:+.3f})"
+            for name, (value, low, high) in summary["effects"].items()
+        ]
     lines.append(f"{summary['cells']} cells, {summary['cpu_seconds'] / 60:.1f} CPU minutes")
     return "\n".join(lines)
 

@@ -1,7 +1,18 @@
 """The cells of `diagnosis.py`: a dataset with one fault planted in it, or in the recipe, and a training of some seconds.
 
-Networks are small and coarse on purpose: a patch of four pixels is one step of the first convolution, so that a training takes
-seconds. `width` counts eighths of channels, because the thinnest that a recipe may ask for is no cripple otherwise.
+What is planted, and which first findings name it (set before any rule was looked at):
+
+| condition | what is changed | a right first finding |
+|---|---|---|
+| healthy | nothing | none that asks for something |
+| tiny-train | 16 to 80 train images, as many steps as otherwise | overfits |
+| thin | the network has width 8: an eighth to a third of its channels | too-small |
+| dropout | dropout of 0.8, also within the network | over-regularized |
+| lr/100, lr×30 | the learning rate | learning-rate; of the higher one also unstable, diverged |
+| flipped | a fifth of the labels: another class; maps, counts: another image's | noisy-labels; maps, counts: label-ceiling too |
+| twins | a tenth of the unseen images are seen ones, half of them a little brighter | twins |
+| shifted | unseen images are darker, flatter and bluer | validation-shifted |
+| few-epochs | an eighth of the epochs | under-trained |
 """
 
 from __future__ import annotations
@@ -13,17 +24,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import nn
 
 from lr_cells import SOURCES
 from lr_cells import _classes as every_image
 from trainwright.data.dataset import Dataset
 from trainwright.diagnosis.twins import mirrored, signatures
-from trainwright.networks.small_unet import SmallUNet
-from trainwright.plugins import networks
-from trainwright.recipe import NetworkSpec, Recipe, Size
-from trainwright.records import OutputForm
+from trainwright.recipe import Recipe
 
 HEALTHY = "healthy"
 TWIN = 0.9  # correlation of two pictures in small: of flowers12 67 exceed it, and what lies below it is another picture
@@ -33,11 +39,13 @@ TWIN = 0.9  # correlation of two pictures in small: of flowers12 67 exceed it, a
 class Condition:
     """What is planted. right: rules that name it, any of which as the first finding is right; none for healthy.
 
-    changes: of the recipe, by its value. plant: of the images: (images, labels, parts, seed) → the same three.
+    changes: of the recipe, by its value. plant: of the images: (images, labels, parts, seed) → the same three. right_of_others:
+    further ones that name it in maps and counts.
     """
 
     name: str
     right: tuple[str, ...]
+    right_of_others: tuple[str, ...] = ()
     changes: Callable[[Recipe], Mapping[str, Any]] = lambda recipe: {}
     plant: Callable[..., tuple[np.ndarray, np.ndarray, np.ndarray]] | None = None
 
@@ -118,12 +126,12 @@ OTHERS = {  # maps of classes, and counts
             few=16,
             val=0.25,
             recipe={
-                "network.name": "patch-unet",
+                "network.name": "patch-map",
                 "network.width": 64,
-                "data.image_size": [32, 48],
+                "data.image_size": [24, 32],
                 "optimizer.lr": 0.03,
-                "epochs": 20,
-                "batch_size": 16,
+                "epochs": 32,
+                "batch_size": 32,
                 "augment.flip": 0.5,
                 "loss.name": "dice+cross-entropy",
             },
@@ -159,8 +167,14 @@ def _tiny(images: np.ndarray, labels: np.ndarray, parts: np.ndarray, *, few: int
 
 
 def _flipped(images: np.ndarray, labels: np.ndarray, parts: np.ndarray, *, seed: int, **_: Any) -> Any:
-    """A fifth of all labels, seen and unseen, become another class, any one of them alike."""
+    """A fifth of all labels, seen and unseen, become another class, any one of them alike; maps and counts that of another
+    image."""
     draws = np.random.default_rng([seed, 20])
+    if labels.dtype.kind != "U":
+        places = draws.permutation(len(labels))[: len(labels) // 5]
+        labels = labels.copy()
+        labels[places] = labels[np.roll(places, 1)]
+        return images, labels, parts
     classes = np.unique(labels)
     index = np.searchsorted(classes, labels)
     wrong = draws.random(len(labels)) < 0.2
@@ -211,7 +225,7 @@ CONDITIONS = {
         ),
         Condition(name="lr/100", right=("learning-rate",), changes=_lr(0.01)),
         Condition(name="lr×30", right=("learning-rate", "unstable", "diverged"), changes=_lr(30.0)),
-        Condition(name="flipped", right=("noisy-labels",), plant=_flipped),
+        Condition(name="flipped", right=("noisy-labels",), right_of_others=("label-ceiling",), plant=_flipped),
         Condition(name="twins", right=("twins",), plant=_twins),
         Condition(name="shifted", right=("validation-shifted",), plant=_shifted),
         Condition(name="few-epochs", right=("under-trained",), changes=_epochs(0.125)),
@@ -219,9 +233,9 @@ CONDITIONS = {
 }
 
 
-def applies(setting: Setting, condition: Condition) -> bool:
-    """Whether it makes sense: labels of whole images can be flipped, maps and counts cannot."""
-    return condition.name != "flipped" or setting.name in SETTINGS
+def right_of(setting: str, condition: Condition) -> tuple[str, ...]:
+    """The first findings that name the condition in this setting; none of healthy."""
+    return condition.right + (condition.right_of_others if setting in OTHERS else ())
 
 
 def recipe_of(setting: Setting, condition: Condition, seed: int) -> Recipe:
@@ -262,8 +276,17 @@ def _images(name: str, root: Path) -> tuple[np.ndarray, np.ndarray]:
     source = SOURCES[name]
     make = every_image(source.size) if name == "cats-dogs" else source.make
     images_NHWC, labels = make(root / (source.folder or ""))
+    if name == "camvid":
+        images_NHWC, labels = _halved(images_NHWC), np.stack(labels)[:, ::2, ::2]
     alone = without_twins(images_NHWC) if name in SETTINGS and SETTINGS[name].twins else np.arange(len(images_NHWC))
     return images_NHWC[alone], np.asarray(labels)[alone]
+
+
+def _halved(images_NHWC: np.ndarray) -> np.ndarray:
+    """Half as high and wide: means of four pixels."""
+    count, height, width, channels = images_NHWC.shape
+    fours = images_NHWC.reshape(count, height // 2, 2, width // 2, 2, channels)
+    return fours.mean(axis=(2, 4)).round().astype(np.uint8)
 
 
 def without_twins(images_NHWC: np.ndarray) -> np.ndarray:
@@ -279,59 +302,3 @@ def without_twins(images_NHWC: np.ndarray) -> np.ndarray:
         if not kept or alike_N[kept].max() < TWIN:
             kept.append(image)
     return np.array(kept)
-
-
-def register_networks() -> None:
-    """Make the networks of this file known by their names. Not on import: tests look at every network that is known."""
-    for name, network in (("patch-net", PatchNets), ("patch-unet", PatchUNets)):
-        if name not in networks.names():
-            networks.register(name)(network)
-
-
-class PatchUNets:
-    """The package's small U-Net with an eighth of the channels that `width` says."""
-
-    form: OutputForm = "map"
-    multiple = 1
-
-    def build(self, spec: NetworkSpec, *, outputs: int, size: Size) -> nn.Module:
-        return SmallUNet(outputs, spec.model_copy(update={"width": spec.width // 8}))
-
-
-class PatchNets:
-    """Three coarse convolutions on patches of four pixels; width / 8 channels in the first."""
-
-    form: OutputForm = "vector"
-    multiple = 4
-
-    def build(self, spec: NetworkSpec, *, outputs: int, size: Size) -> nn.Module:
-        return PatchNet(outputs, spec)
-
-
-class PatchNet(nn.Module):
-    """Input float [N, 3, H, W], output [N, outputs]."""
-
-    def __init__(self, outputs: int, spec: NetworkSpec) -> None:
-        super().__init__()
-        channels = spec.width // 8
-        self.body = nn.Sequential(
-            nn.Conv2d(3, channels, 4, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(channels),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
-            nn.Conv2d(channels, 2 * channels, 3, padding=1, bias=False),
-            nn.BatchNorm2d(2 * channels),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
-            nn.Dropout2d(spec.block_dropout),
-            nn.Conv2d(2 * channels, 4 * channels, 3, padding=1, bias=False),
-            nn.BatchNorm2d(4 * channels),
-            nn.ReLU(),
-        )
-        self.dropout = nn.Dropout(spec.dropout)
-        self.head = nn.Linear(4 * channels, outputs)
-
-    def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
-        features_NCHW = self.body(images_NCHW)
-        logits: torch.Tensor = self.head(self.dropout(features_NCHW.mean(dim=(2, 3))))
-        return logits

@@ -28,6 +28,7 @@ def test_the_public_names_are_these():
         "TrainwrightError",
         "diagnose",
         "evaluate",
+        "export",
         "facts_of",
         "finalise",
         "fit",
@@ -43,6 +44,7 @@ def test_the_public_names_are_these():
         "resume_study",
         "sync",
         "train",
+        "write_report",
     ]
 
 

@@ -20,6 +20,7 @@ _HOMES = {
     "TrainwrightError": "trainwright.errors",
     "diagnose": "trainwright.workflows.diagnose",
     "evaluate": "trainwright.training.evaluate",
+    "export": "trainwright.workflows.export",
     "facts_of": "trainwright.workflows.choose",
     "finalise": "trainwright.workflows.finalise",
     "fit": "trainwright.training.loop",
@@ -34,6 +35,7 @@ _HOMES = {
     "resume_study": "trainwright.workflows.improve",
     "sync": "trainwright.workflows.library",
     "train": "trainwright.workflows.run",
+    "write_report": "trainwright.workflows.report",
 }
 
 __all__ = [
@@ -46,6 +48,7 @@ __all__ = [
     "TrainwrightError",
     "diagnose",
     "evaluate",
+    "export",
     "facts_of",
     "finalise",
     "fit",
@@ -61,6 +64,7 @@ __all__ = [
     "resume_study",
     "sync",
     "train",
+    "write_report",
 ]
 
 if TYPE_CHECKING:
@@ -72,12 +76,14 @@ if TYPE_CHECKING:
     from trainwright.training.loop import FitSettings, fit
     from trainwright.workflows.choose import facts_of
     from trainwright.workflows.diagnose import diagnose
+    from trainwright.workflows.export import export
     from trainwright.workflows.finalise import finalise
     from trainwright.workflows.improve import Study, improve, resume_study
     from trainwright.workflows.library import list_runs, open_run, sync
     from trainwright.workflows.options import RunOptions
     from trainwright.workflows.predict import predict
     from trainwright.workflows.range_test import lr_range_test
+    from trainwright.workflows.report import write_report
     from trainwright.workflows.run import Run, resume, train
 
 

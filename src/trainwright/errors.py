@@ -91,7 +91,7 @@ class MissingPackageError(TrainwrightError, ImportError):
 def unknown_name(given: str, known: Iterable[str], *, where: str, what: str = "name") -> UnknownNameError:
     """The error for a name that is not known, with the nearest known one and the whole list."""
     names = sorted(known)
-    several = f"{what}es" if what.endswith("s") else f"{what}s"
+    several = f"{what[:-1]}ies" if what.endswith("y") else f"{what}es" if what.endswith("s") else f"{what}s"
     return UnknownNameError(
         f"no such {what} {given!r}.",
         where=where,

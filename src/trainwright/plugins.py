@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         TargetKind,
         Tile,
     )
+    from trainwright.search.history import History, Move
 
 
 T = TypeVar("T")
@@ -154,6 +155,29 @@ class Strategy(Protocol):
         ...
 
 
+class Searcher(Protocol):
+    """A way to search a space: what to try next, of any objective. `search.searching.Search` makes ask and tell of it.
+
+    It is a function of the history, its space and its seed: what it remembers is worked out from the history and only saves
+    time. Randomness comes from `seeding.stream(seed, …, number)` with the number of the ask. So a search that is killed goes
+    on into the future it would have had, and several workers find what one would. `tests/search/test_strategies.py` holds
+    every registered one to it.
+    """
+
+    learns: bool  # whether outcomes matter to it; where not, it never waits for one
+
+    def propose(self, history: History) -> Move | None:
+        """A new trial, or the next piece of one that is paused and not pending; None where it has to see another outcome
+        first, or wants no more. Asked again of the same history it gives the same answer."""
+        ...
+
+
+class BuildSearcher(Protocol):
+    def __call__(self, *setting: Any, **options: Any) -> Searcher:
+        """A searcher from one `search.searching.Setting`. Its options are keyword-only and have defaults."""
+        ...
+
+
 class Mirror(Protocol):
     """A copy of run folders in another program's store. It may fail at any time: the run folder is the truth.
 
@@ -251,3 +275,6 @@ networks: Registry[type[Network]] = Registry(
     name="networks", what="network", where="network.name", room="trainwright.networks"
 )
 tasks: Registry[type[Task]] = Registry(name="tasks", what="task", where="task", room="trainwright.tasks")
+strategies: Registry[BuildSearcher] = Registry(
+    name="strategies", what="strategy", where="strategy", room="trainwright.search"
+)

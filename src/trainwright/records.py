@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Answer = Literal["yes", "no", "cannot-tell"]
 Part = Literal["train", "val", "test"]
 TargetKind = Literal["class", "numbers", "mask", "boxes"]  # what a dataset knows of each image
-Role = Literal["baseline", "control", "arm", "probe", "confirmation", "final"]  # of a run in a study
+Role = Literal["baseline", "control", "arm", "probe", "confirmation", "final", "trial"]  # of a run in a study
 OutputForm = Literal["vector", "map", "boxes"]  # what a network says of each image
 IGNORED = 255  # in masks: a pixel that is neither learned from nor scored
 Progress = Callable[[str, int, int], None]  # called with (what is being done, how many are done, how many in all)
@@ -215,6 +215,9 @@ class Proposal:
     """A run that a strategy asks for. number: counts from 0 in a study. label: in a few words, as `control` or `augmentation`.
 
     floor: val score by epoch under which it is stopped as hopeless; empty for never. on_all: to be trained on train and val.
+    alone: nothing else is asked for until it is told, so it may have the whole machine. changes: what of the searched recipe is
+    changed in it. continues: number of the proposal whose training it goes on with, from its last checkpoint. epochs_now: after
+    how many epochs of it the training pauses; None for not before its end.
     """
 
     number: int
@@ -224,6 +227,11 @@ class Proposal:
     reason: str = ""
     floor: tuple[float, ...] = ()
     on_all: bool = False
+    alone: bool = False
+    probe_seconds: float = 0.0
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    continues: int | None = None
+    epochs_now: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,7 +239,8 @@ class Outcome:
     """What came of a proposal, as its strategy is told.
 
     state: stopped is one that fell under its floor, failed one that ended in an error. score: of val, nan where there is none.
-    seconds: its wall-clock. result: `trainwright.run/1`. answers: [N, Q], the task's tally of each val image, in the order of
+    seconds: its wall-clock. elapsed: of the study, since the outcome that was told before it; None where runs follow each other,
+    so that it is `seconds`. result: `trainwright.run/1`. answers: [N, Q], the task's tally of each val image, in the order of
     their rows; 1 or 0 alone in column 0 where the score is the share of images that are right. groups: [N], images that depend
     on each other share a number. Both None where nothing was judged.
     """
@@ -241,6 +250,7 @@ class Outcome:
     state: Literal["finished", "stopped", "failed"]
     score: float
     seconds: float
+    elapsed: float | None = None
     result: Mapping[str, Any] = field(default_factory=dict, repr=False)
     answers: np.ndarray | None = field(default=None, repr=False)
     groups: np.ndarray | None = field(default=None, repr=False)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from trainwright.cli.show import show_run
+from trainwright.cli.show import show_run, show_verdict
 
 
 def result(**changes: Any) -> dict[str, Any]:
@@ -112,3 +112,25 @@ def test_a_learning_rate_that_could_not_be_told_is_the_optimizers_published_one(
 
 def test_a_result_of_old_has_no_line_of_it() -> None:
     assert "\nlr " not in show_run(result())
+
+
+def learned(train_score: float) -> list[dict[str, Any]]:
+    """The finding that tells what was learned, of ten classes."""
+    return [{"rule": "diverged", "verdict": "no", "figures": {"train_score": train_score, "chance_score": 0.1}}]
+
+
+def test_a_training_that_generalizes_because_it_learned_little_is_called_that() -> None:
+    words = "generalizes, but it has learned little: train score 0.230, guessing gives 0.100"
+
+    assert show_verdict("generalizes", learned(0.23)) == words
+    assert f"verdict    {words}" in show_run(result(verdict="generalizes", findings=[*unsaid(learned(0.23))]))
+
+
+def test_a_training_that_learned_its_task_or_has_another_verdict_is_called_by_the_word_alone() -> None:
+    assert show_verdict("generalizes", learned(0.9)) == "generalizes"
+    assert show_verdict("overfits", learned(0.23)) == "overfits"
+    assert show_verdict("generalizes", []) == "generalizes"
+
+
+def unsaid(findings: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{**finding, "evidence": "", "advice": ""} for finding in findings]

@@ -327,7 +327,7 @@ def test_in_any_circumstances_a_prescription_is_valid_within_the_budget_and_chan
 
 def test_the_published_recipe_comes_as_one_change_and_leaves_length_and_data_as_they_are():
     (package,) = [one for one in prescribe([yes("overfits")], STORY, CATS_DOGS) if one.remedy == "published-recipe"]
-    published, changed = recipes.get("scratch-default"), STORY.changed(package.changes)
+    published, changed = recipes.get("scratch-resnet-9"), STORY.changed(package.changes)
 
     assert (changed.augment, changed.optimizer, changed.schedule) == (
         published.augment,
@@ -338,7 +338,7 @@ def test_the_published_recipe_comes_as_one_change_and_leaves_length_and_data_as_
 
 
 def test_a_published_recipe_that_is_trained_already_is_not_prescribed_even_with_its_values_filled_in():
-    filled = recipes.get("scratch-default").changed(
+    filled = recipes.get("scratch-resnet-9").changed(
         {
             "task": "classification",
             "loss.name": "cross-entropy",

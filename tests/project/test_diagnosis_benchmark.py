@@ -18,6 +18,11 @@ def benchmark(benchmark_module):
     return benchmark_module("diagnosis")
 
 
+@pytest.fixture
+def effects(benchmark_module):
+    return benchmark_module("diagnosis_effect")
+
+
 def planted(cells, name: str, seed: int = 0):
     """A thousand images of ten classes, four hundred of them unseen, with one fault planted."""
     draws = np.random.default_rng(0)
@@ -33,6 +38,32 @@ def test_a_fifth_of_the_labels_is_flipped_to_other_classes(cells):
 
     assert np.mean(before != after) == pytest.approx(0.2, abs=0.03)
     assert set(after) == set(before)
+
+
+@pytest.mark.parametrize("shape", [(), (4, 4)], ids=["counts", "maps"])
+def test_a_fifth_of_the_maps_and_counts_is_that_of_another_image(cells, shape):
+    labels = np.arange(500).reshape(500, *[1] * len(shape)) * np.ones((1, *shape), dtype=int)
+    parts = np.array(["train"] * 500)
+
+    _, after, _ = cells.CONDITIONS["flipped"].plant(np.zeros((500, 4, 4, 3)), labels, parts, seed=0, few=40)
+
+    changed = (after != labels).reshape(500, -1).any(axis=1)
+    assert changed.sum() == 100
+    assert sorted(after.reshape(500, -1)[:, 0]) == list(range(500))  # none is lost, none is there twice
+
+
+def test_maps_and_counts_may_be_said_to_have_labels_that_allow_no_less(cells):
+    flipped = cells.CONDITIONS["flipped"]
+
+    assert cells.right_of("digits", flipped) == ("noisy-labels",)
+    assert cells.right_of("camvid", flipped) == ("noisy-labels", "label-ceiling")
+    assert cells.right_of("camvid", cells.CONDITIONS[cells.HEALTHY]) == ()
+
+
+def test_images_are_halved_by_the_mean_of_four_pixels(cells):
+    images = np.array([[0, 4, 8, 8], [0, 4, 8, 8]], dtype=np.uint8)[None, :, :, None].repeat(3, axis=3)
+
+    assert cells._halved(images)[0, :, :, 0].tolist() == [[2, 8]]
 
 
 def test_a_tenth_of_the_unseen_images_are_seen_ones(cells):
@@ -106,6 +137,41 @@ def test_intervals_of_draws_cover_the_gap_of_the_pool(benchmark):
 
     assert len(covered) == 400
     assert 0.91 < np.mean(covered) < 0.99
+
+
+def effect(value, half):
+    return {"value": value, "low": value - half, "high": value + half}
+
+
+@pytest.mark.parametrize(
+    ("of_seeds", "applies"),
+    [
+        ([effect(0.1, 0.05)], True),
+        ([effect(-0.1, 0.05)], True),  # twins raise the score
+        ([effect(0.03, 0.05)], False),
+        ([effect(0.06, 0.07), effect(0.06, 0.07)], True),  # two seeds: ±0.05
+        ([effect(0.1, 0.05), effect(-0.1, 0.05)], False),
+        ([None], True),  # broke down
+    ],
+)
+def test_a_condition_applies_where_it_changes_the_unseen_score_beyond_its_interval(effects, of_seeds, applies):
+    assert effects.matters(of_seeds) == applies
+
+
+def test_of_classes_every_condition_counts_and_of_others_those_that_apply(benchmark):
+    def row(data, condition, found):
+        return {"data": data, "condition": condition, "effect": found}
+
+    rows = [row("camvid", "twins", effect(0.0, 0.1)), row("camvid", "thin", effect(0.2, 0.1))]
+    rows += [row("digits", "twins", None), row("camvid", "healthy", None)]
+
+    assert [benchmark.applies(one, rows) for one in rows] == [False, True, True, True]
+
+
+def test_probes_are_left_out_only_after_rules_that_come_before_those_that_look_at_them(benchmark):
+    from trainwright.diagnosis.rules import RULES
+
+    assert tuple(rule.__name__.replace("_", "-") for rule in RULES[:4]) == benchmark.BEFORE_PROBES
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,13 @@ def test_the_code_as_it_is_keeps_every_contract(copy):
             "trainwright is not allowed to import mlflow",
             id="mlflow elsewhere",
         ),
+        pytest.param(
+            "workflows/planted.py",
+            "def late():\n    import onnxruntime",
+            "Only deploy/onnx.py imports onnx and onnxruntime",
+            "trainwright is not allowed to import onnxruntime",
+            id="onnxruntime elsewhere",
+        ),
     ],
 )
 def test_a_planted_violation_is_caught(copy, planted, line, contract, complaint):

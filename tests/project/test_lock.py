@@ -15,7 +15,8 @@ LOCKED = [Requirement(entry.split(" \\\n")[0]) for entry in re.split(r"\n(?=\S)"
 
 
 def declared() -> list[Requirement]:
-    extras = PROJECT["project"]["optional-dependencies"].values()
+    """All but what benchmarks compare with, which is in an extra that nothing else takes in."""
+    extras = [lines for name, lines in PROJECT["project"]["optional-dependencies"].items() if name != "rivals"]
     lines = [
         *PROJECT["build-system"]["requires"],
         *PROJECT["project"]["dependencies"],
@@ -46,3 +47,16 @@ def test_what_is_declared_is_locked_in_its_range(requirement):
 
     assert versions != []
     assert all(requirement.specifier.contains(version) for version in versions)
+
+
+def test_what_benchmarks_compare_with_is_in_an_extra_that_nothing_takes_in():
+    extras = PROJECT["project"]["optional-dependencies"]
+    others = [
+        *PROJECT["project"]["dependencies"],
+        *(line for name in extras if name != "rivals" for line in extras[name]),
+    ]
+
+    assert {Requirement(line).name for line in extras["rivals"]} == {"fastai", "optuna"}
+    assert not any(
+        requirement.name == "fastai" or "rivals" in requirement.extras for requirement in map(Requirement, others)
+    )

@@ -57,12 +57,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory, digits: Path, recipe: tw.R
 def train(tmp_path: Path, digits: Path, recipe: tw.Recipe, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tw.Run]:
     """(changes of the recipe, data=…, model=…, seed=…, any option) → a run in `tmp_path / "runs"`, without mirrors.
 
-    Nor does it draw pictures, which takes five times as long as all the rest; `trained` has them.
+    Nor does it draw pictures or write a page, which takes five times as long as all the rest; `trained` has them.
     """
     monkeypatch.setattr(judge, "_draw", lambda *arguments: None)
 
     def start(changes: dict[str, object] | None = None, *, data: object = digits, **more: object) -> tw.Run:
-        options = {"runs": tmp_path / "runs", "mirrors": (), "workers": 1, **more}
+        options = {"runs": tmp_path / "runs", "mirrors": (), "workers": 1, "report": False, **more}
         own = {"network.dropout": 0.0} if "model" in more else {}  # nothing is put inside of a network of one's own
         return tw.train(data, recipe.changed(own | (changes or {})), **options)
 

@@ -23,6 +23,7 @@ Begun = tuple[Path, Path]
 def begin(data: Any, recipe: tw.Recipe, runs: Path, **more: Any) -> tw.Study:
     """A study that was asked to stop at the first step of its baseline."""
     options = {"budget": "2h", "name": "mine", "runs": runs, "workers": 1, "mirrors": (), "stop_asked": lambda: True}
+    options |= {"slots": 1}
     return tw.improve(data, recipe, **{**options, **more})
 
 
@@ -57,14 +58,14 @@ def asked(runs: Path) -> dict[str, Any]:
 def test_going_on_takes_threads_device_and_offline_that_it_began_with(runs: Path, conductors: list[Any]) -> None:
     tw.resume_study("mine", runs=runs)
 
-    options = conductors[0].options
+    options = conductors[0].hands.options
     assert (options.threads, options.device, options.offline) == (2, "cpu", True)
 
 
 def test_going_on_with_other_threads_takes_those(runs: Path, conductors: list[Any]) -> None:
     tw.resume_study("mine", runs=runs, threads=1)
 
-    assert conductors[0].options.threads == 1
+    assert conductors[0].hands.options.threads == 1
 
 
 def test_its_runs_have_the_threads_that_the_study_says(stopped: Path) -> None:

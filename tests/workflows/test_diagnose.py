@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 import trainwright as tw
-from trainwright.diagnosis.evidence import Evidence
+from trainwright.diagnosis.evidence import Evidence, ProbeResult
 from trainwright.errors import RunError, UsageError
-from trainwright.records import to_json
+from trainwright.records import Interval, to_json
 from trainwright.tracking.run_folder import RunFolder
 from trainwright.workflows import probes
 from trainwright.workflows.diagnose import diagnose, evidence_of
@@ -93,6 +93,60 @@ def test_regularization_is_switched_off_where_there_is_any(run: tw.Run) -> None:
 
     assert dict(found.changes) == {"network.dropout": 0.0, "augment.crop_padding": 0.0}
     assert set(found.changes) < set(NONE)
+
+
+@pytest.mark.parametrize(("unseen", "trainings"), [(-0.1, 2), (0.3, 1)])
+def test_where_unseen_images_lose_by_it_augmentation_is_kept_in_a_second_training(
+    run: tw.Run, monkeypatch: pytest.MonkeyPatch, unseen: float, trainings: int
+) -> None:
+    """Trained without anything it fits all of the train images, to the harm or the good of the unseen ones."""
+    asked = []
+
+    def trained(subject: Any, name: str, change: Any) -> ProbeResult:
+        asked.append(dict(change.changes))
+        drops = {
+            "train_drop": Interval(value=0.4, low=0.3, high=0.5),
+            "val_drop": Interval(value=unseen, low=unseen, high=1),
+        }
+        return ProbeResult(name=name, changes=change.changes, train_error=Interval(value=0, low=0, high=0.1), **drops)
+
+    monkeypatch.setattr(probes, "_trained", trained)
+    diagnose(run, probes=["no-regularization"], options=OPTIONS)
+
+    without = {"network.dropout": 0.0, "augment.crop_padding": 0.0}
+    assert asked == [without, {"network.dropout": 0.0}][:trainings]
+
+
+def test_a_training_of_few_steps_is_made_four_times_as_long(train: Callable[..., tw.Run]) -> None:
+    run = train({"epochs": 6})
+
+    assert dict(diagnose(run, probes=["longer"], options=OPTIONS).probes["longer"].changes) == {"epochs": 24}
+
+
+@pytest.mark.slow
+def test_labels_are_asked_about_without_the_images_of_the_test_part(run: tw.Run) -> None:
+    counts = RunFolder.open(run.folder).manifest["split"]
+
+    found = diagnose(run, probes=["labels"], options=OPTIONS).probes["labels"]
+
+    assert counts["test"] > 0
+    assert found.label_noise is not None
+    assert found.label_noise.out_of_fold
+    assert found.label_noise.images == counts["train"] + counts["val"]
+    assert found.note.startswith("5 networks, each asked about images that it has not seen: ")
+
+
+@pytest.mark.slow
+def test_labels_are_not_asked_about_with_a_network_that_only_python_can_make(train: Callable[..., tw.Run]) -> None:
+    from torch import nn
+
+    def make() -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.LazyLinear(3))
+
+    found = diagnose(train(model=make()), probes=["labels"], model=make, options=OPTIONS).probes["labels"]
+
+    assert (found.state, found.label_noise) == ("needless", None)
+    assert found.note == "Networks that were given by Python code are not trained fold by fold."
 
 
 @pytest.mark.slow

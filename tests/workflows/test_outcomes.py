@@ -33,7 +33,9 @@ from trainwright.workflows import judge
 from trainwright.workflows.options import RunOptions
 from trainwright.workflows.outcomes import is_outcome
 from trainwright.workflows.reporting import Silent
-from trainwright.workflows.study import Conductor, Watch
+from trainwright.workflows.hands import InTurn
+from trainwright.workflows.study import Conductor
+from trainwright.workflows.trial import Watch
 
 
 class Asks:
@@ -86,7 +88,8 @@ def told(
         strategy = Asks(proposal)
         options = RunOptions(runs=tmp_path / "runs", workers=1, mirrors=())
         with folder:
-            Conductor(study=folder, strategy=strategy, data=data, options=options, model=model).carry_out()
+            hands = InTurn(data=data, options=options, model=model)
+            Conductor(study=folder, strategy=strategy, hands=hands, runs=options.runs).carry_out()
         return strategy.told
 
     return carry_out

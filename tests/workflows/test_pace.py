@@ -8,8 +8,7 @@ import pytest
 
 from trainwright.errors import UsageError
 from trainwright.recipe import Recipe
-from trainwright.search.coach import FINAL_SHARE
-from trainwright.search.ending import ROOM
+from trainwright.search.ending import FINAL_SHARE, ROOM
 from trainwright.search.ledger import Ledger, Pace
 from trainwright.search.planning import RETUNE_COST
 from trainwright.workflows.pace import fitting

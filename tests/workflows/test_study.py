@@ -19,7 +19,7 @@ import trainwright as tw
 from trainwright.data.digits import write_digits
 from trainwright.errors import DataError, RunError, UsageError
 from trainwright.recipes import published
-from trainwright.search.coach import FINAL_SHARE
+from trainwright.search.ending import FINAL_SHARE
 from trainwright.workflows import improve as workflow
 
 # A time that no decision of so small a study depends on.

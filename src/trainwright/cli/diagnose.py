@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from trainwright.cli import options
-from trainwright.cli.show import show_findings, wrapped
+from trainwright.cli.show import show_findings, show_verdict, wrapped
 
 if TYPE_CHECKING:
     from trainwright.diagnosis.evidence import ProbeResult
@@ -20,8 +20,8 @@ Probes = Annotated[
     typer.Option(
         "--probe",
         metavar="NAME",
-        help="A short extra training that tells one cause: learning-rate, no-regularization, longer, wider, fit-64, half-data; "
-        "repeatable. auto: those that would tell, one after the other.",
+        help="A short extra training that tells one cause: learning-rate, no-regularization, longer, wider, fit-64, half-data, "
+        "labels; repeatable. auto: those that would tell, one after the other.",
     ),
 ]
 
@@ -75,7 +75,9 @@ def show_diagnosis(found: Diagnosis) -> str:
     """The verdict, the findings, a line for each probe, and which ones are left."""
     from trainwright.records import to_json
 
-    lines = [f"run        {found.run}", f"verdict    {found.verdict}", "", *show_findings(to_json(found.findings))]
+    findings = to_json(found.findings)
+    lines = [f"run        {found.run}", *wrapped("verdict    ", show_verdict(found.verdict, findings)), ""]
+    lines += show_findings(findings)
     if found.probes:
         lines += ["", "probes"]
         lines += [line for probe in found.probes.values() for line in _probe(probe)]
@@ -88,7 +90,7 @@ def show_diagnosis(found: Diagnosis) -> str:
 def _probe(probe: ProbeResult) -> list[str]:
     from trainwright.diagnosis.wording import changed_values, percent
 
-    if probe.state != "trained":
+    if probe.state != "trained" or probe.train_error is None:
         return wrapped(f"  {probe.name}: ", probe.note or probe.state)
     errors = [
         f"{part} error {percent(error.value)}"

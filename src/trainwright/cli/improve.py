@@ -64,6 +64,7 @@ def improve(
     device: options.Device = "auto",
     workers: options.Workers = 2,
     threads: options.Threads = None,
+    slots: options.Slots = None,
     mirrors: options.Mirrors = None,
     offline: options.Offline = False,
     quiet: options.Quiet = False,
@@ -82,6 +83,7 @@ def improve(
         "device": device,
         "workers": workers,
         "threads": threads,
+        "slots": slots,
         "offline": offline,
         "mirrors": mirrors_from(mirrors),
     }

@@ -54,6 +54,16 @@ Threads = Annotated[
         metavar="N", min=1, envvar="TRAINWRIGHT_THREADS", help="CPU threads of torch; other numbers, other bits."
     ),
 ]
+Slots = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        max=64,
+        help="Trainings of a study at a time, each in a process with its share of the threads. Unless said: as many as pay.",
+        show_default=False,
+    ),
+]
 Mirrors = Annotated[
     str | None,
     typer.Option(

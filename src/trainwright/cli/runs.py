@@ -27,7 +27,8 @@ def add_to(app: typer.Typer) -> None:
     app.add_typer(sub, name="runs")
     app.command(
         short_help="What a run's model sees in images.",
-        epilog="Examples:\n\n  trainwright predict last photo.jpg\n\n  trainwright predict last new/ --csv labels.csv",
+        epilog="Examples:\n\n  trainwright predict last photo.jpg\n\n  trainwright predict last new/ --csv labels.csv"
+        "\n\n  trainwright predict export/model.onnx new/",
     )(predict)
     app.command(
         short_help="Bring MLflow and TensorBoard up to date with a run.", epilog="Example:\n\n  trainwright sync last"
@@ -141,19 +142,28 @@ def predict(
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> int:
-    """Say what the model of RUN sees in images: labels with probabilities, values, masks or boxes."""
+    """Say what the model of RUN sees in images: labels with probabilities, values, masks or boxes.
+
+    RUN may be an exported file too, .onnx or .pt2: it is all that is needed then.
+    """
     from trainwright.tracking.runs import find_run
 
     if csv_file is not None and not csv_file.absolute().parent.is_dir():
         raise UsageError("its folder does not exist.", where=f"--csv {csv_file}", cure="Make it, or name another file.")
     if csv_file is not None and csv_file.is_dir():
         raise UsageError("is a folder.", where=f"--csv {csv_file}", cure="Name a file in it.")
-    folder = find_run(runs, run)
+    exported = Path(run).suffix in (".onnx", ".pt2")
+    folder = None if exported else find_run(runs, run)
     from trainwright.cli.reporters import choose_reporter
+    from trainwright.workflows.exported import predict_exported
     from trainwright.workflows.predict import predict as predict_images
 
     progress = choose_reporter(quiet=quiet).progress
-    predictions = predict_images(folder, images, device=device, pictures=pictures, progress=progress)
+    if folder is None:
+        run_id, predictions = predict_exported(run, images, pictures=pictures, progress=progress)
+    else:
+        run_id = folder.run_id
+        predictions = predict_images(folder, images, device=device, pictures=pictures, progress=progress)
     for item in predictions:
         item.pop("mask", None)  # pixels are no text: --pictures writes them
     if csv_file is not None:
@@ -161,7 +171,7 @@ def predict(
     if pictures is not None and not quiet:
         typer.echo(f"pictures in {pictures}", err=True)
     if as_json:
-        print(json.dumps({"schema": "trainwright.predictions/1", "run": folder.run_id, "predictions": predictions}))
+        print(json.dumps({"schema": "trainwright.predictions/1", "run": run_id, "predictions": predictions}))
     elif csv_file is None:
         for item in predictions:
             print(f"{item['image']}  {said_in_words(item)}")

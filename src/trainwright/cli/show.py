@@ -12,6 +12,9 @@ WIDTH = 110
 SYMBOLS = {"yes": "●", "cannot-tell": "?", "no": "·"}
 MOST_CLASSES = 12  # a line each; of more only the lowest are named
 LOWEST = 5
+LITTLE = (
+    0.25  # ours: of what guessing leaves over; a training that has less of it has no gap because it has learned little
+)
 
 
 def show_run(result: Mapping[str, Any]) -> str:
@@ -24,7 +27,7 @@ def show_run(result: Mapping[str, Any]) -> str:
         *_classes(result),
         f"gap        {_number(gap['value'])}   ({_number(gap['low'])} to {_number(gap['high'])}), "
         f"margin {result['gap_margin']:.3f}",
-        f"verdict    {result['verdict']}",
+        *wrapped("verdict    ", show_verdict(result["verdict"], result["findings"])),
         *_learning_rate(result),
         "",
     ]
@@ -36,6 +39,17 @@ def show_run(result: Mapping[str, Any]) -> str:
         f"folder     {result['folder']}",
     ]
     return "\n".join(lines)
+
+
+def show_verdict(verdict: str, findings: Sequence[Mapping[str, Any]]) -> str:
+    """The word, and what it must not be taken for: what was hardly learned has nothing that could fail on unseen images."""
+    figures: Mapping[str, float] = next(
+        (finding.get("figures", {}) for finding in findings if finding["rule"] == "diverged"), {}
+    )
+    chance, score = figures.get("chance_score"), figures.get("train_score")
+    if verdict != "generalizes" or chance is None or score is None or score >= chance + LITTLE * (1 - chance):
+        return verdict
+    return f"{verdict}, but it has learned little: train score {_number(score)}, guessing gives {_number(chance)}"
 
 
 def show_findings(findings: Sequence[Mapping[str, Any]]) -> list[str]:

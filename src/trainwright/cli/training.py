@@ -105,6 +105,7 @@ def resume(
     device: options.Device = "auto",
     workers: options.Workers = 2,
     threads: options.Threads = None,
+    slots: options.Slots = None,
     mirrors: options.Mirrors = None,
     checkpoint_seconds: options.CheckpointSeconds = CHECKPOINT_SECONDS,
     offline: options.Offline = False,
@@ -117,6 +118,7 @@ def resume(
         "device": device,
         "workers": workers,
         "threads": threads,
+        "slots": slots,
         "offline": offline,
     }
     chosen |= {"mirrors": mirrors_from(mirrors), "checkpoint_seconds": checkpoint_seconds}

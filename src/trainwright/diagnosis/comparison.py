@@ -20,6 +20,11 @@ from trainwright.records import Interval
 # floor (1.5 times, at half a decade around it), short or unstable ones ten times and more
 # (docs/statistics.md, "Seed noise").
 PRIOR_VARIANCE, PRIOR_FREEDOM = 1.4, 3.0
+LEVEL = 0.05  # of one round, over all of its arms
+# Of an arm that is not adopted at first sight: the two-sided p, of that arm alone, below which a second look may settle it, and
+# the level that it is held to then, with all of its trainings: at 0.05, 7 of 100 rounds without any effect adopted something
+# where seeds differ most, at 0.01 5 (docs/log.md).
+PROMISING, SETTLED = 0.1, 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +118,7 @@ def holm(ps: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def adopted(comparisons: Mapping[str, Comparison], *, noise: float, level: float = 0.05) -> dict[str, Verdict]:
+def adopted(comparisons: Mapping[str, Comparison], *, noise: float, level: float = LEVEL) -> dict[str, Verdict]:
     """Which arms of one round are better than the control beyond chance, by name.
 
     comparisons: every arm of the round. noise: `noise_floor` of one training's score. An arm is adopted if its p, adjusted
@@ -125,9 +130,31 @@ def adopted(comparisons: Mapping[str, Comparison], *, noise: float, level: float
     return {name: _verdict(comparisons[name], p, noise, level) for name, p in zip(names, ps, strict=True)}
 
 
+def worth_a_second_look(comparisons: Mapping[str, Comparison], *, noise: float) -> dict[str, float]:
+    """Arms of a round that another training may decide on, the largest gain first, each with the level it is then held to.
+
+    Those that `adopted` would take already, at its own level. Where there is none, those whose gain is beyond the noise of a
+    difference with a p, of that arm alone, below 0.1: they have to be surer. How often both together are wrong is measured
+    (benchmarks/aa.py).
+    """
+    verdicts = adopted(comparisons, noise=noise)
+    levels = {name: LEVEL for name, verdict in verdicts.items() if verdict.decision == "adopt"}
+    if not levels:
+        promising = (name for name, one in comparisons.items() if one.p < PROMISING)
+        levels = {
+            name: SETTLED for name in promising if comparisons[name].gain.value > _spread(comparisons[name], noise)
+        }
+    return dict(sorted(levels.items(), key=lambda item: -comparisons[item[0]].gain.value))
+
+
+def _spread(found: Comparison, noise: float) -> float:
+    """The noise of a difference of so many trainings on each side."""
+    return noise * math.sqrt(sum(1 / count for count in found.seeds))
+
+
 def _verdict(found: Comparison, p: float, noise: float, level: float) -> Verdict:
     gain = found.gain
-    of_difference = noise * math.sqrt(sum(1 / count for count in found.seeds))
+    of_difference = _spread(found, noise)
     figures = f"{_points(gain.value)} ({_points(gain.low)} to {_points(gain.high)}), p = {p:.3f} over the round"
     if not math.isfinite(gain.value):
         return Verdict(decision="no-evidence", p=p, reason="No evidence: the score of one of the two is not defined.")

@@ -24,8 +24,9 @@ class ProbeResult:
     state: trained; needless where there is nothing to change, or the answer is known without a training; failed where its
     loss stopped being finite. note: what was found without training, or why it failed. train_error, val_error: of the weights
     that it kept, in eval mode on clean images. train_drop, val_drop: by how much these are below those of the run, on the same
-    images. Errors and drops are None where they were not measured. steps, seconds: what it took. folder: its own, under that
-    of the run; empty without one.
+    images. Errors and drops are None where they were not measured. outside: the range test finds that the loss does not fall at
+    the learning rate of the run. label_noise: of all images, out of fold; None of other probes. steps, seconds: what it took.
+    folder: its own, under that of the run; empty without one.
     """
 
     name: str
@@ -37,6 +38,8 @@ class ProbeResult:
     val_error: Interval | None = None
     train_drop: Interval | None = None
     val_drop: Interval | None = None
+    outside: bool = False
+    label_noise: LabelNoise | None = None
     steps: int = 0
     seconds: float = 0.0
     folder: str = ""

@@ -34,8 +34,9 @@ class LabelNoise:
     """How many labels are wrong.
 
     rate: their share, as far as the network can tell. surest: errors among the surest tenth of the answers. skill: how much
-    of what always saying the most frequent class leaves over the network has right; 0 for guessing, 1 for all. images: how many
-    were asked. out_of_fold: every image was, each by networks that had not seen it; otherwise the validation images alone.
+    of what always saying the most frequent class leaves over the network has right; 0 for guessing, 1 for all. most_skill: the
+    upper end of its 95 % interval. images: how many were asked. out_of_fold: every image was, each by networks that had not
+    seen it; otherwise the validation images alone.
     """
 
     rate: Interval
@@ -43,12 +44,20 @@ class LabelNoise:
     skill: float
     images: int
     out_of_fold: bool = False
+    most_skill: float = 1.0
 
     @property
     def noisy(self) -> Answer:
         if self.rate.high < RATE_MARGIN:
             return "no"
         return "yes" if self.rate.low > RATE_MARGIN and self.skill >= LEAST_SKILL else "cannot-tell"
+
+    @property
+    def suspected(self) -> bool:
+        """Whether answers out of fold are worth their time: wrong labels are likely, not certain, and such networks may know
+        their task well enough to be asked."""
+        likely = self.noisy == "cannot-tell" and self.rate.value > RATE_MARGIN
+        return likely and not self.out_of_fold and self.most_skill >= LEAST_SKILL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,10 +96,12 @@ def label_noise(
     independent = 1.0 if units is None else units / len(wrong_N)
     counts, errors = np.array([len(part) for part in parts]), np.array([part.sum() for part in parts])
     surest = wrong_N[-max(1, round(SUREST * len(wrong_N))) :]
+    accuracy, asked = 1 - float(wrong_N.mean()), len(wrong_N) * independent
     return LabelNoise(
         rate=_floor(counts, errors, classes, independent),
         surest=wilson(float(surest.mean()) * len(surest) * independent, len(surest) * independent),
-        skill=_skill(1 - float(wrong_N.mean()), target_N),
+        skill=_skill(accuracy, target_N),
+        most_skill=_skill(wilson(accuracy * asked, asked).high, target_N),
         images=len(target_N),
         out_of_fold=out_of_fold,
     )

@@ -26,7 +26,7 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(spec.block_dropout)
         self.conv2 = nn.Conv2d(wider, wider, 3, padding=1, bias=False)
         self.norm2 = norm_layer(spec.norm, wider)
-        self.drop_path = _stochastic_depth(drop_path)
+        self.drop_path = stochastic_depth(drop_path)
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or channels != wider:
             self.shortcut = nn.Sequential(
@@ -59,7 +59,7 @@ def drop_path_rates(spec: NetworkSpec, *, stages: int) -> list[list[float]]:
     ]
 
 
-def _stochastic_depth(rate: float) -> nn.Module:
+def stochastic_depth(rate: float) -> nn.Module:
     """What is kept is made larger by the share that is kept, so that nothing is left to do in eval mode."""
     if rate == 0:
         return nn.Identity()

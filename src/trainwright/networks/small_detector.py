@@ -63,18 +63,28 @@ class SmallDetector(nn.Module):
         self.head.start()
 
     def forward(self, images_NCHW: torch.Tensor, target_NM5: torch.Tensor | None = None) -> Detections:
-        stride4_NCHW = self.stage1(self.stem(images_NCHW))
-        stride8_NCHW = self.stage2(stride4_NCHW)
-        stride16_NCHW = self.stage3(stride8_NCHW)
-        maps = self.neck([stride8_NCHW, stride16_NCHW, self.stage4(stride16_NCHW)])
-        logits_NLK, raw_NL4 = self.head(maps)
+        logits_NLK, raw_NL4, shapes = self._everywhere(images_NCHW)
         with torch.autocast(images_NCHW.device.type, enabled=False):
-            grid = grid_of([(m.shape[2], m.shape[3]) for m in maps], STRIDES, images_NCHW.device)
+            grid = grid_of(shapes, STRIDES, images_NCHW.device)
             boxes_NL4 = decode(raw_NL4, grid)
             loss_N = None if target_NM5 is None else detection_loss(boxes_NL4, logits_NLK, grid, target_NM5)
             size = (images_NCHW.shape[2], images_NCHW.shape[3])
             candidates = TRAIN_CANDIDATES if self.training else CANDIDATES
             return best_boxes(boxes_NL4, logits_NLK, size, candidates=candidates, loss_N=loss_N)
+
+    def places(self, images_NCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(boxes [N, L, 4] in pixels, logits [N, L, K]) of every place, before any is chosen: what a graph can be made of."""
+        logits_NLK, raw_NL4, shapes = self._everywhere(images_NCHW)
+        return decode(raw_NL4, grid_of(shapes, STRIDES, images_NCHW.device)), logits_NLK
+
+    def _everywhere(self, images_NCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, list[tuple[int, int]]]:
+        """(logits [N, L, K], raw boxes [N, L, 4], height and width of each map)."""
+        stride4_NCHW = self.stage1(self.stem(images_NCHW))
+        stride8_NCHW = self.stage2(stride4_NCHW)
+        stride16_NCHW = self.stage3(stride8_NCHW)
+        maps = self.neck([stride8_NCHW, stride16_NCHW, self.stage4(stride16_NCHW)])
+        logits_NLK, raw_NL4 = self.head(maps)
+        return logits_NLK, raw_NL4, [(m.shape[2], m.shape[3]) for m in maps]
 
 
 class Pyramid(nn.Module):

@@ -11,7 +11,7 @@ import math
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
-from trainwright.diagnosis.comparison import Comparison, adopted, compare
+from trainwright.diagnosis.comparison import Comparison, adopted, compare, worth_a_second_look
 from trainwright.diagnosis.noise import noise_floor
 from trainwright.diagnosis.prescribe import Tried, prescribe
 from trainwright.diagnosis.remedies.case import Circumstances
@@ -19,15 +19,13 @@ from trainwright.diagnosis.stats import Score
 from trainwright.diagnosis.wording import points_within
 from trainwright.recipe import Recipe
 from trainwright.records import Outcome, Prescription, Proposal, Role
-from trainwright.search import ending, planning, telling
+from trainwright.search import beginning, ending, planning, telling
 from trainwright.search.ledger import Ledger
 from trainwright.search.rounds import Arm, Entry, Incumbent, Round, Step
 from trainwright.seeding import derive
 
 MOST_ARMS = 3  # of a round: Holm's correction over more asks for gains that few remedies have
 CONFIRMING = 2  # runs that follow an arm which seems better: that arm and the control once more
-FINAL_SHARE = 0.35  # of the budget, kept for a longer training of what was found and the final one on all images
-REPAIRS = 2  # attempts at a baseline that breaks down
 LEAST_GAIN = 0.25  # of the noise of a difference: what is expected to gain less is not tried
 WORDS = {"adopt": "adopted", "no-evidence": "no evidence", "worse": "worse"}
 Rounds = Generator[list[Proposal], list[Outcome], bool]
@@ -74,7 +72,7 @@ class Coach:
         return self._queue.pop(0) if self._queue else None
 
     def tell(self, outcome: Outcome) -> None:
-        self.ledger.book(outcome.seconds)
+        self.ledger.book(outcome.seconds if outcome.elapsed is None else outcome.elapsed)
         self._told.append(outcome)
         if len(self._told) == len(self._asked):
             outcomes = sorted(self._told, key=lambda told: told.number)
@@ -103,85 +101,51 @@ class Coach:
     # The play
 
     def _play(self) -> ending.Plan:
-        begun = yield from self._baseline()
+        begun = yield from beginning.baseline(self)
         if not begun:
             return
         while True:
             went_on = yield from self._round(len(self.rounds) + 1)
             if not went_on:
                 break
-        yield from ending.stretch(self)
-        yield from ending.finish(self)
-
-    def _baseline(self) -> Generator[list[Proposal], list[Outcome], bool]:
-        """The recipe as it is; where its training breaks down, with what answers that. Whether there is one to compare with."""
-        recipe = self.recipe
-        remedies: list[str] = []
-        for _ in range(1 + REPAIRS):
-            label = "baseline" if not remedies else f"baseline with {remedies[-1]}"
-            (outcome,) = yield [self.propose("baseline", recipe, label, reason="what everything is compared with")]
-            if outcome.state == "finished" and outcome.answers is not None:
-                break
-            self.say("outcome", f"The {label} {outcome.state}: {telling.why(outcome)}", outcome.run)
-            repair = self._repair(recipe, outcome)
-            if repair is None:
-                self.say("decision", f"Nothing can be compared with a baseline that {outcome.state}.", outcome.run)
-                return False
-            self.say("trial", f"Trying {repair.remedy} ({telling.changes(repair)}): {repair.reason}")
-            recipe, remedies = planning.with_remedy(recipe, repair), [*remedies, repair.remedy]
-        else:
-            self.say("decision", "Nothing can be compared with it.")
-            return False
-        self.baselines = [outcome]
-        self.incumbent = Incumbent(recipe=planning.filled(recipe, outcome), chosen=outcome, repairs=tuple(remedies))
-        self.ledger.learn(
-            epochs=outcome.result["epochs"], seconds=outcome.seconds, training_seconds=outcome.result["seconds"]
-        )
-        self.say("outcome", f"Baseline: {telling.scored(outcome)}, {telling.gap(outcome)}.", outcome.run)
-        return True
-
-    def _repair(self, recipe: Recipe, outcome: Outcome) -> Prescription | None:
-        """What answers the findings of a training that broke down."""
-        if not outcome.result.get("findings"):
-            return None
-        circumstances = Circumstances(**self.known, score=0.0, seconds_per_epoch=self.ledger.pace.epoch_seconds)
-        found = prescribe(telling.findings_of(outcome), recipe, circumstances)
-        return next((one for one in found if one.changes and planning.changes_it(recipe, one)), None)
+        yield from ending.end(self)
 
     def _round(self, number: int) -> Rounds:
         """One round; whether another one may follow."""
         incumbent = self.held
         epochs = incumbent.recipe.epochs
-        lean = self._lean()
-        arms = self._prescriptions(lean=lean)
+        lean, due = self._lean(), self._control_is_due(number)
+        arms = self._prescriptions(lean=lean, control=due)
         if not arms:
             return False
         believed = telling.believed(incumbent.judged)
         self.say("belief", f"Round {number}. {believed}", incumbent.judged.run)
         base = incumbent.recipe.changed({"seed": self.seed_of(number, 1)})
+        control = incumbent.unchanged[-1]
         if lean:
-            control = incumbent.unchanged[-1]
             why = "the trainings of the unchanged recipe so far stand in for it, with other seeds than the arms"
             self.say("decision", f"No time for a control of this round's own: {why}.", control.run)
-        else:
-            why = "nothing changed, another seed: what chance alone does"
-            (control,) = yield [self.propose("control", base, "control", reason=why)]
-            if control.answers is None:
-                said = f"The control {control.state}: {telling.why(control)} No comparison without it."
-                self.say("decision", said, control.run)
+        asked = [self.propose("control", base, "control", reason=beginning.NOTHING_CHANGED)] if due else []
+        if asked and self.ledger.slots == 1:
+            (control,) = yield asked
+            if not self._control_told(control):
                 return False
-            self._take_in(control)
-            self.say("outcome", f"Control, {epochs} epochs: {telling.scored(control)}.", control.run)
+            asked = []
         floor = planning.floor_under(control, self._chance)
         for one in arms:
             length = planning.with_remedy(base, one).epochs
             much = "" if length == epochs else f", {length} epochs"
             answers = f"against {one.finding}" if one.finding else "what usually still helps"
             self.say("trial", f"Trying {one.remedy} ({telling.changes(one)}{much}), {answers}: {one.reason}")
-        outcomes = yield [
+        asked += [
             self.propose("arm", planning.with_remedy(base, one), one.remedy, reason=one.reason, floor=floor)
             for one in arms
         ]
+        outcomes = yield asked
+        if len(outcomes) > len(arms):
+            control, *outcomes = outcomes
+            if not self._control_told(control):
+                return False
         this = Round(number=number, epochs=epochs, believed=believed, control=control, lean=lean)
         self.rounds.append(this)
         unchanged = incumbent.unchanged
@@ -196,6 +160,21 @@ class Coach:
         yield from self._decide(this, base, first)
         return this.adopted is not None or self._worth_going_on()
 
+    def _control_is_due(self, number: int) -> bool:
+        """Whether a round needs a control of its own: where there is time, and none has stood beside the baseline."""
+        beside_baseline = self.ledger.slots > 1 and number == 1 and len(self.held.unchanged) > 1
+        return not self._lean() and not beside_baseline
+
+    def _control_told(self, control: Outcome) -> bool:
+        """Take a round's control in; whether there is something to compare with."""
+        if control.answers is None:
+            said = f"The control {control.state}: {telling.why(control)} No comparison without it."
+            self.say("decision", said, control.run)
+            return False
+        self.take_in(control)
+        self.say("outcome", f"Control, {control.result['epochs']} epochs: {telling.scored(control)}.", control.run)
+        return True
+
     def _first_look(self, one: Prescription, outcome: Outcome, first: Mapping[str, Comparison]) -> Arm:
         """What an arm looks like beside the trainings of the unchanged recipe."""
         if outcome.answers is None:
@@ -208,15 +187,20 @@ class Coach:
 
     def _decide(self, this: Round, base: Recipe, first: Mapping[str, Comparison]) -> ending.Plan:
         """Train the best of the arms that seem better once more, and the control with it; adopt it if it still is."""
-        passing = [arm for arm in this.arms if arm.verdict == "adopted" and arm.comparison is not None]
-        passing.sort(key=lambda arm: -arm.comparison.gain.value)  # type: ignore[union-attr]
+        arms = {arm.prescription.remedy: arm for arm in this.arms if arm.comparison is not None}
+        levels = worth_a_second_look(first, noise=self.sigma)
+        passing = [arms[name] for name in levels if name in arms]
         rules = frozenset(rule for rule, answer in telling.answers(self.held.judged).items() if answer == "yes")
         again: Outcome | None = None
         if passing:
             best = passing[0]
-            again = yield from self._once_more(this, best, base, first)
+            if best.verdict != "adopted":
+                said = "by itself it is better, beyond what the best of so many arms shows by chance it is not yet"
+                self.say("decision", f"{best.prescription.remedy} once more with another seed: {said}.")
+            again = yield from self._once_more(this, best, base, first, levels[best.prescription.remedy])
             for other in passing[1:]:
-                other.verdict = "better at first sight"
+                if other.verdict == "adopted":
+                    other.verdict = "better at first sight"
         for arm in this.arms:
             gain = planning.LOST if arm.comparison is None else arm.comparison.gain
             one = arm.prescription
@@ -234,7 +218,8 @@ class Coach:
             return
         one, outcome = best.prescription, best.outcome
         this.adopted = one.remedy
-        self._proven = planning.compatible(one, [arm.prescription for arm in passing[1:]])
+        better = [arm.prescription for arm in passing[1:] if arm.verdict == "better at first sight"]
+        self._proven = planning.compatible(one, better)
         recipe = planning.filled(planning.with_remedy(self.held.recipe, one), outcome)
         self.incumbent = Incumbent(
             recipe=recipe.changed({"seed": self.recipe.seed}),
@@ -249,7 +234,7 @@ class Coach:
         self.say("decision", f"Adopted: {this.adopted}.{others}", outcome.run, again.run)
 
     def _once_more(
-        self, this: Round, best: Arm, base: Recipe, first: Mapping[str, Comparison]
+        self, this: Round, best: Arm, base: Recipe, first: Mapping[str, Comparison], level: float
     ) -> Generator[list[Proposal], list[Outcome], Outcome | None]:
         """The arm and the control with a seed that neither was looked at with; the arm's outcome if it holds up, else None.
 
@@ -258,8 +243,9 @@ class Coach:
         """
         one = best.prescription
         best.verdict = "not confirmed"
-        runs = 1 if this.lean else CONFIRMING
-        if runs * self.ledger.seconds(this.epochs, cost=self.held.cost) > self.ledger.left:
+        alone = this.lean and self.ledger.slots == 1
+        one_run = self.ledger.seconds(this.epochs, cost=self.held.cost)
+        if self.ledger.together([one_run] * (1 if alone else CONFIRMING)) > self.ledger.left:
             self.say("decision", f"No time is left to look at {one.remedy} with another seed: it is not adopted.")
             return None
         fresh = base.changed({"seed": self.seed_of(this.number, 2)})
@@ -267,23 +253,23 @@ class Coach:
         repeated = self.propose(
             "confirmation", planning.with_remedy(fresh, one), f"{one.remedy}, once more", reason=reason
         )
-        if this.lean:
+        if alone:
             (again,) = yield [repeated]
         else:
             why = "the control beside an arm that seems better, once more"
             again, control = yield [repeated, self.propose("control", fresh, "control, once more", reason=why)]
             if control.answers is None:
                 return None
-            self._take_in(control)
+            self.take_in(control)
         if again.answers is None:
             return None
         compared = self.compared([best.outcome, again], self.held.unchanged)
-        verdict = adopted({**first, one.remedy: compared}, noise=self.sigma)[one.remedy]
+        verdict = adopted({**first, one.remedy: compared}, noise=self.sigma, level=level)[one.remedy]
         best.comparison = compared
         held = verdict.decision == "adopt"
         best.verdict = "adopted" if held else "not confirmed"
         said = f"Once more with another seed: {one.remedy} {telling.scored(again)}"
-        said += "" if this.lean else f", control {telling.scored(control)}"
+        said += "" if alone else f", control {telling.scored(control)}"
         over = f"{points_within(compared.gain)} over {compared.seeds[0]} and {compared.seeds[1]} trainings"
         self.say("outcome", f"{said}; {over}: {best.verdict}.", again.run)
         return again if held else None
@@ -305,7 +291,7 @@ class Coach:
         noise = None if math.isnan(self.noise) else self.noise
         return compare(sides[0], sides[1], score=self.score, groups=arm[0].groups, noise=noise)
 
-    def _take_in(self, control: Outcome) -> None:
+    def take_in(self, control: Outcome) -> None:
         """A control is the incumbent with a fresh seed: it says how much seed alone does, and how fast things go now."""
         incumbent = self.held
         incumbent.fresh.append(control)
@@ -338,15 +324,17 @@ class Coach:
     @property
     def _explorable(self) -> float:
         """Seconds for rounds: what is left but for the final training."""
-        kept = FINAL_SHARE * self.ledger.limit if self.on_all is not None else 0.0
+        kept = ending.final_share(self.ledger.slots) * self.ledger.limit if self.on_all is not None else 0.0
         return ending.ROOM * (self.ledger.left - kept) if math.isfinite(self.ledger.limit) else math.inf
 
     def _lean(self) -> bool:
         """Whether there is no time for a control of a round's own, an arm, and both once more."""
+        if self.ledger.slots > 1:  # it is trained beside the others
+            return False
         one = self.ledger.seconds(self.held.recipe.epochs, cost=self.held.cost)
         return bool(self.held.unchanged) and (2 + CONFIRMING) * one > self._explorable
 
-    def _prescriptions(self, *, lean: bool) -> list[Prescription]:
+    def _prescriptions(self, *, lean: bool, control: bool) -> list[Prescription]:
         """The arms of a round; none where nothing fits into what is left, or may still gain more than chance."""
         incumbent = self.held
         circumstances = Circumstances(
@@ -362,12 +350,16 @@ class Coach:
         candidates = [*planning.joined(self._proven), *(one for one in found if one.changes)]
         candidates = [one for one in candidates if planning.is_new(recipe, one, self._known_recipes)]
         self._proven = []
-        left = self._explorable - (1 if lean else 1 + CONFIRMING) * self.ledger.seconds(
-            recipe.epochs, cost=incumbent.cost
-        )
-        least = LEAST_GAIN * self._chance
+        one_run = self.ledger.seconds(recipe.epochs, cost=incumbent.cost)
         chosen = planning.affordable(
-            candidates, recipe, self.ledger, seconds=left, cost=incumbent.cost, least_gain=least, most=MOST_ARMS
+            candidates,
+            recipe,
+            self.ledger,
+            seconds=self._explorable - self.ledger.together([one_run] * (1 if lean else CONFIRMING)),
+            cost=incumbent.cost,
+            least_gain=LEAST_GAIN * self._chance,
+            most=MOST_ARMS,
+            beside=[one_run] if control else [],
         )
         self._known_recipes += [planning.with_remedy(recipe, one) for one in chosen]
         if not chosen:

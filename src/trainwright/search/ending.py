@@ -12,16 +12,84 @@ from trainwright.records import Outcome, Proposal
 from trainwright.search import planning, telling
 
 if TYPE_CHECKING:
+    from trainwright.recipe import Recipe
     from trainwright.search.coach import Coach
 
+# Of the budget, kept for a longer training of what was found and the final one on all images: one after the other, or beside
+# each other, where the same time goes further than in another round (docs/log.md).
+FINAL_SHARE, FINAL_SHARE_TOGETHER = 0.35, 0.45
 ROOM = 0.95  # of what is left that a plan may fill: estimates are estimates
 STRETCH_SHARE = 0.3  # of what is left for these two: the longer one, on train alone
 STRETCHES = 3  # how often a training is made longer
 LEAST_STRETCH, LONGEST = 2, 4  # by what factor, at least and at most
+WORTH_IT = 1.5  # times the proven length: shorter than that, a second training beside the final one tells nothing new
+FARTHEST = 6  # times the proven length, where a training of the same length on train alone stands beside it
 BEYOND = 2  # times the length that was found to pay: as far as the final training goes, with more images to learn from
 PLATEAU = "reduce-on-plateau"
 
 Plan = Generator[list[Proposal], list[Outcome], None]
+
+
+def final_share(slots: int) -> float:
+    """Of the budget, what is kept for the end. slots: runs that are trained at a time."""
+    return FINAL_SHARE if slots == 1 else FINAL_SHARE_TOGETHER
+
+
+def end(coach: Coach) -> Plan:
+    """What is done with the time that is kept for the end."""
+    if coach.ledger.slots > 1 and coach.on_all is not None and _longer_may_pay(coach):
+        epochs = _longest_together(coach, coach.on_all)
+        if epochs >= WORTH_IT * _proven(coach):
+            yield from together(coach, epochs)
+            return
+    yield from stretch(coach)
+    yield from finish(coach)
+
+
+def _proven(coach: Coach) -> int:
+    return planning.proven_epochs(coach.held.recipe, coach.held.judged)
+
+
+def _longest_together(coach: Coach, on_all: float) -> int:
+    fits = coach.ledger.epochs(ROOM * coach.ledger.left, cost=coach.held.cost * on_all)
+    return min(fits, FARTHEST * _proven(coach))
+
+
+def together(coach: Coach, epochs: int) -> Plan:
+    """The same recipe for longer, twice at a time: on train alone, which says what length does and how large the gap is, and on
+    train and val together, which is handed over unless the first is worse than what was proven."""
+    incumbent, proven = coach.held, _proven(coach)
+    coach.say(
+        "trial",
+        f"Trying the same for longer ({epochs} epochs instead of {proven}), a training that anneals and is not at rest: on train "
+        "alone, whose unseen images say what that does, and beside it on train and val together.",
+    )
+    longer = incumbent.recipe.changed({"epochs": epochs, "seed": coach.seed_of(0, 1)})
+    why, last = "whether length pays for what was found", "the training that is handed over if it does no harm"
+    outcome, final = yield [
+        coach.propose("arm", longer, "longer", reason=why),
+        coach.propose("final", _on_all(incumbent.recipe, epochs), "final", reason=last, on_all=True),
+    ]
+    if outcome.answers is None:
+        coach.say("outcome", f"longer: {telling.why(outcome)}", outcome.run)
+        coach.say("decision", "The final training is not handed over: nothing says how good it is.", final.run)
+        return
+    compared = coach.compared([outcome], incumbent.unchanged or [incumbent.chosen])
+    decision = adopted({"longer": compared}, noise=coach.sigma)["longer"].decision
+    over = f"{points_within(compared.gain)} over {incumbent.recipe.epochs} epochs, {telling.gap(outcome)}"
+    said = {"adopt": "adopted", "worse": "worse"}.get(decision, "no evidence that length pays, and none that it harms")
+    coach.say("outcome", f"longer: {telling.scored(outcome)}; {over}: {said}.", outcome.run)
+    if decision == "worse":
+        coach.say(
+            "decision", "The final training was as long, so it is not handed over: the best run so far is.", final.run
+        )
+        return
+    remedies = (*incumbent.remedies, f"longer ({epochs} epochs)") if decision == "adopt" else incumbent.remedies
+    recipe = incumbent.recipe.changed({"epochs": epochs})
+    found = replace(incumbent, recipe=recipe, chosen=outcome, fresh=[outcome], remedies=remedies, stretched=True)
+    _hand_over(coach, final, epochs, judged=outcome)
+    if coach.final is not None or decision == "adopt":
+        coach.incumbent = found
 
 
 def stretch(coach: Coach) -> Plan:
@@ -75,7 +143,6 @@ def finish(coach: Coach) -> Plan:
         said = "No time is left for a final training on train and val: the best run so far is the model."
         coach.say("decision", said)
         return
-    changes = {"epochs": epochs, "data.train_on": "train+val", "keep": "last", "early_stop": None}
     if incumbent.stretched and epochs > proven:
         said = f"Length was found to pay: the final training has {epochs} epochs instead of {proven}"
         coach.say("decision", f"{said}, with the images of val to learn from too.")
@@ -83,9 +150,18 @@ def finish(coach: Coach) -> Plan:
         said = f"No time was left to prove that length pays; the final training has {epochs} epochs instead of {proven}"
         coach.say("decision", f"{said} all the same: it anneals, and nothing speaks against it.")
     why = "nothing left to choose, so the validation images may be learned from too"
-    recipe = incumbent.recipe.changed(changes)
-    (outcome,) = yield [coach.propose("final", recipe, "final", reason=why, on_all=True)]
-    wrong = planning.wrong_with(outcome, incumbent.judged)
+    recipe = _on_all(incumbent.recipe, epochs)
+    (outcome,) = yield [coach.propose("final", recipe, "final", reason=why, on_all=True, alone=True)]
+    _hand_over(coach, outcome, epochs, judged=incumbent.judged)
+
+
+def _on_all(recipe: Recipe, epochs: int) -> Recipe:
+    return recipe.changed({"epochs": epochs, "data.train_on": "train+val", "keep": "last", "early_stop": None})
+
+
+def _hand_over(coach: Coach, outcome: Outcome, epochs: int, *, judged: Outcome) -> None:
+    """Make the final training the study's model, unless something is wrong with it. judged: what it is held against."""
+    wrong = planning.wrong_with(outcome, judged)
     if wrong:
         said = f"The final training is not handed over: {wrong} The best run so far is the model."
     else:

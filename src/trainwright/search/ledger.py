@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 # Epoch counts that trainings are compared at: steps of about a fifth, so that a second more or less changes no decision.
@@ -41,8 +42,8 @@ LADDER = (
 
 @dataclass(frozen=True, kw_only=True)
 class Pace:
-    """How long things take here. epoch_seconds: an epoch of the baseline, with its evaluation. run_seconds: what a run costs
-    beside its epochs: reading, judging, drawing."""
+    """How long things take here. epoch_seconds: an epoch of the baseline, with its evaluation, beside as many other runs as are
+    trained at a time. run_seconds: what a run costs beside its epochs: reading, judging, drawing."""
 
     epoch_seconds: float
     run_seconds: float
@@ -53,10 +54,10 @@ class Pace:
 
 
 class Ledger:
-    """The budget of a study. limit: seconds; infinite where only rounds are limited."""
+    """The budget of a study. limit: seconds; infinite where only rounds are limited. slots: runs that are trained at a time."""
 
-    def __init__(self, *, limit: float, pace: Pace) -> None:
-        self.limit, self.pace = limit, pace
+    def __init__(self, *, limit: float, pace: Pace, slots: int = 1) -> None:
+        self.limit, self.pace, self.slots = limit, pace, slots
         self.spent = 0.0
 
     @property
@@ -64,7 +65,7 @@ class Ledger:
         return self.limit - self.spent
 
     def book(self, seconds: float) -> None:
-        """A run has taken this long."""
+        """The study has gone on for so long."""
         self.spent += seconds
 
     def learn(self, *, epochs: int, seconds: float, training_seconds: float, cost: float = 1.0) -> None:
@@ -76,6 +77,14 @@ class Ledger:
     def seconds(self, epochs: float, *, cost: float = 1.0) -> float:
         """Of a run. cost: time of its epochs over that of the unchanged recipe's."""
         return self.pace.run_seconds + epochs * cost * self.pace.epoch_seconds
+
+    def together(self, runs: Sequence[float]) -> float:
+        """Of several runs of so many seconds each, begun in their order as slots become free."""
+        free = [0.0] * self.slots
+        for seconds in runs:
+            free.sort()
+            free[0] += seconds
+        return max(free)
 
     def epochs(self, seconds: float, *, cost: float = 1.0) -> int:
         """As many whole epochs as a run of so many seconds has; 0 where not one fits."""

@@ -48,23 +48,37 @@ def affordable(
     cost: float,
     least_gain: float,
     most: int,
+    beside: Sequence[float] = (),
 ) -> list[Prescription]:
-    """Of the candidates, in their order, `most` that make another recipe each, may gain enough, and fit together.
+    """Of the candidates, in their order, `most` that make another recipe each, may gain enough, and fit together. What is a part
+    of another one waits for a round after it.
 
-    seconds: of all of them. cost: time of an epoch of `base` over that of the unchanged recipe.
+    seconds: of all of them. cost: time of an epoch of `base` over that of the unchanged recipe. beside: seconds of runs that are
+    begun before them.
     """
-    chosen: list[Prescription] = []
-    recipes, left = [base], seconds
+    chosen: dict[str, tuple[Prescription, Recipe, float]] = {}
     for one in candidates:
-        if len(chosen) == most or one.gain < least_gain or not changes_it(base, one):
+        if one.gain < least_gain or not changes_it(base, one):
+            continue
+        if any(_is_part(one, other) for other, _, _ in chosen.values()):
             continue
         recipe = with_remedy(base, one)
         takes = ledger.seconds(recipe.epochs, cost=cost * one.cost) * (1 + RETUNE_COST * one.retune)
-        if takes <= left and recipe not in recipes:
-            chosen.append(one)
-            recipes.append(recipe)
-            left -= takes
-    return chosen
+        kept = {name: arm for name, arm in chosen.items() if not _is_part(arm[0], one)}
+        runs = [*beside, *(arm[2] for arm in kept.values()), takes]
+        new = all(recipe != other for _, other, _ in kept.values())
+        if len(kept) < most and new and ledger.together(runs) <= seconds:
+            chosen = {**kept, one.remedy: (one, recipe, takes)}
+    arms = [one for one, _, _ in chosen.values()]
+    # What would leave slots idle in a second wave waits for another round, unless the budget is none.
+    count = len(beside) + len(arms)
+    idle = count % ledger.slots if count > ledger.slots and math.isfinite(ledger.limit) else 0
+    return arms[: len(arms) - idle]
+
+
+def _is_part(one: Prescription, other: Prescription) -> bool:
+    """Whether the other does all that it does, and more: what it does by itself is asked where that one fails."""
+    return one.changes.items() < other.changes.items()
 
 
 def is_new(base: Recipe, one: Prescription, known: Sequence[Recipe]) -> bool:

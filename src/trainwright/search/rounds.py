@@ -71,5 +71,5 @@ class Incumbent:
 
     @property
     def judged(self) -> Outcome:
-        """What its evidence is taken from: a run that was not picked for its score, where there is one."""
-        return self.fresh[-1] if self.fresh else self.chosen
+        """What its evidence is taken from: a run that was not picked for its score, where there is one; the baseline is none."""
+        return self.fresh[-1] if self.fresh and self.remedies else self.chosen

@@ -196,6 +196,19 @@ def last_study(runs: Path) -> StudyFolder | None:
     return max(unfinished, key=lambda study: study.created, default=None)
 
 
+def study_of_newest_run(runs: Path) -> StudyFolder | None:
+    """The study whose run is the newest of all; None where that run belongs to none."""
+    newest = next(reversed(list_runs(runs)), None)
+    if newest is None:
+        return None
+    for file in folder_of_studies(runs).glob(f"*/{ASKED}"):
+        with contextlib.suppress(RunError):
+            study = StudyFolder.open(file.parent)
+            if study.owns(newest.run_id):
+                return study
+    return None
+
+
 def folder_of_studies(runs: Path) -> Path:
     """Where studies lie whose runs lie in `runs`: beside it."""
     return runs.absolute().parent / "studies"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,6 +19,7 @@ from trainwright.records import Finding, to_json
 from trainwright.tracking.run_folder import RunFolder
 from trainwright.tracking.runs import find_run
 from trainwright.workflows.judge import EVIDENCE
+from trainwright.workflows.label_probe import LABELS
 from trainwright.workflows.lr import recorded_finding
 from trainwright.workflows.options import RunOptions, options_from
 from trainwright.workflows.probes import check_probe, recorded_probes, run_probe, subject_of
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 AUTO = "auto"
+COST, COSTS = 2.0, {LABELS: 5.0}  # times the run's own: most train as long or twice as long, of `labels` one for each fold
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +49,7 @@ def diagnose(
     probes: Sequence[str] | Literal["auto"] = (),
     data: Dataset | None = None,
     model: Callable[[], nn.Module] | None = None,
+    limit_seconds: float = math.inf,
     options: RunOptions | None = None,
     **more: Any,
 ) -> Diagnosis:
@@ -52,7 +57,8 @@ def diagnose(
 
     run: as for `resume`. probes: names (`workflows/probes.py`), each a training of about the run's own length or twice that;
     `auto`: one after the other those that would tell, until a cause of the high train error is clear. A probe that was run
-    is not run again. data, model: what only Python code could give; model makes the network anew. Raises RunError for a run
+    is not run again. limit_seconds: wall-clock for all of them; one that would take longer, by the time that the run took, is
+    not begun. data, model: what only Python code could give; model makes the network anew. Raises RunError for a run
     that has no evidence, UsageError for an unknown probe, what a training raises.
     """
     options = options_from(options, more)
@@ -65,7 +71,10 @@ def diagnose(
         wanted = [] if probes == AUTO else list(probes)
         left = _next(evidence, wanted, auto=probes == AUTO)
         subject = subject_of(folder, data=data, model=model, options=options) if left else None
+        began, took = time.perf_counter(), float((folder.result() or {}).get("seconds", 0.0))
         while left is not None and subject is not None:
+            if time.perf_counter() - began + COSTS.get(left, COST) * took > limit_seconds:
+                break
             found = run_probe(subject, left)
             evidence = replace(evidence, probes={**evidence.probes, left: found})
             left = _next(evidence, wanted, auto=probes == AUTO)

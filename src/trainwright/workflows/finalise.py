@@ -23,7 +23,7 @@ from trainwright.tracking import journal
 from trainwright.tracking.lock import FileLock
 from trainwright.tracking.run_folder import RunFolder
 from trainwright.tracking.runs import find_run
-from trainwright.tracking.study_folder import find_study
+from trainwright.tracking.study_folder import LAST, find_study, study_of_newest_run
 from trainwright.training.device import PRECISIONS, choose_device
 from trainwright.training.evaluate import evaluate
 from trainwright.workflows.judge import groups_of, moved_to
@@ -58,13 +58,14 @@ def finalise(
 ) -> dict[str, Any]:
     """Open the test part for the model of a run or of a study; the `trainwright.final/1` object, kept as `test.json` too.
 
-    run: id, unique beginning of one, folder, or `last`; of a study its name. data, model: what only Python code could give.
+    run: id, unique beginning of one, folder, or `last`; of a study its name; `last` is the study where the newest run is of
+    one. data, model: what only Python code could give.
     Every opening is written down before the images are looked at; `opened_before` counts those by any run of this folder that
     had some of the same images, whatever the split. What a later opening says is kept beside the first one, as `test-2.json`
     and on. Raises RunError for no such run or one without a model, DataError without a test part or where it changed.
     """
     options = options_from(options, more)
-    folder, study = _found(run, options)
+    folder, study = model_run(run, options)
     recipe = recipe_of(folder)
     task = task_of(folder, recipe)
     network = load_model(folder, recipe, task, custom=model)
@@ -92,7 +93,7 @@ def finalise(
         "run": folder.run_id,
         "study": study,
         "metric": task.metric,
-        "test": _with_interval(task, scores, groups),
+        "test": with_interval(task, scores, groups),
         "metrics": dict(scores.metrics),
         "per_class": dict(scores.per_class),
         "images": len(split.test),
@@ -228,7 +229,7 @@ def _free_name(folder: RunFolder) -> str:
     return next(name for name in names if not (folder.path / f"{name}.json").is_file())
 
 
-def _with_interval(task: Task, scores: Scores, groups: np.ndarray) -> dict[str, Any]:
+def with_interval(task: Task, scores: Scores, groups: np.ndarray) -> dict[str, Any]:
     """{"score", "low", "high"}: over images, or groups of them."""
     if task.counts_right:
         found: Interval | None = wilson(scores.score * len(scores.per_image), len(scores.per_image))
@@ -243,13 +244,14 @@ def _with_interval(task: Task, scores: Scores, groups: np.ndarray) -> dict[str, 
     }
 
 
-def _found(run: str | os.PathLike[str] | Run | Study, options: RunOptions) -> tuple[RunFolder, str | None]:
+def model_run(run: str | os.PathLike[str] | Run | Study, options: RunOptions) -> tuple[RunFolder, str | None]:
     """(the run whose model it is about, the name of its study or None)."""
     if isinstance(run, Run):
         return RunFolder.open(run.folder), None
     if not isinstance(run, str | os.PathLike):
         return RunFolder.open(run.best.folder), run.name
-    study = find_study(options.runs, os.fspath(run))
+    name = os.fspath(run)
+    study = study_of_newest_run(options.runs) if name == LAST else find_study(options.runs, name)
     if study is None:
         return find_run(options.runs, os.fspath(run)), None
     result = study.result()

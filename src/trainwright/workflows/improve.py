@@ -24,6 +24,7 @@ from trainwright.tracking.study_folder import RESULT, StudyFolder, find_study, f
 from trainwright.tracking.sync import sync
 from trainwright.training.device import choose_device
 from trainwright.workflows.choose import facts_of
+from trainwright.workflows.hands import AtOnce, Hands, InTurn, slots_for
 from trainwright.workflows.judge import score_of
 from trainwright.workflows.manifest import command_line, machine, packages, sources_sha256
 from trainwright.workflows.options import RunOptions, installed_mirrors, options_from
@@ -164,10 +165,18 @@ def _images(prepared: Prepared, on_all: bool | None, options: RunOptions) -> dic
 def _paced(prepared: Prepared, content: Mapping[str, Any], *, options: RunOptions, began: float) -> dict[str, Any]:
     """What this machine makes of it: its pace, the baseline as long as the budget allows, and what all this took."""
     with repeatable(prepared.device, options.threads):
-        pace, here = pace_of(prepared, options=options), machine(prepared.device)
+        here = machine(prepared.device)
+    slots = options.slots or slots_for(
+        device=prepared.device.type,
+        threads=here["torch_threads"],
+        budget_seconds=content["budget_seconds"],
+        elsewhere=content["data"] is not None and not content["own_network"],
+    )
+    with repeatable(prepared.device, max(1, here["torch_threads"] // slots)):
+        pace = pace_of(prepared, options=options)
     asked, limit = prepared.asked, content["budget_seconds"]
     spent = time.perf_counter() - began
-    fitted = fitting(asked, pace, limit, spent=spent, on_all=content["on_all"] is not None)
+    fitted = fitting(asked, pace, limit, spent=spent, on_all=content["on_all"] is not None, slots=slots)
     shortened = None
     if fitted.epochs < asked.epochs:
         shortened = {"from": asked.epochs, "to": fitted.epochs}
@@ -180,6 +189,7 @@ def _paced(prepared: Prepared, content: Mapping[str, Any], *, options: RunOption
         "machine": here,
         "options": {
             "threads": here["torch_threads"],
+            "slots": slots,
             "device": str(prepared.device),
             "offline": options.offline,
             "mirrors": None if options.mirrors is None else list(options.mirrors),
@@ -240,9 +250,17 @@ def _carry_out(
     with folder:
         coach = coach_of(folder, data)
         folder.set_status("running")
-        conductor = Conductor(study=folder, strategy=coach, data=data, options=options, model=model, told=told)
         try:
-            ended = conductor.carry_out()
+            with _hands(folder, data, options, model) as hands:
+                conductor = Conductor(
+                    study=folder,
+                    strategy=coach,
+                    hands=hands,
+                    runs=options.runs,
+                    stop_asked=options.stop_asked,
+                    told=told,
+                )
+                ended = conductor.carry_out()
             if ended:
                 if coach.incumbent is not None:
                     folder.write_json("best-recipe.json", coach.incumbent.recipe.model_dump(mode="json"))
@@ -257,6 +275,15 @@ def _carry_out(
         if ended:
             _fill_mirrors(folder, options)
     return Study(folder, options.runs)
+
+
+def _hands(folder: StudyFolder, data: Dataset, options: RunOptions, model: nn.Module | None) -> Hands:
+    """Those that the study began with, unless `options` has another number: what is asked for stays the same."""
+    slots = options.slots or folder.asked["options"].get("slots", 1)
+    if slots == 1 or model is not None or folder.asked["data"] is None:
+        return InTurn(data=data, options=options, model=model)
+    threads = options.threads or 1
+    return AtOnce(slots=slots, data=data, options=options, threads=threads, log=folder.path / "workers.log")
 
 
 def _as_begun(folder: StudyFolder, options: RunOptions) -> RunOptions:
@@ -323,7 +350,8 @@ def coach_of(folder: StudyFolder, data: Dataset) -> Coach:
     known = dict(asked["known"])
     known |= {"classes": tuple(known["classes"]), "image_size": tuple(known["image_size"])}
     known |= {"pretrained": frozenset(known["pretrained"])}
-    ledger = Ledger(limit=math.inf if limit is None else limit, pace=Pace(**asked["pace"]))
+    slots = asked["options"].get("slots", 1)
+    ledger = Ledger(limit=math.inf if limit is None else limit, pace=Pace(**asked["pace"]), slots=slots)
     ledger.book(asked["spent_seconds"])
     return Coach(
         recipe,

@@ -137,7 +137,7 @@ def _answered(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(rows of val [N], the probabilities [N, K] of a network trained on train)."""
     with tempfile.TemporaryDirectory(prefix="trainwright-labels-") as place:
-        own = replace(options, runs=Path(place), mirrors=())
+        own = replace(options, runs=Path(place), mirrors=(), report=False)
         run = runs.train(data, recipe, changes=changes, seed=seed, name="labels", options=own)
         if not run.finished:
             raise KeyboardInterrupt  # `stop_asked` said so: without all folds there is no answer

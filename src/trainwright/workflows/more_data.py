@@ -71,7 +71,7 @@ def more_data(
     """
     _refuse_no_curve(fractions, seeds)
     options = options_from(options, more)
-    options = replace(options, mirrors=options.mirrors or ())
+    options = replace(options, mirrors=options.mirrors or (), report=False)
     prepared = runs.plan(data, recipe, changes=changes, seed=seed, target=target, options=options).prepared
     dataset, whole = prepared.dataset, _whole(prepared.recipe)
     wanted = [_Wanted.of(dataset, whole, fraction, number) for fraction in fractions for number in range(seeds)]

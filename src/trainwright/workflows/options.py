@@ -22,8 +22,9 @@ class RunOptions:
 
     runs: folder of run folders. device: auto, cpu, cuda, cuda:N. workers: loader threads. offline: fetch nothing.
     mirrors: of mlflow and tensorboard, those to copy the record to; None: those installed. threads: of torch on the CPU;
-    None leaves them. stop_asked: polled between steps; the run then saves and ends. checkpoint_seconds: the most work
-    that a kill costs.
+    None leaves them. slots: trainings of a study at a time; None: as many as pay. stop_asked: polled between steps; the run then
+    saves and ends. checkpoint_seconds: the most work that a kill costs. report: whether a run that has finished writes its
+    page, `report.html`.
     """
 
     runs: Path = Path("runs")
@@ -32,9 +33,11 @@ class RunOptions:
     offline: bool = False
     mirrors: Sequence[str] | None = None
     threads: int | None = None
+    slots: int | None = None
     reporter: Reporter = field(default_factory=Silent)
     stop_asked: Callable[[], bool] = lambda: False
     checkpoint_seconds: float = CHECKPOINT_SECONDS
+    report: bool = True
 
 
 def options_from(options: RunOptions | None, more: Mapping[str, Any]) -> RunOptions:

@@ -21,15 +21,17 @@ from trainwright.workflows.run import diverged, recipe_of
 
 # Of `trainwright.run/1`: all that a strategy may look at. What it does not find here it would not find at a replay.
 KEPT = ("metric", "score", "gap", "verdict", "findings", "epochs", "kept_epoch", "seconds", "recipe")
+OPTIONAL = ("arm", "probe", "confirmation", "final")  # roles that a study can do without
 NO_GAP = dict.fromkeys(("value", "low", "high"))
 
 
-def finished(proposal: Proposal, folder: RunFolder, *, seconds: float) -> dict[str, Any]:
-    """The `tell` record of a run that has a result. seconds: its wall-clock. Raises RunError where the result is gone."""
+def finished(proposal: Proposal, folder: RunFolder, *, seconds: float, probed_seconds: float = 0.0) -> dict[str, Any]:
+    """The `tell` record of a run that has a result. seconds: its wall-clock, of which probes took probed_seconds. Raises RunError where the result is gone."""
     result = folder.result()
     if result is None:
         raise RunError("has no result any more.", where=str(folder.path), cure="Restore the run, or start a new study.")
     kept = {key: result[key] for key in KEPT} | {"val_scores": _val_scores(folder), "message": ""}
+    kept |= {"probed_seconds": probed_seconds}
     seconds = max(seconds, float(result["seconds"]))
     return _record(proposal, folder.path.name, "finished", result["score"]["val"], seconds, kept)
 
@@ -79,6 +81,7 @@ def outcome_of(record: Mapping[str, Any], proposal: Proposal, path: Path) -> Out
         state=record["state"],
         score=_number(record["score"]),
         seconds=record["seconds"],
+        elapsed=record.get("elapsed"),
         result={**result, "val_scores": [_number(score) for score in result["val_scores"]]},
         answers=answers,
         groups=groups,

@@ -10,8 +10,7 @@ import numpy as np
 
 from trainwright.errors import UsageError
 from trainwright.recipe import Recipe
-from trainwright.search.coach import FINAL_SHARE
-from trainwright.search.ending import ROOM
+from trainwright.search.ending import ROOM, final_share
 from trainwright.search.ledger import Pace, rung
 from trainwright.search.planning import RETUNE_COST
 from trainwright.training.loop import fit
@@ -24,7 +23,8 @@ TIMED_STEPS, WARM_UP_STEPS = 10, 2
 UNDISTURBED = 0.25  # the quantile of the steps' times that is taken: other work on the machine makes some of them long
 FORWARD = 1 / 3  # of a step's time: evaluation has no backward pass, which costs twice as much (arXiv:2001.08361 §2.1)
 RUN_SECONDS = 3.0  # a guess of what a run costs beside its epochs, until the first has told
-BASELINE_SHARE = 0.2  # of the budget, at most: what is longer leaves time for one lean round alone
+# Of the budget, at most: what is longer leaves time for one lean round alone, or too little for the end, where length pays more.
+BASELINE_SHARE, BASELINE_SHARE_TOGETHER = 0.2, 0.17
 # The smallest study in trainings: the baseline, one arm, and that once more; a round fills ROOM of what is left.
 RUNS = 1 + 2 / ROOM
 WAVERING = 1.1  # ours: the next start measures the pace again, on a few steps, and is to agree
@@ -58,15 +58,18 @@ def pace_of(prepared: Prepared, *, options: RunOptions) -> Pace:
     )
 
 
-def fitting(recipe: Recipe, pace: Pace, limit: float | None, *, spent: float = 0.0, on_all: bool = True) -> Recipe:
+def fitting(
+    recipe: Recipe, pace: Pace, limit: float | None, *, spent: float = 0.0, on_all: bool = True, slots: int = 1
+) -> Recipe:
     """The recipe, shortened where a baseline of all its epochs would leave no time to compare anything with it.
 
-    limit: of the study, in seconds. spent: of these, before the baseline. on_all: a part is kept for a final training.
+    limit: of the study, in seconds. spent: of these, before the baseline. on_all: a part is kept for a final training. slots:
+    runs that are trained at a time.
     Raises UsageError where not even runs of one epoch leave time for a whole round.
     """
     if limit is None:
         return recipe
-    kept = FINAL_SHARE if on_all else 0.0
+    kept = final_share(slots) if on_all else 0.0
     fits = _epochs(((1 - kept) * limit - spent) / RUNS, pace)
     if fits < 1:
         least = (RUNS * (1 + RETUNE_COST) * (pace.run_seconds + pace.epoch_seconds) + spent) / (1 - kept)
@@ -75,7 +78,8 @@ def fitting(recipe: Recipe, pace: Pace, limit: float | None, *, spent: float = 0
             where="--budget",
             cure=f"Give it at least {math.ceil(WAVERING * least)}s, or take smaller images (--set data.image_size=…).",
         )
-    fits = max(1, min(fits, _epochs(BASELINE_SHARE * limit, pace)))
+    share = BASELINE_SHARE if slots == 1 else BASELINE_SHARE_TOGETHER
+    fits = max(1, min(fits, _epochs(share * limit, pace)))
     return recipe if recipe.epochs <= fits else recipe.changed({"epochs": rung(fits)})
 
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from trainwright.data.dataset import Dataset
 from trainwright.diagnosis.evidence import ProbeResult
+from trainwright.diagnosis.gap import LEAST_MARGIN
 from trainwright.diagnosis.recorded import as_json, from_json
 from trainwright.diagnosis.rules.fit import MOST_OF_IT
 from trainwright.diagnosis.stats import bootstrap_measures, paired_bootstrap, paired_difference, wilson
@@ -30,8 +31,9 @@ from trainwright.training.device import choose_device
 from trainwright.training.names import CUSTOM
 from trainwright.training.weights import check_weights
 from trainwright.workflows.judge import keep_model
+from trainwright.workflows.label_probe import LABELS, label_answers, why_not
 from trainwright.workflows.larger import larger_network
-from trainwright.workflows.lr import range_of, refuse_without_lr
+from trainwright.workflows.lr import range_of, refuse_without_lr, training_steps
 from trainwright.workflows.options import RunOptions
 from trainwright.workflows.prepare import Prepared, prepare, probe_rows
 from trainwright.workflows.run import data_of, recipe_of
@@ -40,7 +42,11 @@ from trainwright.workflows.training import Training, repeatable, save_arrays
 if TYPE_CHECKING:
     from torch import nn
 
-LONGER, MUCH_LONGER, SHORT = 2, 4, 5  # times the steps; of trainings of at most so many epochs, which cost little
+LONGER, MUCH_LONGER, SHORT = (
+    2,
+    4,
+    5,
+)  # times the steps; of at most so many epochs or fewer than FEW_STEPS, which cost little
 LOWER_LR = 4.0  # times below what the range test suggests: it errs on the high side for schedules that do not anneal
 FEW_IMAGES, FEW_STEPS, FEW_EPOCHS = 64, 300, 3  # of fit-64: enough steps for any network that can learn (docs/log.md)
 OTHER_LR = 10.0  # times, where the range test cannot tell and the rate is the published one
@@ -59,12 +65,17 @@ NONE = {  # no regularization: the value of each key
 @dataclass(frozen=True, kw_only=True)
 class _Change:
     """What a probe changes. note: why there is nothing to change, or what is known without training. rows: trains on others.
-    otherwise: changes for a second training where the first did not take most of the error away; the better one counts."""
+    otherwise: changes for a second training where the first did not settle it; the better one on unseen images counts.
+    if_it_fits: the second one only where the first surely lowered the train error. outside: as of `ProbeResult`. labels: the
+    answers of networks that have not seen an image are wanted, which are trained elsewhere."""
 
     changes: Mapping[str, Any]
     note: str = ""
     rows: Callable[[Prepared], Prepared] | None = None
     otherwise: Mapping[str, Any] | None = None
+    if_it_fits: bool = False
+    outside: bool = False
+    labels: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,11 +152,14 @@ def run_probe(subject: Subject, name: str) -> ProbeResult:
     with repeatable(device, subject.options.threads or threads), subject.folder:
         change = PROBES[name](subject, known)
         found = ProbeResult(name=name, state="needless", note=change.note)
-        if change.changes or change.rows is not None:
+        if change.labels:
+            found = label_answers(subject.prepared({}), subject.options)
+        elif change.changes or change.rows is not None:
             found = _trained(subject, name, change)
-            if change.otherwise is not None and not _takes_most(found):
+            if change.otherwise is not None and _is_open(found, change):
                 second = _trained(subject, f"{name}-2", replace(change, changes=change.otherwise))
                 found = replace(_better(found, second), name=name, steps=found.steps + second.steps)
+            found = replace(found, outside=change.outside)
         found = replace(found, seconds=round(time.perf_counter() - started, 3))
         subject.folder.append("probe", as_json(found))
     return found
@@ -183,9 +197,15 @@ def _trained(subject: Subject, name: str, change: _Change) -> ProbeResult:
     return replace(result, steps=training.position.step, **measured)
 
 
-def _takes_most(found: ProbeResult) -> bool:
-    error, drop = found.train_error, found.train_drop
-    return error is not None and drop is not None and drop.value > MOST_OF_IT * (error.value + drop.value)
+def _is_open(found: ProbeResult, change: _Change) -> bool:
+    """Whether a second training is worth its time: the first has not taken most of the train error away to the good of unseen
+    images."""
+    error, drop, unseen = found.train_error, found.train_drop, found.val_drop
+    if error is None or drop is None or unseen is None:
+        return True
+    if change.if_it_fits and drop.low <= 0:
+        return False
+    return drop.value <= MOST_OF_IT * (error.value + drop.value) or unseen.low <= LEAST_MARGIN
 
 
 def _better(first: ProbeResult, second: ProbeResult) -> ProbeResult:
@@ -257,7 +277,8 @@ def _learning_rate(subject: Subject, known: Mapping[str, ProbeResult]) -> _Chang
         )
     second = next((rate for rate in (published, found.suggestion / LOWER_LR) if _differ(rate, used)), None)
     otherwise = None if second is None else {"optimizer.lr": second}
-    return _Change(changes={"optimizer.lr": found.suggestion}, otherwise=otherwise)
+    outside = found.interval is not None and not found.interval[0] <= used <= found.interval[1]
+    return _Change(changes={"optimizer.lr": found.suggestion}, otherwise=otherwise, outside=outside)
 
 
 def _differ(one: float, other: float) -> bool:
@@ -277,13 +298,19 @@ def _rose(losses: Sequence[float | None]) -> bool:
 
 
 def _no_regularization(subject: Subject, known: Mapping[str, ProbeResult]) -> _Change:
+    """All of it, then all but the augmentation: that stands for images, and what unseen images gain without the rest, they may
+    lose without it."""
     changes = {key: value for key, value in NONE.items() if _value(subject.recipe, key) != value}
-    return _Change(changes=changes, note="" if changes else "The recipe has no regularization.")
+    within = {key: value for key, value in changes.items() if not key.startswith("augment.")}
+    otherwise = within if 0 < len(within) < len(changes) else None
+    note = "" if changes else "The recipe has no regularization."
+    return _Change(changes=changes, note=note, otherwise=otherwise, if_it_fits=True)
 
 
 def _longer(subject: Subject, known: Mapping[str, ProbeResult]) -> _Change:
     epochs = subject.recipe.epochs
-    return _Change(changes={"epochs": (MUCH_LONGER if epochs <= SHORT else LONGER) * epochs})
+    short = epochs <= SHORT or training_steps(subject.prepared({})) < FEW_STEPS
+    return _Change(changes={"epochs": (MUCH_LONGER if short else LONGER) * epochs})
 
 
 def _wider(subject: Subject, known: Mapping[str, ProbeResult]) -> _Change:
@@ -326,6 +353,11 @@ def _half_data(subject: Subject, known: Mapping[str, ProbeResult]) -> _Change:
     return _Change(changes={"epochs": 2 * subject.recipe.epochs}, rows=half)
 
 
+def _labels(subject: Subject, known: Mapping[str, ProbeResult]) -> _Change:
+    note = why_not(subject.data, subject.recipe)
+    return _Change(changes={}, note=note, labels=not note)
+
+
 PROBES: dict[str, Callable[[Subject, Mapping[str, ProbeResult]], _Change]] = {
     "learning-rate": _learning_rate,
     "no-regularization": _no_regularization,
@@ -333,6 +365,7 @@ PROBES: dict[str, Callable[[Subject, Mapping[str, ProbeResult]], _Change]] = {
     "wider": _wider,
     "fit-64": _fit_64,
     "half-data": _half_data,
+    LABELS: _labels,
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import os
 from collections.abc import Callable, Mapping
@@ -33,6 +34,7 @@ from trainwright.workflows.training import Training, repeatable
 if TYPE_CHECKING:
     from torch import nn
 
+log = logging.getLogger(__name__)
 HASTE_SECONDS = 5.0  # what a run that was stopped or failed waits for them: somebody wants the machine back
 MIRROR_PATIENCE_SECONDS = (
     60.0  # what a finished run waits for its mirrors: a first MLflow store takes about 15 s to make
@@ -91,6 +93,12 @@ class Run:
     def epochs(self) -> list[dict[str, Any]]:
         """The record of every epoch so far."""
         return list(self._folder.records("epoch"))
+
+    def report(self, out: str | os.PathLike[str] | None = None, *, data: Dataset | None = None) -> Path:
+        """Write its page, and return where it is: `report.html` in its folder, or `out`. data: as for `write_report`."""
+        from trainwright.workflows.report import write_report
+
+        return write_report(self, out=out, data=data)
 
     def __repr__(self) -> str:
         if not self.finished:
@@ -264,6 +272,8 @@ def _carry_out(folder: RunFolder, start: Callable[[], Training], options: RunOpt
         if training.run():
             judge_run(training, seconds=training.seconds())
             folder.set_status("finished")
+            if options.report:
+                _report(folder, training.prepared.dataset, options.reporter)
             patience = MIRROR_PATIENCE_SECONDS
         else:
             folder.set_status("interrupted", message="stopped when asked to; its state is saved")
@@ -274,6 +284,17 @@ def _carry_out(folder: RunFolder, start: Callable[[], Training], options: RunOpt
         if follower is not None:
             _end_mirrors(follower, folder, options.reporter, patience)
     return Run(folder)
+
+
+def _report(folder: RunFolder, dataset: Dataset, reporter: Reporter) -> None:
+    """Write the run's page. The run has finished: whatever keeps a page from being written takes nothing from it."""
+    from trainwright.workflows.report import write_run_report
+
+    try:
+        write_run_report(folder, data=dataset)
+    except Exception as error:
+        log.warning("%s: no page was written", folder.run_id, exc_info=True)
+        reporter.note(f"no report was written ({error}); 'trainwright report {folder.run_id}' tries again")
 
 
 def _record_failure(folder: RunFolder, error: BaseException) -> None:

@@ -5,28 +5,19 @@ Killed at any moment and resumed, it tells its strategy the journal again and go
 
 from __future__ import annotations
 
-import copy
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-from trainwright.data.dataset import Dataset
-from trainwright.errors import RunError, TrainwrightError
+from trainwright.errors import RunError
 from trainwright.plugins import Strategy
 from trainwright.recipe import Recipe
-from trainwright.records import EpochRecord, Proposal
-from trainwright.tracking.run_folder import MANIFEST, RunFolder
+from trainwright.records import Proposal
 from trainwright.tracking.study_folder import StudyFolder
-from trainwright.workflows import run as runs
-from trainwright.workflows.options import RunOptions
-from trainwright.workflows.outcomes import ended, finished, is_outcome, outcome_of
-from trainwright.workflows.reporting import Reporter
-
-if TYPE_CHECKING:
-    from torch import nn
+from trainwright.workflows.hands import Hands
+from trainwright.workflows.outcomes import outcome_of
 
 
 class Teller(Protocol):
@@ -37,42 +28,91 @@ class Teller(Protocol):
 
 @dataclass(kw_only=True)
 class Conductor:
-    """Carries a study out: one run after the other, in this process.
+    """Carries a study out: asks for as many runs as there are hands, and tells what came of them in the order of their numbers.
 
-    data: of all runs. model: the user's own module, copied for each run. told: called with every new sentence of the story.
+    runs: folder of run folders. told: called with every new sentence of the story.
     """
 
     study: StudyFolder
     strategy: Strategy
-    data: Dataset
-    options: RunOptions
-    model: nn.Module | None = None
+    hands: Hands
+    runs: Path
+    stop_asked: Callable[[], bool] = lambda: False
     told: Callable[[Any], None] = lambda entry: None
     _said: int = field(default=0, init=False)
+    _open: dict[int, Proposal] = field(default_factory=dict, init=False)  # asked for and not told
+    _records: dict[int, dict[str, Any]] = field(default_factory=dict, init=False)  # of those, what came of them
+    _left_off: set[int] = field(default_factory=set, init=False)  # of those, stopped because somebody asked to
+    _clock: Clock = field(init=False)
 
     def carry_out(self) -> bool:
         """Go on until the strategy wants no more; False where somebody asked to stop before."""
         tells = {record["number"]: record for record in self.study.records("tell")}
         asks = {record["number"]: record for record in self.study.records("ask")}
         entries = sum(1 for _ in self.study.records("entry"))
+        self._clock = Clock(self.hands.slots)
         self._tell_story(known=entries)
+        stopping = False
         while not self.strategy.done:
-            proposal = self.strategy.ask()
-            if proposal is None:
-                raise RuntimeError("the strategy waits for an outcome, and no run is under way")
-            if proposal.number in asks:
-                _refuse_another_way(asks[proposal.number], proposal, self.study)
-            else:
-                self.study.append("ask", _asked(proposal))
-            record = tells.get(proposal.number)
-            if record is None:
-                record = self._run(proposal)
-                if record is None:
-                    return False
-                self.study.append("tell", record)
-            self.strategy.tell(outcome_of(record, proposal, self._path(proposal)))
+            asked = not stopping and self._ask(asks, tells)
+            told = self._tell(tells)
             self._tell_story(known=entries)
+            if asked or told:
+                continue
+            waiting = self._open.keys() - self._records.keys() - self._left_off
+            if stopping and not waiting:
+                return False
+            if not waiting:
+                raise RuntimeError("the strategy waits for an outcome, and no run is under way")
+            stopping = self._wait(stopping)
         return True
+
+    def _ask(self, asks: Mapping[int, Mapping[str, Any]], tells: Mapping[int, dict[str, Any]]) -> bool:
+        """Ask for one more run where a hand is free, and begin it; whether there was one."""
+        under_way = sum(number not in self._records for number in self._open)
+        proposal = self.strategy.ask() if under_way < self.hands.slots else None
+        if proposal is None:
+            return False
+        number = proposal.number
+        if number in asks:
+            _refuse_another_way(asks[number], proposal, self.study)
+        else:
+            self.study.append("ask", _asked(proposal))
+        self._open[number] = proposal
+        if number in tells:
+            self._records[number] = tells[number]
+        else:
+            self._clock.begin(number)
+            self.hands.submit(proposal, self._path(number))
+        return True
+
+    def _tell(self, tells: Mapping[int, Any]) -> bool:
+        """Tell the next outcome, if it is there."""
+        number = min(self._open, default=-1)
+        if number not in self._records:
+            return False
+        record, proposal = self._records.pop(number), self._open.pop(number)
+        if number not in tells:
+            record = {**record, "elapsed": self._clock.elapsed(number)}
+            self.study.append("tell", record)
+        else:
+            self._clock.passed(record.get("elapsed", record["seconds"]))
+        self.strategy.tell(outcome_of(record, proposal, self._path(number)))
+        return True
+
+    def _wait(self, stopping: bool) -> bool:
+        """Take in what has ended; whether no more is to be begun."""
+        for done in self.hands.wait():
+            if done.record is None:
+                self._left_off.add(done.number)
+                stopping = True
+            else:
+                self._records[done.number] = done.record
+                self._clock.end(done.number, max(done.seconds, done.record["seconds"]))
+        if self.stop_asked():
+            self.hands.stop()
+            stopping = True
+        return stopping
 
     def _tell_story(self, *, known: int) -> None:
         """Journal and pass on what the strategy has said since the last time; what the journal has already is passed over."""
@@ -83,81 +123,43 @@ class Conductor:
                 self.told(entries[index])
         self._said = len(entries)
 
-    def _run(self, proposal: Proposal) -> dict[str, Any] | None:
-        """Train it, or go on with it; the `tell` record of what came of it, None where somebody asked to stop."""
-        path = self._path(proposal)
-        watch = Watch(self.options.reporter, proposal)
-        options = replace(
-            self.options, mirrors=(), reporter=watch, stop_asked=lambda: watch.hopeless or self.options.stop_asked()
-        )
-        began = time.perf_counter()
-        try:
-            found = self._trained(proposal, path, watch, options)
-        except Exception as error:
-            if not is_outcome(error, proposal):
-                raise
-            message = error.message if isinstance(error, TrainwrightError) else str(error)
-            seconds = time.perf_counter() - began
-            return ended(proposal, path, state="failed", seconds=seconds, message=message, error=error)
-        seconds = time.perf_counter() - began
-        if found is not None and found.finished:
-            return finished(proposal, RunFolder.open(path), seconds=seconds)
-        if watch.hopeless:
-            message = f"stopped after epoch {watch.epochs}: far below the control at the same epoch."
-            return ended(proposal, path, state="stopped", seconds=seconds, message=message)
-        return None
-
-    def _trained(self, proposal: Proposal, path: Path, watch: Watch, options: RunOptions) -> runs.Run | None:
-        """The run, as far as it got; None where it was given up before a kill, which came before anybody was told."""
-        model = None if self.model is None else copy.deepcopy(self.model)
-        if not (path / MANIFEST).is_file():
-            return runs.train(self.data, proposal.recipe, model=model, run_id=path.name, options=options)
-        folder = RunFolder.open(path)
-        if folder.result() is None:
-            watch.look_back(folder)
-        return None if watch.hopeless else runs.resume(path, data=self.data, model=model, options=options)
-
-    def _path(self, proposal: Proposal) -> Path:
+    def _path(self, number: int) -> Path:
         """Where its run lies, or will lie."""
-        return self.options.runs / self.study.run_id(proposal.number)
+        return self.runs / self.study.run_id(number)
 
 
-class Watch:
-    """A reporter that passes on what concerns the run's way, and sees when it falls under its floor."""
+class Clock:
+    """Wall-clock that a study has spent, for runs that overlap: what is told is how far it went on since the outcome before.
 
-    def __init__(self, inner: Reporter, proposal: Proposal) -> None:
-        self._inner, self._proposal = inner, proposal
-        self._best = -math.inf
-        self.epochs = 0
-        self.hopeless = False
+    A run that was gone on with after a kill counts as long as it took in all.
+    """
 
-    def progress(self, what: str, done: int, total: int) -> None:
-        self._inner.progress(f"{self._proposal.label}: {what}", done, total)
+    def __init__(self, slots: int) -> None:
+        self._now = 0.0  # seconds of the study, at the last outcome that was told
+        self._free = [0.0] * slots  # when each slot became free
+        self._began: dict[int, float] = {}
+        self._ends: dict[int, float] = {}
+        self._real = time.monotonic()
 
-    def epoch(self, record: EpochRecord, epochs: int) -> None:
-        self._inner.progress(f"{self._proposal.label}: epochs", record.epoch + 1, epochs)
-        self._see(record.epoch, record.val.score, epochs)
+    def begin(self, number: int) -> None:
+        self._free.sort()
+        self._began[number] = max(self._free.pop(0) if self._free else 0.0, self._now)
 
-    def look_back(self, folder: RunFolder) -> None:
-        """See the epochs that a run has had already, as if they had just been trained."""
-        for record in folder.records("epoch"):
-            score = record["val"]["score"]
-            self._see(record["epoch"], math.nan if score is None else score, self._proposal.recipe.epochs)
-            if self.hopeless:
-                return
+    def end(self, number: int, seconds: float) -> None:
+        self._ends[number] = self._began.pop(number) + seconds
+        self._free.append(self._ends[number])
 
-    def _see(self, epoch: int, score: float, epochs: int) -> None:
-        self.epochs = epoch + 1
-        if math.isfinite(score):
-            self._best = max(self._best, score)
-        floor = self._proposal.floor
-        if floor and self.epochs < epochs:
-            # An arm of fewer epochs is compared at the same part of its training.
-            place = max(0, math.ceil(self.epochs / epochs * len(floor)) - 1)
-            self.hopeless = self._best < floor[place]
+    def elapsed(self, number: int) -> float:
+        """Since the outcome before this one was told; the run has ended."""
+        real = time.monotonic()
+        seconds = max(0.0, self._ends.pop(number) - self._now, real - self._real)
+        self._real = real
+        self._now += seconds
+        return seconds
 
-    def note(self, text: str) -> None:
-        return
+    def passed(self, seconds: float) -> None:
+        """An outcome was told that the journal had already."""
+        self._now += seconds
 
 
 def trials_of(study: StudyFolder) -> Iterator[Mapping[str, Any]]:

@@ -101,8 +101,11 @@ def work(network: NetworkSpec, size: Size) -> float | None:
     """Multiply-adds of one image forward, roughly; None for networks that nobody has counted here.
 
     Of small-resnet: three stages of 2 convolutions a block, of which each has twice the channels at half the size and so
-    the same work; the other small ones count alike, which is enough for what one of them costs beside another.
+    the same work; the other small ones count alike, which is enough for what one of them costs beside another. Of
+    small-resnet-9: three layers that widen and two places of residual pairs, of the same work each.
     """
+    if network.name == "small-resnet-9":
+        return math.prod(size) * (18 * (3 + 2 * network.blocks) * network.width**2 + 27 * network.width)
     if network.name in OURS:
         return math.prod(size) * (3 * 2 * 9 * network.blocks * network.width**2 + 27 * network.width)
     body = network.backbone if network.name in BACKBONED else network.name

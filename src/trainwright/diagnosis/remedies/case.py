@@ -25,7 +25,7 @@ Family = Literal[
 ]
 USUAL = "generalizes"  # stands for a finding where nothing is wrong: what usually still helps
 CUSTOM = "custom"  # `training.names.CUSTOM`: a network of one's own, inside of which nothing can be changed
-OURS = ("small-resnet", "small-unet", "small-detector")
+OURS = ("small-resnet", "small-resnet-9", "small-unet", "small-detector")
 BACKBONED = ("unet", "fpn", "deeplabv3plus", "faster-rcnn", "retinanet", "fcos")
 # Networks of timm, by how their names begin, that have dropout before the head, stochastic depth and dropout inside
 REGULARIZED = ("resnet", "vit_", "deit_")

@@ -15,9 +15,10 @@ from trainwright.diagnosis.twins import SHARE_MARGIN
 from trainwright.diagnosis.wording import images, percent, percent_within
 from trainwright.records import Finding, Interval
 
+LABELS = "labels"  # the probe
 OUT_OF_FOLD = (
     "Answers of better networks for images that they have not seen would tell, and list the doubtful labels: "
-    "'trainwright inspect DATA --labels'."
+    "'trainwright inspect DATA --labels', or the probe labels with the network of this run."
 )
 
 
@@ -94,7 +95,7 @@ def noisy_labels(evidence: Evidence) -> Finding:
     below. From out-of-sample answers only, and of a network that knows its task, because one that does not errs surely on hard
     images too. Source: Northcutt et al., arXiv:1911.00068; Frénay and Verleysen 2014, IEEE TNNLS 25:845; statistics.md,
     "Labels and leaks"."""
-    found = evidence.label_noise
+    found = asked_out_of_fold(evidence) or evidence.label_noise
     if found is None:
         text = "Labels were not examined: that needs one class an image, answers that are probabilities, and some dozens of them."
         return finding("noisy-labels", "cannot-tell", text, "")
@@ -124,6 +125,12 @@ def noisy_labels(evidence: Evidence) -> Finding:
         text += " The network is too weak to accuse the labels."
     advice = "More images, or a better network, would tell." if found.out_of_fold else OUT_OF_FOLD
     return finding("noisy-labels", "cannot-tell", text, advice, figures)
+
+
+def asked_out_of_fold(evidence: Evidence) -> LabelNoise | None:
+    """What the probe `labels` found; None where it was not run."""
+    probe = evidence.probes.get(LABELS)
+    return None if probe is None else probe.label_noise
 
 
 def _unseen_errors(evidence: Evidence) -> list[float]:

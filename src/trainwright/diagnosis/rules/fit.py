@@ -77,6 +77,9 @@ def learning_rate(evidence: Evidence) -> Finding:
         else f"To try: optimizer.lr {tried:.3g}" + (", and a warm-up." if which == "too high" else ".")
     )
     found = _cause(evidence, "learning-rate", advice, said=f"The learning rate is {which}. " if which else "")
+    if found.verdict == "yes" and tried is not None:
+        figures = {**found.figures, "better_lr": tried}  # what the remedy `probed-rate` takes
+        return finding(found.rule, found.verdict, found.evidence, found.advice, figures)
     losses = evidence.step_losses
     if found.verdict == "cannot-tell" and probe is None and losses is not None and losses.start > 0:
         fell = (losses.start - losses.end) / losses.start
@@ -113,9 +116,9 @@ def too_small(evidence: Evidence) -> Finding:
 
 
 def cannot_fit(evidence: Evidence) -> Finding:
-    """Optimization or code is at fault: the network cannot even fit about 64 train images without any regularization.
-    Source: statistics.md, "Underfitting needs a reference"; Karpathy 2019, "A Recipe for Training Neural Networks" ("overfit
-    one batch")."""
+    """Optimization or code is at fault: the network cannot even fit about 64 train images without any regularization, nor
+    does it err less on them than on all. Source: statistics.md, "Underfitting needs a reference"; Karpathy 2019, "A Recipe for
+    Training Neural Networks" ("overfit one batch")."""
     found = _cause(evidence, "cannot-fit", "")
     probe = evidence.probes.get("fit-64")
     if evidence.gap is None or probe is None or probe.state == "needless" or found.verdict == "no":
@@ -128,6 +131,10 @@ def cannot_fit(evidence: Evidence) -> Finding:
     figures = figures_of("fitted_error", error)
     if error.value < FITS:
         return finding("cannot-fit", "no", f"{text}: it can fit them.", "", figures)
+    known = evidence.gap.train_error
+    if error.low > FITS_NOT and error.high < known.low:
+        text += f", surely less than the {percent(known.value)} on all train images: it learns, though it does not fit them."
+        return finding("cannot-fit", "cannot-tell", text, "More steps on these few images would tell.", figures)
     if error.low > FITS_NOT:
         advice = (
             "Look for a fault: targets beside the wrong images, frozen parameters, a loss that does not fit the task."
@@ -159,10 +166,17 @@ def label_ceiling(evidence: Evidence) -> Finding:
 
 
 def probes_that_would_tell(evidence: Evidence) -> tuple[str, ...]:
-    """The probes not run yet that would tell why the train error is high, in the order to run them; empty where it is not.
-
-    `fit-64` is the last resort: only where no other cause is proven.
+    """The probes not run yet that would tell why the train error is high, in the order to run them, and last the one that asks
+    about the labels, where no cause is proven and wrong labels are likely; empty where neither is.
     """
+    noise = evidence.label_noise
+    proven = any(_answered(evidence)(cause).verdict == "yes" for cause in CAUSES)
+    about_labels = noise is not None and noise.suspected and not proven and "labels" not in evidence.probes
+    return _of_causes(evidence) + (("labels",) if about_labels else ())
+
+
+def _of_causes(evidence: Evidence) -> tuple[str, ...]:
+    """`fit-64` is the last resort: only where no other cause is proven."""
     gap = evidence.gap
     if gap is None or not gap.train_error.low > FAR_FROM_ZERO or _gap_is_larger(gap):
         return ()
@@ -206,11 +220,13 @@ def _cause(evidence: Evidence, rule: str, advice: str, *, said: str = "") -> Fin
 
 def _gains(probe: ProbeResult) -> Answer:
     """Yes where D falls beyond chance, and the unseen error by surely more than is worth acting on; no where either surely
-    does not."""
+    does not. Where the range test, which looks at no score, has something against the rate, there are two witnesses: the unseen
+    error has to fall beyond chance and by more than is worth acting on, but not by surely more."""
     train, val = probe.train_drop, probe.val_drop
     if train is None or val is None:
         return "cannot-tell"
-    if train.low > 0 and val.low > LEAST_MARGIN:
+    least = val.low + LEAST_MARGIN if probe.outside else val.low
+    if train.low > 0 and min(least, val.value) > LEAST_MARGIN:
         return "yes"
     return "no" if train.high <= LEAST_MARGIN or val.high <= LEAST_MARGIN else "cannot-tell"
 

@@ -22,8 +22,9 @@ SWEEP = "Training at a tenth and at ten times the learning rate would tell."
 
 def diverged(evidence: Evidence) -> Finding:
     """The training blew up: a loss that is not finite, or a final train score no better than chance after a train loss
-    that rose above that of guessing or above where it began. At chance without such a loss it cannot be told from a
-    training that never began to learn. Source: Smith, arXiv:1506.01186 §3.3 (what too large a learning rate looks like)."""
+    that rose above that of guessing or above where it began, unless the losses of the steps fell steadily. At chance without
+    such a loss it cannot be told from a training that never began to learn. Source: Smith, arXiv:1506.01186 §3.3 (what too
+    large a learning rate looks like)."""
     if evidence.diverged or evidence.nonfinite_step is not None or not all(map(math.isfinite, evidence.train_loss)):
         step = "" if evidence.nonfinite_step is None else f" at step {evidence.nonfinite_step}"
         return finding("diverged", "yes", f"The training loss stopped being a finite number{step}.", CALMER)
@@ -157,5 +158,10 @@ def batch_norm_broken(evidence: Evidence) -> Finding:
 
 
 def _loss_blew_up(evidence: Evidence) -> bool:
+    """By the losses of the epochs, which are those in eval mode. Batch-norm statistics that lag behind make them rise too, where
+    a training is so slow that these are the last to settle: there the losses of the steps, in train mode, fall steadily."""
+    steps = evidence.step_losses
+    if steps is not None and steps.end < steps.start and steps.spikes == 0:
+        return False
     first, last = evidence.train_loss[0], evidence.train_loss[-1]
     return last > first * SPIKE or max(evidence.train_loss) > evidence.guess_loss * SPIKE

@@ -1,0 +1,57 @@
+"""Whether what was planted matters on this data: by how much the unseen score differs from that of the healthy training.
+
+A condition applies where the mean over its seeds of (healthy − planted) surely is not zero, on the unseen images that each run
+was judged by: whatever the rules say of it. Where the training broke down, it applies.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from trainwright.data.dataset import Dataset
+from trainwright.diagnosis.stats import paired_bootstrap
+from trainwright.records import Interval
+from trainwright.workflows.judge import score_of
+from trainwright.workflows.options import RunOptions
+from trainwright.workflows.prepare import prepare
+from trainwright.workflows.run import Run, recipe_of
+
+
+def tally_of(run: Run) -> list[list[float]]:
+    """What each unseen image adds to the score, in the order of their rows."""
+    with np.load(run.folder / "answers" / "val.npz", allow_pickle=False) as saved:
+        tallies: list[list[float]] = saved["tally"].tolist()
+    return tallies
+
+
+def effect_of(
+    run: Run, data: Dataset, healthy: Mapping[str, Any] | None, options: RunOptions
+) -> dict[str, float] | None:
+    """Score of the healthy training − that of `run` on the same unseen images with its 95 % interval; None without the former."""
+    if healthy is None or "tally" not in healthy:
+        return None
+    prepared = prepare(data, recipe_of(run._folder), device=torch.device("cpu"), workers=0, reporter=options.reporter)
+    found = paired_bootstrap(np.array(healthy["tally"]), np.array(tally_of(run)), score_of(prepared.task))
+    return {"value": found.value, "low": found.low, "high": found.high}
+
+
+def mean_effect(effects: Sequence[Mapping[str, float]]) -> Interval:
+    """Their mean, with the square root of the sum of the squares of their arms as in `difference` (`diagnosis/stats.py`)."""
+    value = float(np.mean([one["value"] for one in effects]))
+    down = math.hypot(*(one["value"] - one["low"] for one in effects)) / len(effects)
+    up = math.hypot(*(one["high"] - one["value"] for one in effects)) / len(effects)
+    return Interval(value=value, low=value - down, high=value + up)
+
+
+def matters(effects: Sequence[Mapping[str, float] | None]) -> bool:
+    """Whether the condition applies; None stands for a training that broke down."""
+    known = [one for one in effects if one is not None]
+    if len(known) < len(effects) or not known:
+        return True
+    mean = mean_effect(known)
+    return mean.low > 0 or mean.high < 0

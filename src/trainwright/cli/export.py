@@ -1,0 +1,70 @@
+"""`trainwright export`: a model handed over as files, with the proof that they answer as it does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from trainwright.cli import options
+
+Format = Annotated[
+    str,
+    typer.Option(
+        "--format", metavar="NAME", help="onnx, torch (a torch.export program), safetensors (weights) or all."
+    ),
+]
+Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder. [default: export/ of the run]")]
+Calibrated = Annotated[
+    bool,
+    typer.Option(
+        "--calibrated", help="Divide logits by the temperature that the diagnosis found: honest probabilities."
+    ),
+]
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command(
+        short_help="Hand a model over: ONNX, torch.export, weights.",
+        epilog="Examples:\n\n  trainwright export last\n\n  trainwright export last --format onnx --out model/",
+    )(export)
+
+
+def export(
+    run: options.RunName,
+    format: Format = "all",
+    out: Out = None,
+    calibrated: Calibrated = False,
+    runs: options.Runs = Path("runs"),
+    workers: options.Workers = 2,
+    threads: options.Threads = None,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+) -> None:
+    """Write the model of RUN, a run or a study, as files that need nothing of this program: uint8 pixels in, answers out.
+
+    Each is held against the model itself on every validation image, from the image file on. One that does not answer as the
+    model does is not written, and the exit code is 4.
+    """
+    from trainwright.cli.reporters import choose_reporter
+    from trainwright.cli.runs import close_dead_runs
+    from trainwright.workflows import export as workflow
+    from trainwright.workflows.options import RunOptions
+
+    close_dead_runs(runs)
+    chosen = RunOptions(runs=runs, workers=workers, threads=threads, reporter=choose_reporter(quiet=quiet))
+    made = workflow.export(run, format=format, out=out, calibrated=calibrated, options=chosen)  # type: ignore[arg-type]
+    print(json.dumps(made) if as_json else _shown(made))
+
+
+def _shown(made: dict[str, Any]) -> str:
+    certificate = made["certificate"]
+    lines = [f"{'file':<18} {'bytes':>12}  agreement  largest difference"]
+    for name, held in certificate["files"].items():
+        largest = f"{held['largest_difference']:.2g} ({held['largest_difference_of']})"
+        lines.append(f"{name:<18} {held['bytes']:>12,}  {held['agreement']:.5f}    {largest}")
+    lines += ["", f"held against the model on {certificate['images']:,} validation images, from the image file on"]
+    lines.append(f"folder     {made['folder']}")
+    return "\n".join(lines)

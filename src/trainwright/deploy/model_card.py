@@ -1,0 +1,257 @@
+"""The model card: what a model is, what it was trained on, how good it is and where it fails, for people who were not there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+PIPELINES = {  # names that model hubs sort by
+    "classification": "image-classification",
+    "segmentation": "image-segmentation",
+    "detection": "object-detection",
+    "regression": "image-feature-extraction",
+}
+MOST_CLASSES = 30  # written out in the tables
+UNKNOWN = "unknown"  # licence: nobody but the owner of the data can say it
+TO_BE_SAID = "*To be filled in by whoever hands the model on.*"
+
+
+def model_card(
+    *,
+    result: Mapping[str, Any],
+    manifest: Mapping[str, Any],
+    exported: Mapping[str, Any],
+    certificate: Mapping[str, Any],
+    openings: Sequence[Mapping[str, Any]],
+    recipe_yaml: str,
+) -> str:
+    """Markdown with the front matter of model hubs. It needs no other file to be understood.
+
+    result: `trainwright.run/1`. exported: `trainwright.export/1`. certificate: `trainwright.certificate/1`. openings: of the test
+    part, the first one first.
+    """
+    parts = [
+        _front_matter(exported),
+        f"# {manifest.get('name') or exported['run']}: {exported['task']}\n\n{_summary(result, exported)}",
+        f"## Scores\n\n{_scores(result, openings)}",
+        f"## What the diagnosis found\n\n{_findings(result)}",
+        f"## Data\n\n{_data(manifest, exported)}",
+        f"## Use\n\n{_use(exported)}",
+        f"## Parity\n\n{_parity(certificate)}",
+        f"## Intended use, and what it is not for\n\n{_intended()}",
+        f"## Licence\n\nUnknown: the licences of the data, and of the weights that the training started from, decide what it may "
+        f"be. {TO_BE_SAID}",
+        f"## How it was trained\n\n{_training(result, manifest, exported)}\n\n```yaml\n{recipe_yaml.strip()}\n```",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _front_matter(exported: Mapping[str, Any]) -> str:
+    network = exported["recipe"]["network"]["name"]
+    lines = [
+        f"license: {UNKNOWN}  # fill in",
+        f"pipeline_tag: {PIPELINES.get(exported['task'], 'other')}",
+        f"tags: [trainwright, {network}]",
+    ]
+    return "---\n" + "\n".join(lines) + "\n---"
+
+
+def _summary(result: Mapping[str, Any], exported: Mapping[str, Any]) -> str:
+    height, width = exported["input"]["size"]
+    network = exported["recipe"]["network"]
+    start = "published weights" if network["weights"] == "pretrained" else f"{network['weights']} weights"
+    return (
+        f"`{network['name']}` from {start}, {result['parameters']:,} parameters, for {_answers(exported)}. It looks at RGB "
+        f"images of {height} × {width} pixels. Run `{exported['run']}`, weights SHA-256 `{exported['weights_sha256']}`."
+    )
+
+
+def _answers(exported: Mapping[str, Any]) -> str:
+    names, task = exported["names"], exported["task"]
+    listed = ", ".join(names[:MOST_CLASSES]) + (" …" if len(names) > MOST_CLASSES else "")
+    one, several = ("number", "numbers") if task == "regression" else ("class", "classes")
+    return f"{task} of {len(names)} {one if len(names) == 1 else several}: {listed}"
+
+
+def _scores(result: Mapping[str, Any], openings: Sequence[Mapping[str, Any]]) -> str:
+    metric, interval = result["metric"], result["intervals"]["score"]
+    rows = ["| images | score | 95 % interval |", "|---|---|---|"]
+    if openings:
+        test = openings[0]["test"]
+        rows.append(f"| test ({openings[0]['images']:,} images) | {_number(test['score'])} | {_between(test)} |")
+    rows.append(f"| validation | {_number(result['score']['val'])} | {_between(interval)} |")
+    rows.append(f"| train | {_number(result['score']['train'])} | |")
+    lines = [f"Measured by {metric}.", "", *rows, ""]
+    lines.append(openings[0]["note"] if openings else "The test part was not opened: choices were made by validation.")
+    gap = result["gap"]
+    if gap["value"] is not None:
+        lines.append(
+            f"Gap between unseen and train error: {100 * gap['value']:.1f} points, 95 % interval {_between(gap, 100)}."
+        )
+    lines += ["", f"Verdict: **{result['verdict']}**."]
+    per_class = sorted(result["per_class"].items(), key=lambda pair: pair[1])[:MOST_CLASSES]
+    if per_class:
+        lines += ["", "The weakest classes first, on validation:" if len(per_class) > 1 else "On validation:", ""]
+        lines += ["| class | score | 95 % interval |", "|---|---|---|"]
+        of_class = result["intervals"]["per_class"]
+        lines += [f"| {_cell(name)} | {_number(score)} | {_between(of_class.get(name))} |" for name, score in per_class]
+    return "\n".join(lines)
+
+
+def _findings(result: Mapping[str, Any]) -> str:
+    """What holds, then what could not be told: both are limits of what is known of the model."""
+    lines = list(_listed(result["findings"], "yes"))
+    unsure = [finding["rule"] for finding in result["findings"] if finding["verdict"] == "cannot-tell"]
+    if not lines:
+        lines = ["No fault was found."]
+    if unsure:
+        lines += ["", f"Could not be told with these images: {', '.join(unsure)}."]
+    return "\n".join(lines)
+
+
+def _listed(findings: Sequence[Mapping[str, Any]], verdict: str) -> Iterator[str]:
+    for finding in findings:
+        if finding["verdict"] == verdict:
+            yield f"- **{finding['rule']}**: {finding['evidence']} {finding['advice']}".rstrip()
+
+
+def _data(manifest: Mapping[str, Any], exported: Mapping[str, Any]) -> str:
+    dataset, split = manifest["dataset"], manifest["split"]
+    parts = (
+        f"{split['train']:,} images were trained on, {split['val']:,} validated on, {split['test']:,} kept for the test"
+    )
+    lines = [
+        f"{manifest.get('name') or 'A dataset given by a program'}: {parts}. Fingerprint `{dataset['fingerprint']}`."
+    ]
+    if dataset["left_out"]:
+        lines.append(f"{dataset['left_out']:,} files could not be used and were left out.")
+    counts = {part: values for part, values in dataset["counts"].items() if values}
+    if counts and exported["task"] != "regression":
+        unit = {"segmentation": "pixels", "detection": "boxes"}.get(exported["task"], "images")
+        names = exported["names"][:MOST_CLASSES]
+        lines += ["", f"| {unit} | {' | '.join(counts)} |", "|---" * (len(counts) + 1) + "|"]
+        lines += [
+            f"| {_cell(name)} | {' | '.join(f'{values.get(name, 0):,}' for values in counts.values())} |"
+            for name in names
+        ]
+    return "\n".join(lines)
+
+
+def _use(exported: Mapping[str, Any]) -> str:
+    files, outputs = exported["files"], ", ".join(exported["outputs"])
+    lines = []
+    if "model.onnx" in files:
+        lines += [
+            "`model.onnx` takes uint8 RGB pixels [N, H, W, 3]; normalization and what makes answers of the outputs are inside. "
+            "`reader.py` reads image files exactly as the training did, and needs numpy and Pillow alone:",
+            _code(
+                "import json",
+                "import onnxruntime",
+                "from reader import read_images",
+                "",
+                'spec = json.load(open("export.json"))["input"]',
+                'session = onnxruntime.InferenceSession("model.onnx")',
+                f'({outputs},) = session.run(None, {{"images": read_images(["photo.jpg"], spec)}})',
+            ),
+        ]
+    if "model.pt2" in files:
+        lines += [
+            "`model.pt2` is the same as a torch.export program, whose answers have names:",
+            _code(
+                "import json",
+                "import torch",
+                "from reader import read_images",
+                "",
+                'spec = json.load(open("export.json"))["input"]',
+                'model = torch.export.load("model.pt2").module()',
+                'answers = model(torch.from_numpy(read_images(["photo.jpg"], spec)))',
+            ),
+        ]
+    if "model.safetensors" in files:
+        lines += [
+            "`model.safetensors` holds the weights. Tensors named `network.…` are the network's; pixels of 0–255 are normalized "
+            "by `pixels * scale + shift`, which are in the file too.",
+            _code(*_loading(exported)),
+        ]
+    return "\n\n".join(lines)
+
+
+def _loading(exported: Mapping[str, Any]) -> list[str]:
+    network, outputs = exported["recipe"]["network"], len(exported["names"])
+    if exported["network_of"] == "timm":
+        return [
+            "import timm",
+            "from safetensors.torch import load_file",
+            "",
+            f'network = timm.create_model("{network["name"]}", num_classes={outputs})',
+            'tensors = load_file("model.safetensors")',
+            'network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})',
+        ]
+    if exported["network_of"] == "custom":
+        return [
+            "from safetensors.torch import load_file",
+            "",
+            "network = ...  # the nn.Module that was trained, made by your own code",
+            'tensors = load_file("model.safetensors")',
+            'network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})',
+        ]
+    return [
+        "import trainwright as tw",
+        "",
+        "# A new run that starts from these weights; to predict with them, use model.onnx or the run itself.",
+        'tw.train("photos/", changes={"network.name": "'
+        + network["name"]
+        + '", "network.weights": "model.safetensors"})',
+    ]
+
+
+def _parity(certificate: Mapping[str, Any]) -> str:
+    lines = [
+        f"Held against the model itself on all {certificate['images']:,} validation images, from the image file on "
+        "(`certificate.txt`, `certificate.json`).",
+        "",
+        "| file | agreement | largest difference | bytes |",
+        "|---|---|---|---|",
+    ]
+    for name, made in certificate["files"].items():
+        largest = f"{made['largest_difference']:.2g} ({made['largest_difference_of']})"
+        lines.append(f"| {name} | {made['agreement']:.5f} | {largest} | {made['bytes']:,} |")
+    return "\n".join(lines)
+
+
+def _intended() -> str:
+    return (
+        "For images like those it was trained on. The scores above hold for such images only: other cameras, places or times are "
+        "not covered by them, and an image that shows nothing of what it learned still gets an answer. "
+        f"{TO_BE_SAID}"
+    )
+
+
+def _training(result: Mapping[str, Any], manifest: Mapping[str, Any], exported: Mapping[str, Any]) -> str:
+    packages = ", ".join(f"{name} {version}" for name, version in exported["packages"].items())
+    return (
+        f"{result['epochs']} epochs in {result['seconds']:.0f} s, {manifest['precision']['name']}, on "
+        f"{manifest['machine'].get('gpu') or manifest['machine']['processor'] or manifest['machine']['device']}; trainwright "
+        f"{manifest['code']['version']}. Exported with {packages}. The recipe, every value filled in:"
+    )
+
+
+def _code(*lines: str) -> str:
+    return "```python\n" + "\n".join(lines) + "\n```"
+
+
+def _cell(text: str) -> str:
+    """Text that does not break a table."""
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _number(value: float | None) -> str:
+    return "not defined" if value is None else f"{value:.4f}"
+
+
+def _between(interval: Mapping[str, Any] | None, times: float = 1.0) -> str:
+    if interval is None or interval.get("low") is None:
+        return ""
+    return (
+        f"{times * interval['low']:.{1 if times > 1 else 4}f} to {times * interval['high']:.{1 if times > 1 else 4}f}"
+    )

@@ -1,0 +1,269 @@
+"""Figures of a study with many recipes: all of them at once, one value at a time, what matters, what a search of m would find."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from trainwright.report.markup import figure_text
+from trainwright.report.page import Figure
+from trainwright.report.plots import axis, layout, line, plain
+from trainwright.report.values import Trial
+from trainwright.report.wording import SHARES, counted, finite, has_bounds, recipe_value, score
+
+LEAST_RUNS = 6  # of different recipes, from which on a picture of all says more than the table
+MOST_AXES = 7
+MOST_ISOLATED = 6
+LOG_FROM = 20.0  # times: values that lie further apart are shown on a logarithmic axis
+FIFTH = 5
+
+
+def searched(trials: Sequence[Trial]) -> list[Trial]:
+    """The scored runs whose recipes were chosen: not the controls, which are the same one again."""
+    return [one for one in trials if math.isfinite(one.score) and one.role not in ("control", "confirmation", "final")]
+
+
+def varied(trials: Sequence[Trial], importance: Mapping[str, Any] | None = None) -> list[str]:
+    """The values of the recipes that differ, the most important first where that is known, else the most often changed."""
+    known: dict[str, list[str]] = {}
+    for one in trials:
+        for key, value in one.recipe.items():
+            known.setdefault(key, []).append(_said(value))
+    different = {key: values for key, values in known.items() if len(set(values)) > 1}
+    weight = {key: finite(_importance_of(found)["value"]) for key, found in (importance or {}).items()}
+
+    def order(key: str) -> tuple[float, int, str]:
+        values = different[key]
+        return -weight.get(key, 0.0), max(map(values.count, values)), key
+
+    return sorted(different, key=order)
+
+
+def parallel_coordinates(
+    trials: Sequence[Trial], metric: str, importance: Mapping[str, Any] | None = None
+) -> Figure | None:
+    """Every run as a line across its values to its score; None for too few runs."""
+    runs = searched(trials)
+    keys = varied(runs, importance)[:MOST_AXES]
+    if len(runs) < LEAST_RUNS or len(keys) < 2:
+        return None
+    axes = [_Axis(key, [one.recipe.get(key) for one in runs]) for key in keys]
+    scores = [one.score for one in runs]
+    axes.append(_Axis(metric, scores, shown=lambda value: score(value, metric)))
+    ranked = sorted(range(len(runs)), key=lambda n: -scores[n])
+    fifth = max(1, len(runs) // FIFTH)
+    groups = [
+        ("others", ranked[fifth:-fifth], "grey", 1.0, "solid"),
+        (f"worst {fifth}", ranked[-fifth:], "orange", 1.6, "dot"),
+        (f"best {fifth}", ranked[:fifth], "blue", 3.0, "solid"),
+    ]
+    data = []
+    for name, members, colour, width, dash in groups:
+        x: list[int | None] = []
+        y: list[float | None] = []
+        said: list[str] = []
+        for n in members:
+            x += [*range(len(axes)), None]
+            y += [*(one.places[n] for one in axes), None]
+            said += [*(figure_text(f"{runs[n].number}: {one.name} {one.words[n]}") for one in axes), ""]
+        style = {"mode": "lines+markers", "marker": {"size": 5, "color": f"@{colour}"}, "text": said}
+        trace = line(name, x, y, colour, width=width, dash=dash, hovertemplate="%{text}<extra></extra>", **style)
+        data.append(trace | {"opacity": 0.5 if colour == "grey" else 0.9})
+    ticks = [note for column, one in enumerate(axes) for note in one.notes(column)]
+    posts = [
+        {
+            "type": "line",
+            "x0": column,
+            "x1": column,
+            "y0": 0,
+            "y1": 1,
+            "layer": "below",
+            "line": {"color": "@line", "width": 1.5},
+        }
+        for column in range(len(axes))
+    ]
+    names = [figure_text(one.name.removesuffix(".name").rpartition(".")[2].replace("_", " ")) for one in axes]
+    hidden = {"showgrid": False, "zeroline": False, "automargin": True}
+    return Figure(
+        data=data,
+        layout=layout(
+            430,
+            xaxis={**hidden, "tickvals": list(range(len(axes))), "ticktext": names, "range": [-0.35, len(axes) - 0.4]},
+            yaxis={**hidden, "showticklabels": False, "range": [-0.06, 1.06]},
+            annotations=ticks,
+            shapes=posts,
+        ),
+        title="All recipes at once",
+        alt=f"Parallel coordinates of {counted(len(runs), 'run')} over {', '.join(keys)}; the best one scored "
+        f"{score(max(scores), metric)}: " + ", ".join(f"{one.name} {one.words[ranked[0]]}" for one in axes[:-1]) + ".",
+        caption="Every line is a run, from value to value to its score at the right; the best fifth is drawn thick.",
+    )
+
+
+def isolation_plots(trials: Sequence[Trial], metric: str, importance: Mapping[str, Any] | None = None) -> list[Figure]:
+    """The score against one value at a time, with the best run at each value joined: what is left of it when all others may
+    be chosen as well as they were."""
+    runs = searched(trials)
+    if len(runs) < LEAST_RUNS:
+        return []
+    return [_isolated(runs, key, metric) for key in varied(runs, importance)[:MOST_ISOLATED]]
+
+
+def best_of_m(trials: Sequence[Trial], metric: str) -> Figure | None:
+    """The score that the best of m of these runs is expected to have; None for too few runs.
+
+    Expected validation performance, from the empirical distribution of the scores: Dodge et al., arXiv:1909.03004.
+    """
+    scores = [one.score for one in searched(trials)]
+    if len(scores) < LEAST_RUNS:
+        return None
+    expected = [expected_best(scores, m) for m in range(1, len(scores) + 1)]
+    factor = 100 if metric in SHARES else 1
+    curve = line("expected best", range(1, len(scores) + 1), [factor * value for value in expected], "blue", width=2.5)
+    return Figure(
+        data=[curve | {"hovertemplate": "the best of %{x}: %{y:.4g}<extra></extra>"}],
+        layout=layout(
+            330,
+            xaxis=axis("runs", rangemode="tozero"),
+            yaxis=axis(f"{figure_text(metric)}{', %' if factor == 100 else ''}"),
+            showlegend=False,
+        ),
+        title="The best of m runs",
+        alt=f"One run scores {score(expected[0], metric)} in the mean; the best of {len(scores)} "
+        f"{score(expected[-1], metric)}.",
+        caption="What a search of m runs drawn from these would be expected to reach on the validation images. Where it has come "
+        "to rest, more of the same search brings nothing. A strategy that learns from its runs does not draw them by chance.",
+    )
+
+
+def expected_best(scores: Sequence[float], m: int) -> float:
+    """The mean of the largest of m draws, with replacement, from the scores."""
+    ordered, count = sorted(scores), len(scores)
+    return math.fsum(value * (((place + 1) / count) ** m - (place / count) ** m) for place, value in enumerate(ordered))
+
+
+def importance_bars(importance: Mapping[str, Any] | None) -> Figure | None:
+    """How much of the score's variance each value explains. importance: by dotted key a share, or {value, low, high}."""
+    known = {key: _importance_of(found) for key, found in (importance or {}).items()}
+    values = {key: finite(found["value"]) for key, found in known.items() if math.isfinite(finite(found["value"]))}
+    ranked = sorted(values, key=lambda key: -values[key])
+    if not ranked:
+        return None
+    sides = [
+        [
+            plain(abs(finite(known[key][end]) - finite(known[key]["value"]))) if has_bounds(known[key]) else 0.0
+            for key in ranked
+        ]
+        for end in ("high", "low")
+    ]
+    dots = {
+        "type": "scatter",
+        "mode": "markers",
+        "x": [plain(known[key]["value"]) for key in ranked],
+        "y": [figure_text(key) for key in ranked],
+        "marker": {"size": 10, "color": "@blue"},
+        "error_x": {"type": "data", "symmetric": False, "array": sides[0], "arrayminus": sides[1], "color": "@blue"},
+        "hovertemplate": "%{y}: %{x:.3g}<extra></extra>",
+    }
+    return Figure(
+        data=[dots],
+        layout=layout(
+            110 + 28 * max(2, len(ranked)),
+            xaxis=axis("importance", rangemode="tozero"),
+            yaxis={"type": "category", "autorange": "reversed", "automargin": True, "gridcolor": "@line"},
+            showlegend=False,
+        ),
+        title="What matters",
+        alt="; ".join(f"{key} {finite(known[key]['value']):.2f}" for key in ranked) + ".",
+    )
+
+
+class _Axis:
+    """One axis of parallel coordinates: where each run's value lies, 0–1, and how it is written."""
+
+    def __init__(self, name: str, values: Sequence[Any], shown: Any = recipe_value) -> None:
+        self.name = name
+        self.words = [str(shown(value)) for value in values]
+        numbers: list[float] = [float(value) for value in values if _is_number(value)]
+        if len(numbers) == len(values):
+            low, high = min(numbers), max(numbers)
+            if low > 0 and high / low >= LOG_FROM:
+                numbers, low, high = [math.log(value) for value in numbers], math.log(low), math.log(high)
+            self.places = [0.5 if high == low else (value - low) / (high - low) for value in numbers]
+            ends = (self.places.index(min(self.places)), self.places.index(max(self.places)))
+            self._ticks = [(self.places[n], self.words[n]) for n in ends]
+        else:
+            names = sorted(set(self.words))
+            step = 1 / max(1, len(names) - 1)
+            self.places = [names.index(word) * step for word in self.words]
+            self._ticks = [(place * step, word) for place, word in enumerate(names)]
+
+    def notes(self, column: int) -> list[dict[str, Any]]:
+        """The words beside the axis."""
+        short = [(place, word if len(word) <= 14 else f"{word[:13]}…") for place, word in self._ticks]
+        return [
+            {
+                "x": column,
+                "y": place,
+                "text": figure_text(word),
+                "showarrow": False,
+                "xanchor": "left",
+                "xshift": 5,
+                "yshift": 9 if place == 0 else 0,
+                "font": {"size": 11, "color": "@quiet"},
+                "bgcolor": "@ground",
+            }
+            for place, word in short
+        ]
+
+
+def _isolated(runs: Sequence[Trial], key: str, metric: str) -> Figure:
+    """The score of every run against one value, and the best at each: joined where values have an order."""
+    runs = [one for one in runs if one.recipe.get(key) is not None or not _numeric(runs, key)]
+    numeric, factor = _numeric(runs, key), 100 if metric in SHARES else 1
+    x: list[Any] = [one.recipe[key] if numeric else figure_text(_said(one.recipe.get(key))) for one in runs]
+    best: dict[Any, float] = {}
+    for value, one in zip(x, runs, strict=True):
+        best[value] = max(best.get(value, -math.inf), factor * one.score)
+    values = sorted(best) if numeric else list(best)
+    kind: dict[str, Any] = {} if numeric else {"type": "category"}
+    if numeric and min(x) > 0 and max(x) / min(x) >= LOG_FROM:
+        kind = {"type": "log", "exponentformat": "power"}
+    dots = {
+        "type": "scatter",
+        "mode": "markers",
+        "name": "runs",
+        "x": x,
+        "y": [plain(factor * one.score) for one in runs],
+        "marker": {"size": 7, "color": "@grey"},
+        "text": [figure_text(f"{one.number}: {one.label}") for one in runs],
+        "hovertemplate": "%{text}: %{y:.4g}<extra></extra>",
+    }
+    mode = "lines+markers" if numeric else "markers"
+    unit = ", %" if factor == 100 else ""
+    return Figure(
+        data=[dots, line("best at each value", values, [best[value] for value in values], "blue", mode=mode)],
+        layout=layout(290, xaxis=axis(figure_text(key), **kind), yaxis=axis(f"{figure_text(metric)}{unit}")),
+        title=key,
+        alt=f"{metric} against {key}: best " + ", ".join(f"{value} {best[value]:.4g}" for value in values[:8]) + ".",
+    )
+
+
+def _numeric(runs: Sequence[Trial], key: str) -> bool:
+    """Whether all values that are known are numbers."""
+    known = [one.recipe[key] for one in runs if one.recipe.get(key) is not None]
+    return bool(known) and all(map(_is_number, known))
+
+
+def _importance_of(found: Any) -> Mapping[str, Any]:
+    return found if isinstance(found, Mapping) else {"value": found}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _said(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,372 @@
+"""The page of a study: what came of it in a few sentences, then the story, then what it rests on."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from trainwright.report.markup import Html, element, joined
+from trainwright.report.openings import opened
+from trainwright.report.page import Section, figure, figures, foot, page
+from trainwright.report.search_plots import best_of_m, importance_bars, isolation_plots, parallel_coordinates
+from trainwright.report.study_plots import arms_forest, best_so_far, unchanged_scores
+from trainwright.report.tables import Cell, Column, rows_of, table
+from trainwright.report.values import Entry, StudyValues, Trial
+from trainwright.report.wording import (
+    NOTHING,
+    command,
+    counted,
+    duration,
+    finite,
+    moment,
+    points_within,
+    recipe_value,
+    score,
+    within,
+)
+
+TRAINED_ON = {"train+val": "train and validation images together", "train": "train images"}
+ROUND = re.compile(r"(Round \d+)\. ")
+STEPS = {  # sign, what it is, of a sentence of the story
+    "belief": ("?", "What was believed"),
+    "trial": ("→", "What was tried"),
+    "outcome": ("=", "What came out"),
+    "decision": ("●", "What was decided"),
+}
+
+
+def study_page(values: StudyValues) -> str:
+    """The page as HTML."""
+    result = values.result or {}
+    sections = [
+        ("story", "Story", "The story", _story(values.story, values.trials)),
+        ("arms", "Arms", "What each arm gained", _arms(result)),
+        ("progress", "Progress", "The best so far", figure(best_so_far(values.trials, values.metric))),
+        ("search", "Recipes", "What the search saw", _search(values, result)),
+        ("noise", "Noise", "Noise and luck", _noise(values, result)),
+        ("runs", "Runs", "All runs", _runs(values)),
+        ("test", "Test", "The test part", _test(values)),
+        ("asked", "Asked", "What was asked", _asked(values, result)),
+        ("repeat", "Repeat", "How to repeat it", _repeat(values)),
+    ]
+    return page(
+        title=values.study,
+        kind="report of a study",
+        head=_head(values),
+        sections=[
+            Section(anchor=anchor, short=short, title=title, body=body)
+            for anchor, short, title, body in sections
+            if body
+        ],
+        foot=foot(values.version, values.folder),
+    )
+
+
+def _head(values: StudyValues) -> Html:
+    result = values.result
+    if result is None:
+        word = {"failed": "Failed", "running": "Still running"}.get(values.state, "Interrupted")
+        scored = [one for one in values.trials if math.isfinite(one.score)]
+        so_far = f"So far {counted(len(scored), 'run')}" + (
+            f", the best with {values.metric} {score(max(one.score for one in scored), values.metric)}."
+            if scored
+            else "."
+        )
+        cure = "" if values.state == "running" else f"Go on with: trainwright resume {values.study}"
+        lines = [element("p", text) for text in (values.message, so_far, cure) if text]
+        return element("div", element("p", word, class_="word"), lines, class_="verdict unsure")
+    gain = result.get("gain")
+    proven = gain is not None and finite(gain.get("low")) > 0
+    word = f"Better by {points_within(gain)}" if proven else "Nothing proven better"
+    summary = str(result.get("summary") or "")
+    warnings = [element("p", element("strong", "Note: "), warning) for warning in result.get("warnings") or ()]
+    banner = element(
+        "div",
+        element("p", word, class_="word"),
+        element("p", summary) if summary else None,
+        warnings,
+        class_=f"verdict {'good' if proven else 'unsure'}",
+    )
+    return joined([banner, _facts(values, result)])
+
+
+def _facts(values: StudyValues, result: Mapping[str, Any]) -> Html:
+    metric, baseline, best = values.metric, result.get("baseline"), result.get("best")
+    facts: list[tuple[str, str, Sequence[str]]] = []
+    if baseline:
+        facts.append((f"baseline: {metric} on unseen images", score(baseline["score"], metric), (_gap(baseline),)))
+    if best:
+        more = [_gap(best)]
+        if best.get("scored_by") and best["scored_by"] != best["run"]:
+            more.append("of the run that its recipe was judged by")
+        facts.append((f"now: {metric} on unseen images", score(best["score"], metric), more))
+    if values.openings:
+        first = values.openings[0]
+        test = first.result["test"]
+        more = [within(test, metric), f"opened {moment(first.time)}" if first.time else "opened"]
+        facts.append((f"{metric} on the test part", score(test["score"], metric), more))
+    budget = result.get("budget_seconds")
+    facts.append(
+        (
+            "time",
+            duration(result.get("seconds")),
+            (f"of a budget of {duration(budget)}" if budget else "", counted(len(values.trials), "run")),
+        )
+    )
+    return element(
+        "dl",
+        [
+            element(
+                "div",
+                element("dt", name),
+                element("dd", value, class_="value"),
+                element("dd", joined([joined([text, element("br")]) for text in more if text]), class_="more"),
+            )
+            for name, value, more in facts
+        ],
+        class_="facts",
+    )
+
+
+def _gap(of: Mapping[str, Any]) -> str:
+    said = points_within(of.get("gap"))
+    return "" if said == NOTHING else f"gap {said}"
+
+
+def _story(story: Sequence[Entry], trials: Sequence[Trial]) -> Html | None:
+    """The sentences in their order, each with the runs that it speaks of."""
+    if not story:
+        return None
+    by_run = {one.run: one for one in trials}
+    parts: list[tuple[str, list[Html]]] = [("", [])]
+    before = ""
+    for entry in story:
+        begins = ROUND.match(entry.text) if entry.step == "belief" else None
+        if begins:
+            parts.append((begins.group(1), []))
+            before = ""
+        sign, what = STEPS.get(entry.step, ("·", entry.step))
+        runs = [by_run[run] for run in entry.runs if run in by_run]
+        links = joined([joined([" · " if n else "", _to_row(one)]) for n, one in enumerate(runs)])
+        parts[-1][1].append(
+            element(
+                "li",
+                element("span", what, class_="what") if what != before else None,
+                entry.text[begins.end() :] if begins else entry.text,
+                joined([" ", element("span", links, class_="runs")]) if runs else None,
+                class_=entry.step if entry.step in STEPS else None,
+                data_sign=sign,
+            )
+        )
+        before = what
+    return joined(
+        [
+            joined([element("h3", name) if name else None, element("ol", told, class_="story", role="list")])
+            for name, told in parts
+            if told
+        ]
+    )
+
+
+def _to_row(one: Trial) -> Html:
+    return element("a", f"run {one.number}", href=f"#run-{one.number}", title=one.label)
+
+
+def _arms(result: Mapping[str, Any]) -> Html | None:
+    rounds = result.get("rounds") or ()
+    if not any(one["arms"] for one in rounds):
+        return None
+    columns = [
+        Column(title="round", number=True, lower_first=True),
+        Column(title="remedy"),
+        Column(title="gain", number=True),
+        Column(title="p", number=True, lower_first=True),
+        Column(title="what became of it"),
+        Column(title="changes"),
+        Column(title="why, and its source", long=True),
+    ]
+    rows = []
+    for one in rounds:
+        for arm in one["arms"]:
+            gain, p = arm.get("gain"), arm.get("p")
+            why = joined(
+                [arm.get("reason") or "", element("br"), element("span", arm.get("source") or "", class_="quiet")]
+            )
+            rows.append(
+                [
+                    Cell(shown=one["round"], value=float(one["round"])),
+                    arm["remedy"],
+                    Cell(shown=points_within(gain), value=None if gain is None else finite(gain["value"])),
+                    Cell(shown=NOTHING if p is None else f"{p:.2g}", value=None if p is None else finite(p)),
+                    str(arm["verdict"]),
+                    _arm_changes(arm.get("changes") or {}),
+                    why,
+                ]
+            )
+    drawn = arms_forest(rounds, result.get("noise_floor"))
+    listed = table(
+        columns, rows, caption="Every arm, compared with trainings of the unchanged recipe on the same images"
+    )
+    return joined([figure(drawn), listed])
+
+
+def _arm_changes(changes: Mapping[str, Any]) -> Html:
+    """What an arm changed; values that only go back to what belongs to another name are left out."""
+    told = {
+        key: recipe_value(value) if value is not None else "found anew"
+        for key, value in changes.items()
+        if value is not None or key == "optimizer.lr"
+    }
+    return joined([joined([element("code", f"{key}: {value}"), element("br")]) for key, value in told.items()])
+
+
+def _search(values: StudyValues, result: Mapping[str, Any]) -> Html | None:
+    """What is worth looking at in a study with many recipes; None for few."""
+    importance = result.get("importance") or None
+    drawn = [
+        importance_bars(importance),
+        best_of_m(values.trials, values.metric),
+    ]
+    whole = parallel_coordinates(values.trials, values.metric, importance)
+    single = isolation_plots(values.trials, values.metric, importance)
+    if whole is None and not single and not any(drawn):
+        return None
+    return joined([figure(whole), figures(*drawn, *single)])
+
+
+def _noise(values: StudyValues, result: Mapping[str, Any]) -> Html | None:
+    noise, lucky = finite(result.get("noise_floor")), finite(result.get("luck"))
+    if not math.isfinite(noise):
+        return None
+    compared = sum(len(one["arms"]) for one in result.get("rounds") or ())
+    unchanged = result.get("unchanged_scores") or ()
+    sentences = [
+        f"Two trainings that differ in nothing but the seed differ by chance on single images: the deviation of a score is at "
+        f"least {100 * noise:.2f} points (noise floor, from {counted(len(unchanged), 'training')} of the unchanged recipe)."
+    ]
+    if math.isfinite(lucky):
+        sentences.append(
+            f"The best of {compared} arms that are all no better would look better by {100 * lucky:.2f} points: so much of "
+            "a best score may be luck. The gain above is that of trainings which were not chosen for their score."
+        )
+    best = result.get("best") or {}
+    drawn = unchanged_scores(unchanged, best.get("score") if best.get("remedies") else None, values.metric)
+    return joined([[element("p", sentence) for sentence in sentences], figure(drawn)])
+
+
+def _runs(values: StudyValues) -> Html | None:
+    """Every run with what its recipe changes; the row that the story links to."""
+    if not values.trials:
+        return None
+    columns = [
+        Column(title="run", number=True, lower_first=True),
+        Column(title="what"),
+        Column(title="role"),
+        Column(title=values.metric, number=True),
+        Column(title="verdict"),
+        Column(title="changed against the first"),
+        Column(title="time", number=True, lower_first=True),
+        Column(title="state"),
+    ]
+    rows = [
+        [
+            Cell(shown=one.number, value=float(one.number)),
+            Cell(
+                shown=joined(
+                    [
+                        element("a", one.label, href=one.link) if one.link else one.label,
+                        element("br"),
+                        element("span", one.run, class_="path"),
+                    ]
+                ),
+                value=one.label,
+            ),
+            one.role,
+            Cell(shown=score(one.score, values.metric), value=one.score),
+            one.verdict,
+            _changes(one),
+            Cell(shown=duration(one.seconds), value=one.seconds),
+            one.state,
+        ]
+        for one in values.trials
+    ]
+    ids = [f"run-{one.number}" for one in values.trials]
+    without = any(not one.link for one in values.trials)
+    told = (
+        element("p", "A run's own page: ", element("code", "trainwright report RUN"), class_="quiet small")
+        if without
+        else None
+    )
+    return joined(
+        [table(columns, rows, caption=f"{counted(len(rows), 'run')}; a head sorts by its column", ids=ids), told]
+    )
+
+
+def _changes(one: Trial) -> Html | str:
+    if not one.changes:
+        return "nothing"
+    return joined(
+        [
+            joined([element("code", f"{key}: {recipe_value(before)} → {recipe_value(after)}"), element("br")])
+            for key, (before, after) in one.changes.items()
+        ]
+    )
+
+
+def _test(values: StudyValues) -> Html | None:
+    if values.openings:
+        return opened(values.openings)
+    if values.result is None:
+        return None
+    images = int(values.asked.get("test_images") or 0)
+    if not images:
+        return element("p", "This data has no test part: the last unseen images are those that choices were made by.")
+    return joined(
+        [
+            element("p", f"Locked: no run of this study has looked at its {images:,} images. This opens them, once:"),
+            element("pre", f"trainwright finalise {values.study}"),
+        ]
+    )
+
+
+def _asked(values: StudyValues, result: Mapping[str, Any]) -> Html:
+    asked = values.asked
+    data = asked.get("data") or {}
+    machine = asked.get("machine") or {}
+    best = result.get("best") or {}
+    return rows_of(
+        [
+            ("data", data.get("path")),
+            ("strategy", result.get("strategy") or asked.get("kind")),
+            ("budget", duration(asked["budget_seconds"]) if asked.get("budget_seconds") else ""),
+            ("handed over", best.get("run")),
+            ("trained on", TRAINED_ON.get(best.get("trained_on", ""), "")),
+            ("remedies", ", ".join(best.get("remedies") or ())),
+            ("what the first training needed", ", ".join(best.get("repairs") or ())),
+            ("machine", ", ".join(f"{name} {value}" for name, value in machine.items())),
+            ("begun", moment(values.created)),
+        ]
+    )
+
+
+def _repeat(values: StudyValues) -> Html:
+    words = [str(word) for word in values.asked.get("command") or ()]
+    if words and words[0].endswith((".py", "trainwright")):
+        words[0] = "trainwright"
+    packages = values.asked.get("packages") or {}
+    return joined(
+        [
+            [element("p", "The command that made it:"), element("pre", command(*words))] if words else None,
+            rows_of(
+                [
+                    ("data fingerprint", element("code", values.asked.get("fingerprint", ""))),
+                    ("sources", element("code", str(values.asked.get("code_sha256", ""))[:12])),
+                    ("versions", ", ".join(f"{name} {version}" for name, version in packages.items())),
+                    ("recipe handed over", element("code", f"{values.folder}/best-recipe.yaml")),
+                    ("folder", element("code", values.folder)),
+                ]
+            ),
+        ]
+    )

@@ -1,0 +1,132 @@
+"""What the pages are made of, gathered by `workflows/report.py`: numbers and text, nothing that has to be looked up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from trainwright.records import Chart, Prescription
+from trainwright.report.reliability import Bin
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """An image with what was said of it. data: of a JPEG file. width, height: its pixels. good: None where nobody knows."""
+
+    data: bytes = field(repr=False)
+    width: int
+    height: int
+    said: str
+    path: str
+    good: bool | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pictures:
+    """Images that belong together. note: what is to be known of them."""
+
+    title: str
+    note: str
+    shown: tuple[Picture, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeValue:
+    """A value of the recipe. published: that of the published recipe; given: who set it where it differs. source: its origin."""
+
+    key: str
+    value: Any
+    published: Any
+    given: str
+    source: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opening:
+    """A look at the test part. result: `trainwright.final/1`. time: epoch seconds, None where nobody wrote it down."""
+
+    result: Mapping[str, Any]
+    time: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunValues:
+    """A run. result: `trainwright.run/1`, None before it has finished. epochs: EpochRecords as mappings. losses, lrs: of steps.
+
+    lr_range: the record of its range test. lr_sweeps: losses of each seed of it. charts: the task's, of the unseen images.
+    class_images: how many images (or what a class is counted in) of each class. recipe_name: of the published recipe, empty
+    for none. choice: why it was taken where nobody named one. study: (name, link) of the study that it is a part of.
+    """
+
+    run: str
+    data_name: str
+    state: str
+    message: str
+    created: float
+    manifest: Mapping[str, Any]
+    result: Mapping[str, Any] | None
+    recipe: Sequence[RecipeValue]
+    recipe_name: str
+    choice: Sequence[str]
+    folder: str
+    epochs: Sequence[Mapping[str, Any]]
+    losses: Sequence[Any]
+    lrs: Sequence[Any]
+    lr_range: Mapping[str, Any] | None
+    lr_sweeps: Sequence[Sequence[float]]
+    charts: Sequence[Chart]
+    reliability: Sequence[Bin]
+    pictures: Sequence[Pictures]
+    pictures_note: str
+    prescriptions: Sequence[Prescription]
+    openings: Sequence[Opening]
+    would_tell: Sequence[str] = ()
+    study: tuple[str, str] | None = None
+    version: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """A run of a study. changes: of its recipe against the baseline's, (then, now) by dotted key. ended: seconds since the study
+    began; None where it is not known. link: to its own page, empty where there is none."""
+
+    number: int
+    run: str
+    role: str
+    label: str
+    state: str
+    score: float
+    seconds: float
+    verdict: str
+    changes: Mapping[str, tuple[Any, Any]]
+    recipe: Mapping[str, Any]
+    ended: float | None
+    link: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A sentence of a study's story. step: belief, trial, outcome or decision. runs: ids of those that it speaks of."""
+
+    step: str
+    text: str
+    runs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyValues:
+    """A study. asked: study.json. result: `trainwright.study/1`, None before it has ended."""
+
+    study: str
+    state: str
+    message: str
+    created: float
+    folder: str
+    asked: Mapping[str, Any]
+    result: Mapping[str, Any] | None
+    metric: str
+    trials: Sequence[Trial]
+    story: Sequence[Entry]
+    openings: Sequence[Opening]
+    version: str = ""

@@ -1,0 +1,109 @@
+"""`RecipeSearch`: a search over changes of a recipe, as a `Strategy` whose proposals the study trains."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from trainwright.recipe import Recipe
+from trainwright.records import Outcome, Proposal
+from trainwright.search.domains import as_tuples
+from trainwright.search.history import Ask, State, Told
+from trainwright.search.searching import Search, start
+from trainwright.search.space import Space
+
+
+class RecipeSearch:
+    """A `Strategy`. `search`: what it asks, with its history and the best so far."""
+
+    def __init__(self, recipe: Recipe, search: Search) -> None:
+        self.recipe, self.search = recipe, search
+
+    def ask(self) -> Proposal | None:
+        ask = self.search.ask()
+        return None if ask is None else self.proposal(ask)
+
+    def tell(self, outcome: Outcome) -> None:
+        self.search.tell(told_of(outcome))
+
+    def restore(self, record: Mapping[str, Any]) -> Proposal:
+        """Take over a proposal of the journal (number, changes, epochs_now, continues, label) without asking for it anew."""
+        number, continues = record["number"], record.get("continues")
+        ask = Ask(
+            number=number,
+            trial=number if continues is None else continues,
+            values={key: as_tuples(value) for key, value in record["changes"].items()},
+            epochs=record.get("epochs_now") or self.search.epochs,
+            given=number < len(self.search.first),
+            label=record.get("reason", ""),
+        )
+        self.search.restore(ask)
+        return self.proposal(ask)
+
+    @property
+    def done(self) -> bool:
+        return self.search.done
+
+    def proposal(self, ask: Ask) -> Proposal:
+        """What the study is to train for an ask."""
+        return Proposal(
+            number=ask.number,
+            role="trial",
+            recipe=self.recipe.changed(ask.values),
+            label=label_of(ask.values) if ask.new else f"trial {ask.trial} to epoch {ask.epochs}",
+            reason=ask.label,
+            changes=dict(ask.values),
+            continues=None if ask.new else ask.trial,
+            epochs_now=None if ask.epochs in (None, self.recipe.epochs) else ask.epochs,
+        )
+
+
+def search_recipes(
+    strategy: str,
+    recipe: Recipe,
+    space: Space,
+    *,
+    seed: int = 0,
+    first: Sequence[Mapping[str, Any]] = ({},),
+    least_epochs: int = 1,
+    lag: int = 1,
+    options: Mapping[str, Any] | None = None,
+) -> RecipeSearch:
+    """A search around a recipe. first: changes of it that are trained to the end before anything else; at first it, unchanged.
+
+    Raises UnknownNameError, UsageError as `searching.start`.
+    """
+    search = start(
+        strategy,
+        space,
+        seed=seed,
+        first=[{**space.fixed, **changes} for changes in first],
+        epochs=recipe.epochs,
+        least_epochs=least_epochs,
+        lag=lag,
+        options=options,
+    )
+    return RecipeSearch(recipe, search)
+
+
+def told_of(outcome: Outcome) -> Told:
+    """What a search is told of a run: its state, with divergence as one of its own, its score and its curve."""
+    diverged = outcome.state != "finished" and outcome.result.get("verdict") == "diverged"
+    state: State = "diverged" if diverged else outcome.state
+    scores = tuple(float(score) for score in outcome.result.get("val_scores", ()))
+    finite = [score for score in scores if math.isfinite(score)]
+    # One that was stopped has no result; its best epoch is what its checkpoint holds.
+    score = max(finite, default=math.nan) if state == "stopped" and math.isnan(outcome.score) else outcome.score
+    return Told(number=outcome.number, state=state, score=score, seconds=outcome.seconds, scores=scores)
+
+
+def label_of(values: Mapping[str, Any]) -> str:
+    """Values in a few words: `lr 0.003, weight_decay 0.05`."""
+    if not values:
+        return "as published"
+    return ", ".join(f"{key.rsplit('.', 1)[-1]} {_said(value)}" for key, value in sorted(values.items()))
+
+
+def _said(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

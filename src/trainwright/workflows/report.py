@@ -1,0 +1,96 @@
+"""`trainwright report`: what a folder of a run or a study knows, put into one page that needs nothing but a browser."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainwright.files import write_atomically
+from trainwright.report.run_page import run_page
+from trainwright.report.study_page import study_page
+from trainwright.tracking.run_folder import RunFolder
+from trainwright.tracking.runs import find_run
+from trainwright.tracking.study_folder import StudyFolder, find_study, folder_of_studies
+from trainwright.workflows.options import RunOptions, options_from
+from trainwright.workflows.report_of_run import run_values
+from trainwright.workflows.report_of_study import study_values
+from trainwright.workflows.run import Run
+
+if TYPE_CHECKING:
+    from trainwright.data.dataset import Dataset
+    from trainwright.workflows.improve import Study
+
+REPORT = "report.html"  # in a run's or study's folder
+
+
+def write_report(
+    run: str | os.PathLike[str] | Run | Study,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    data: Dataset | None = None,
+    options: RunOptions | None = None,
+    **more: Any,
+) -> Path:
+    """Write the page of a run or a study, and return where it is: `report.html` in its folder, or `out`.
+
+    run: id, unique beginning of one, folder, or `last`; of a study its name; `last` is the study that the newest run belongs to,
+    where there is one. data: for the pictures, where only Python code can give it; files are read from where they were. Raises
+    RunError for no such run.
+    """
+    options = options_from(options, more)
+    found = _found(run, options.runs)
+    file = Path(out).absolute() if out is not None else found.path / REPORT
+    if isinstance(found, StudyFolder):
+        return write_study_report(found, runs=_runs_of(run, found, options.runs), file=file)
+    return write_run_report(found, data=data, file=file)
+
+
+def write_run_report(folder: RunFolder, *, data: Dataset | None = None, file: Path | None = None) -> Path:
+    """The page of a run. data: what it was trained on, where it is at hand."""
+    file = file or folder.path / REPORT
+    write_atomically(file, run_page(run_values(folder, data=data, beside=file.parent)).encode())
+    return file
+
+
+def write_study_report(folder: StudyFolder, *, runs: Path, file: Path | None = None) -> Path:
+    """The page of a study. runs: the folder of its runs."""
+    file = file or folder.path / REPORT
+    write_atomically(file, study_page(study_values(folder, runs=runs, beside=file.parent)).encode())
+    return file
+
+
+def refresh(folder: RunFolder, *, study: str | None = None) -> None:
+    """Write the pages anew that tell of a run: its own, and that of the study it is handed over by. What has not been written
+    yet is left to who asks for it."""
+    if (folder.path / REPORT).is_file():
+        write_run_report(folder)
+    path = folder_of_studies(folder.path.parent) / (study or "")
+    if study and (path / REPORT).is_file():
+        write_study_report(StudyFolder.open(path), runs=folder.path.parent)
+
+
+def _found(run: str | os.PathLike[str] | Run | Study, runs: Path) -> RunFolder | StudyFolder:
+    if isinstance(run, Run):
+        return RunFolder.open(run.folder)
+    if not isinstance(run, str | os.PathLike):
+        return StudyFolder.open(run.folder)
+    name = os.fspath(run)
+    study = find_study(runs, name)
+    if study is not None:
+        return study
+    found = find_run(runs, name)
+    if name == "last":
+        studies = folder_of_studies(found.path.parent)
+        owner = found.run_id.rpartition("-")[0]
+        if owner and (studies / owner / "study.json").is_file():
+            return StudyFolder.open(studies / owner)
+    return found
+
+
+def _runs_of(run: Any, study: StudyFolder, runs: Path) -> Path:
+    """The folder of a study's runs: that of the options, or what lies beside the studies where these are elsewhere."""
+    if folder_of_studies(runs) == study.path.parent:
+        return runs
+    beside = study.path.parent.parent / "runs"
+    return beside if beside.is_dir() else runs

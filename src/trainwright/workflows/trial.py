@@ -1,0 +1,193 @@
+"""One run of a study: from what was asked for to what the journal keeps. In this process, or as the job of a worker."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainwright.data.dataset import Dataset, open_dataset
+from trainwright.errors import DataError, TrainwrightError
+from trainwright.recipe import Recipe
+from trainwright.records import EpochRecord, Proposal, to_json
+from trainwright.tracking.run_folder import MANIFEST, RunFolder
+from trainwright.workflows import run as runs
+from trainwright.workflows.diagnose import diagnose
+from trainwright.workflows.options import RunOptions
+from trainwright.workflows.outcomes import ended, finished, is_outcome
+from trainwright.workflows.reporting import Reporter, Silent
+
+if TYPE_CHECKING:
+    from torch import nn
+
+EVENT_SECONDS = 0.2  # between two words of a worker on how far it is
+JOB = "trainwright.workflows.trial:job"
+
+_opened: dict[str, Dataset] = {}  # by a worker, for all of its jobs
+
+
+def carry_out(
+    proposal: Proposal, path: Path, *, data: Dataset, options: RunOptions, model: nn.Module | None = None
+) -> dict[str, Any] | None:
+    """Train it, or go on with it; the `tell` record of what came of it, None where somebody asked to stop.
+
+    path: of its run folder. model: the user's own module, which is copied. Raises what is no answer about the recipe.
+    """
+    watch = Watch(options.reporter, proposal)
+    watched = replace(options, mirrors=(), reporter=watch, stop_asked=lambda: watch.hopeless or options.stop_asked())
+    began = time.perf_counter()
+    try:
+        found = _trained(proposal, path, watch, data=data, options=watched, model=copy.deepcopy(model))
+    except Exception as error:
+        if not is_outcome(error, proposal):
+            raise
+        message = error.message if isinstance(error, TrainwrightError) else str(error)
+        seconds = time.perf_counter() - began
+        return ended(proposal, path, state="failed", seconds=seconds, message=message, error=error)
+    if found is not None and found.finished:
+        trained = time.perf_counter()
+        _probe(proposal, found, data=data, options=options, model=model)
+        if options.stop_asked():
+            return None  # its probes may not be whole; it has finished, so going on with it is quick
+        now = time.perf_counter()
+        return finished(proposal, RunFolder.open(path), seconds=now - began, probed_seconds=now - trained)
+    seconds = time.perf_counter() - began
+    if watch.hopeless:
+        message = f"stopped after epoch {watch.epochs}: far below the control at the same epoch."
+        return ended(proposal, path, state="stopped", seconds=seconds, message=message)
+    return None
+
+
+def _probe(proposal: Proposal, run: runs.Run, *, data: Dataset, options: RunOptions, model: nn.Module | None) -> None:
+    """Run the probes that would tell why its train error is high, as far as there is time; its findings say what they showed."""
+    if proposal.probe_seconds > 0:
+        quiet = replace(options, reporter=Silent(), mirrors=())
+        fresh = None if model is None else lambda: copy.deepcopy(model)
+        try:
+            diagnose(run, probes="auto", data=data, model=fresh, limit_seconds=proposal.probe_seconds, options=quiet)
+        except TrainwrightError as error:
+            if not options.stop_asked():
+                options.reporter.note(f"{proposal.label}: no probe could tell more ({error.message})")
+
+
+def _trained(
+    proposal: Proposal, path: Path, watch: Watch, *, data: Dataset, options: RunOptions, model: nn.Module | None
+) -> runs.Run | None:
+    """The run, as far as it got; None where it was given up before a kill, which came before anybody was told."""
+    if not (path / MANIFEST).is_file():
+        return runs.train(data, proposal.recipe, model=model, run_id=path.name, options=options)
+    folder = RunFolder.open(path)
+    if folder.result() is None:
+        watch.look_back(folder)
+    return None if watch.hopeless else runs.resume(path, data=data, model=model, options=options)
+
+
+class Watch:
+    """A reporter that passes on what concerns the run's way, and sees when it falls under its floor."""
+
+    def __init__(self, inner: Reporter, proposal: Proposal) -> None:
+        self._inner, self._proposal = inner, proposal
+        self._best = -math.inf
+        self.epochs = 0
+        self.hopeless = False
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        self._inner.progress(f"{self._proposal.label}: {what}", done, total)
+
+    def epoch(self, record: EpochRecord, epochs: int) -> None:
+        self._inner.progress(f"{self._proposal.label}: epochs", record.epoch + 1, epochs)
+        self._see(record.epoch, record.val.score, epochs)
+
+    def look_back(self, folder: RunFolder) -> None:
+        """See the epochs that a run has had already, as if they had just been trained."""
+        for record in folder.records("epoch"):
+            score = record["val"]["score"]
+            self._see(record["epoch"], math.nan if score is None else score, self._proposal.recipe.epochs)
+            if self.hopeless:
+                return
+
+    def _see(self, epoch: int, score: float, epochs: int) -> None:
+        self.epochs = epoch + 1
+        if math.isfinite(score):
+            self._best = max(self._best, score)
+        floor = self._proposal.floor
+        if floor and self.epochs < epochs:
+            # An arm of fewer epochs is compared at the same part of its training.
+            place = max(0, math.ceil(self.epochs / epochs * len(floor)) - 1)
+            self.hopeless = self._best < floor[place]
+
+    def note(self, text: str) -> None:
+        return
+
+
+# In a worker
+
+
+def job_of(proposal: Proposal, path: Path, *, data: Dataset, options: RunOptions) -> dict[str, Any]:
+    """What a worker is given to carry a trial out: plain JSON. The data has to be one that can be opened again."""
+    return {
+        "proposal": {**to_json(replace(proposal, recipe=Recipe())), "recipe": proposal.recipe.model_dump(mode="json")},
+        "path": str(path),
+        "data": dict(data.source or {}),
+        "fingerprint": data.digest,
+        "options": {
+            "runs": str(options.runs.absolute()),
+            "device": options.device,
+            "workers": options.workers,
+            "offline": options.offline,
+            "threads": options.threads,
+            "checkpoint_seconds": options.checkpoint_seconds,
+        },
+    }
+
+
+def job(
+    argument: Mapping[str, Any], send: Callable[[Mapping[str, Any]], None], stop_asked: Callable[[], bool]
+) -> dict[str, Any] | None:
+    """`carry_out` as the job of a worker. Raises DataError where the data is no longer what the study began with."""
+    given = argument["options"]
+    options = RunOptions(
+        **{**given, "runs": Path(given["runs"])}, mirrors=(), reporter=Sender(send), stop_asked=stop_asked
+    )
+    asked = argument["proposal"]
+    recipe = Recipe.model_validate(asked["recipe"])
+    proposal = Proposal(**{**asked, "recipe": recipe, "floor": tuple(asked["floor"])})
+    data = _data(argument, options)
+    return carry_out(proposal, Path(argument["path"]), data=data, options=options)
+
+
+def _data(argument: Mapping[str, Any], options: RunOptions) -> Dataset:
+    fingerprint, source = argument["fingerprint"], argument["data"]
+    if fingerprint not in _opened:
+        data = open_dataset(Path(source["path"]), target=source["target"], task=source["task"], workers=options.workers)
+        if data.digest != fingerprint:
+            raise DataError(
+                "the data has changed since the study began.",
+                where=source["path"],
+                cure="Bring the files back as they were.",
+            )
+        _opened[fingerprint] = data
+    return _opened[fingerprint]
+
+
+class Sender:
+    """A reporter that sends on how far a run is, not more often than anybody reads."""
+
+    def __init__(self, send: Callable[[Mapping[str, Any]], None]) -> None:
+        self._send, self._said = send, -math.inf
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if done >= total or now - self._said > EVENT_SECONDS:
+            self._said = now
+            self._send({"what": what, "done": done, "total": total})
+
+    def epoch(self, record: EpochRecord, epochs: int) -> None:
+        self.progress("epochs", record.epoch + 1, epochs)
+
+    def note(self, text: str) -> None:
+        return

@@ -1,0 +1,160 @@
+"""The page of a run: what it says, and in which order."""
+
+import re
+
+import pytest
+
+from trainwright.report.run_page import run_page
+
+pytestmark = pytest.mark.usefixtures("without_plotly")
+
+
+def text_of(page: str) -> str:
+    """What a reader sees."""
+    body = re.sub(r"<(script|style)[^>]*>.*?</\1>", "", page, flags=re.DOTALL)
+    return " ".join(re.sub(r"<[^>]+>", " ", body).split())
+
+
+def test_the_verdict_stands_before_everything_else(run_values):
+    text = text_of(run_page(run_values()))
+
+    assert text.index("Overfits") < text.index("Gap 10.0 points (6.0 to 14.0).") < text.index("The gap and its parts")
+
+
+def test_every_score_stands_beside_its_interval(run_values):
+    text = text_of(run_page(run_values()))
+
+    assert "accuracy on unseen images 85.0 % 78.0 % to 90.0 % 100 images" in text
+    assert "accuracy on train images 95.0 % the same way: eval mode, clean 100 of 300 images" in text
+    assert "gap: unseen error − train error 10.0 points 6.0 to 14.0 worth acting on above 3.0" in text
+
+
+def test_the_opened_test_part_is_told_with_its_date(run_values):
+    text = text_of(run_page(run_values()))
+
+    assert "accuracy on the test part 84.0 % 80.0 % to 87.0 % opened 22 November 2026, 12:27 UTC" in text
+    assert "The first time that anybody looked." in text
+
+
+def test_later_openings_are_told_too(run_values, opening):
+    again = opening(1795360000.0, "These images were looked at once before.")
+
+    text = text_of(run_page(run_values(openings=(opening(), again))))
+
+    assert "These images were looked at once before." in text
+
+
+def test_what_cannot_be_told_says_what_would_tell(run_values):
+    text = text_of(run_page(run_values(would_tell=("longer", "wider"))))
+
+    assert "What would tell: A longer run would tell." in text
+    assert "trainwright diagnose 20261122-1-pets --probe longer --probe wider" in text
+
+
+def test_what_was_looked_for_and_not_found_is_folded_up(run_values):
+    page = run_page(run_values())
+
+    assert "<summary>1 looked for and not found</summary>" in page
+
+
+def test_prescriptions_come_with_a_command_that_trains_them(run_values):
+    text = text_of(run_page(run_values()))
+
+    assert "--recipe /runs/20261122-1-pets/recipe.yaml" in text
+    assert "--set=augment.mixup=0.2" in text
+    assert "Zhang et al., arXiv:1710.09412" in text
+
+
+@pytest.mark.parametrize(
+    ("task", "said"),
+    [
+        ("classification", "most often taken for"),
+        ("regression", "answer against truth"),
+        ("segmentation", "IoU of each class"),
+        ("detection", "AP 50 of each class"),
+    ],
+)
+def test_each_task_shows_its_own(run_values, task, said):
+    assert said in text_of(run_page(run_values(task)))
+
+
+def test_what_the_user_changed_stands_before_the_whole_recipe(run_values):
+    text = text_of(run_page(run_values()))
+
+    assert "What differs from recipe scratch-default" in text
+    assert "optimizer.lr 0.01 0.001 the caller" in text
+    assert "All 2 values of the recipe" in text
+    assert "ours: enough" in text
+
+
+def test_it_says_how_to_repeat_it(run_values):
+    text = text_of(run_page(run_values()))
+
+    assert "trainwright train &#x27;my photos&#x27;" in text
+    assert "recipe 0, split 0" in text
+    assert "torch 2.15.0" in text
+    assert "cd" * 32 in text
+
+
+@pytest.mark.parametrize(
+    ("state", "word"), [("failed", "Failed"), ("running", "Still running"), ("interrupted", "Interrupted")]
+)
+def test_a_run_that_has_not_finished_says_how_far_it_is(run_values, state, word):
+    text = text_of(run_page(run_values(result=None, state=state, message="the disk was full", openings=())))
+
+    assert f"{word} the disk was full So far 3 epochs" in text
+    assert ("trainwright resume 20261122-1-pets" in text) == (state != "running")
+    assert "Curves" in text
+    assert "What was found" not in text
+
+
+def test_pictures_that_cannot_be_had_are_missed_with_a_word(run_values):
+    text = text_of(run_page(run_values(pictures=(), pictures_note="The pictures are left out: the data is gone.")))
+
+    assert "The pictures are left out: the data is gone." in text
+
+
+def test_a_run_that_was_trained_on_its_validation_images_has_no_gap(run_values):
+    result = dict(run_values().result)
+    nothing = dict.fromkeys(("value", "low", "high"))
+    result |= {
+        "gap": nothing,
+        "score": {"train": 0.9, "val": None},
+        "loss": {"train": 0.1, "val": None},
+        "verdict": "cannot-tell",
+    }
+    result |= {"per_class": {}, "intervals": {"score": None, "per_class": {}}, "metrics": {"train": {}, "val": {}}}
+    result["train_errors"] = {**result["train_errors"], "val": None}
+    result["findings"] = [
+        {
+            "rule": "nothing-unseen",
+            "verdict": "cannot-tell",
+            "evidence": "None is left.",
+            "advice": "Finalise.",
+            "figures": {},
+        }
+    ]
+
+    text = text_of(run_page(run_values(result=result, charts=(), reliability=(), pictures=())))
+
+    assert "Cannot tell yet" in text
+    assert "None is left." in text
+    assert "The gap and its parts" not in text
+
+
+def test_a_run_of_a_study_leads_to_the_studys_page(run_values):
+    page = run_page(run_values(study=("20261122-2-study", "../../studies/20261122-2-study/report.html")))
+
+    assert '<a href="../../studies/20261122-2-study/report.html">20261122-2-study</a>' in page
+
+
+def test_a_fault_that_matters_more_than_the_gap_is_named_with_the_verdict(run_values):
+    result = dict(run_values().result)
+    result["findings"] = [
+        {"rule": "twins", "verdict": "yes", "evidence": "40 images are in train too.", "advice": "", "figures": {}},
+        *result["findings"],
+    ]
+
+    text = text_of(run_page(run_values(result=result)))
+
+    assert text.index("First of all: Twins. 40 images are in train too.") < text.index("The gap and its parts")

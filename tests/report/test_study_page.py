@@ -1,0 +1,110 @@
+"""The page of a study: the result, the story, the runs."""
+
+import re
+
+import pytest
+
+from trainwright.report.study_page import study_page
+
+pytestmark = pytest.mark.usefixtures("without_plotly")
+
+
+def text_of(page: str) -> str:
+    """What a reader sees."""
+    body = re.sub(r"<(script|style)[^>]*>.*?</\1>", "", page, flags=re.DOTALL)
+    return " ".join(re.sub(r"<[^>]+>", " ", body).split())
+
+
+def test_the_gain_stands_first_with_its_interval(study_values):
+    text = text_of(study_page(study_values()))
+
+    assert text.index("Better by 5.0 points (2.0 to 8.0)") < text.index("It got better.") < text.index("The story")
+    assert "Note: 5 epochs, not 10" in text
+
+
+def test_a_gain_that_may_be_none_is_not_called_one(study_values):
+    values = study_values()
+    result = {**values.result, "gain": {"value": 0.01, "low": -0.02, "high": 0.04}}
+
+    text = text_of(study_page(study_values(result=result)))
+
+    assert "Nothing proven better" in text
+
+
+def test_the_story_goes_round_by_round_with_links_to_the_runs(study_values):
+    page = study_page(study_values())
+
+    assert "<h3>Round 1</h3>" in page
+    assert "overfits: gap 10 points." in page
+    assert '<a href="#run-1" title="trial 1">run 1</a>' in page
+    assert '<tr id="run-1">' in page
+
+
+def test_the_table_says_what_each_recipe_changes(study_values, trial):
+    trials = (trial(0, 0.7, role="baseline"), trial(1, 0.8, lr=0.1))
+
+    text = text_of(study_page(study_values(trials=trials)))
+
+    assert "optimizer.lr: 0.01 → 0.1" in text
+
+
+def test_arms_are_told_with_gain_doubt_and_source(study_values):
+    text = text_of(study_page(study_values()))
+
+    assert "5.0 points (2.0 to 8.0) 0.003 adopted optimizer.lr: found anew epochs: 6 Because. ours" in text
+    assert "schedule.final" not in text  # only goes back to what belongs to another name
+
+
+def test_noise_and_luck_are_put_in_words(study_values):
+    text = text_of(study_page(study_values()))
+
+    assert "at least 1.00 points" in text
+    assert "The best of 2 arms that are all no better would look better by 1.20 points" in text
+
+
+def test_a_locked_test_part_says_how_to_open_it(study_values):
+    assert "trainwright finalise 20261122-2-study" in text_of(study_page(study_values()))
+
+
+def test_an_opened_test_part_is_told_with_its_date(study_values, opening):
+    text = text_of(study_page(study_values(openings=(opening(),))))
+
+    assert "accuracy on the test part 84.0 % 80.0 % to 87.0 % opened 22 November 2026, 12:27 UTC" in text
+    assert "trainwright finalise" not in text
+
+
+def test_data_without_a_test_part_says_so(study_values):
+    values = study_values()
+
+    text = text_of(study_page(study_values(asked={**values.asked, "test_images": 0})))
+
+    assert "This data has no test part" in text
+
+
+def test_a_study_that_has_not_ended_tells_its_story_so_far(study_values):
+    text = text_of(study_page(study_values(result=None, state="interrupted")))
+
+    assert "Interrupted So far 12 runs" in text
+    assert "trainwright resume 20261122-2-study" in text
+    assert "Baseline: accuracy 0.700." in text
+
+
+def test_a_study_without_any_run_still_has_a_page(study_values):
+    text = text_of(study_page(study_values(result=None, state="running", trials=(), story=())))
+
+    assert "Still running So far 0 runs" in text
+
+
+def test_a_searched_study_shows_what_matters(study_values):
+    values = study_values()
+    result = {**values.result, "importance": {"optimizer.lr": {"value": 0.6, "low": 0.5, "high": 0.7}}}
+
+    text = text_of(study_page(study_values(result=result)))
+
+    assert "What matters" in text
+    assert "All recipes at once" in text
+    assert "The best of m runs" in text
+
+
+def test_two_hundred_runs_stay_well_below_twelve_megabytes(study_values):
+    assert len(study_page(study_values(200)).encode()) < 1_000_000  # and two of plotly's script
