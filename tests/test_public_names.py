@@ -40,6 +40,7 @@ def test_the_public_names_are_these():
         "open_run",
         "predict",
         "recipes",
+        "reproduce",
         "resume",
         "resume_study",
         "sync",

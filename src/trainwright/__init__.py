@@ -31,6 +31,7 @@ _HOMES = {
     "open_dataset": "trainwright.data.dataset",
     "open_run": "trainwright.workflows.library",
     "predict": "trainwright.workflows.predict",
+    "reproduce": "trainwright.workflows.reproduce",
     "resume": "trainwright.workflows.run",
     "resume_study": "trainwright.workflows.improve",
     "sync": "trainwright.workflows.library",
@@ -60,6 +61,7 @@ __all__ = [
     "open_run",
     "predict",
     "recipes",
+    "reproduce",
     "resume",
     "resume_study",
     "sync",
@@ -84,6 +86,7 @@ if TYPE_CHECKING:
     from trainwright.workflows.predict import predict
     from trainwright.workflows.range_test import lr_range_test
     from trainwright.workflows.report import write_report
+    from trainwright.workflows.reproduce import reproduce
     from trainwright.workflows.run import Run, resume, train
 
 

@@ -217,7 +217,7 @@ class Proposal:
     floor: val score by epoch under which it is stopped as hopeless; empty for never. on_all: to be trained on train and val.
     alone: nothing else is asked for until it is told, so it may have the whole machine. changes: what of the searched recipe is
     changed in it. continues: number of the proposal whose training it goes on with, from its last checkpoint. epochs_now: after
-    how many epochs of it the training pauses; None for not before its end.
+    how many epochs of it the training pauses; None for not before its end. epochs_before: of the training, asked for before.
     """
 
     number: int
@@ -232,13 +232,15 @@ class Proposal:
     changes: Mapping[str, Any] = field(default_factory=dict)
     continues: int | None = None
     epochs_now: int | None = None
+    epochs_before: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
     """What came of a proposal, as its strategy is told.
 
-    state: stopped is one that fell under its floor, failed one that ended in an error. score: of val, nan where there is none.
+    state: paused is one that was to end there for now, stopped one that fell under its floor, failed one that ended in an error.
+    score: of val, of the model that it would hand over; nan where there is none.
     seconds: its wall-clock. elapsed: of the study, since the outcome that was told before it; None where runs follow each other,
     so that it is `seconds`. result: `trainwright.run/1`. answers: [N, Q], the task's tally of each val image, in the order of
     their rows; 1 or 0 alone in column 0 where the score is the share of images that are right. groups: [N], images that depend
@@ -247,7 +249,7 @@ class Outcome:
 
     number: int
     run: str
-    state: Literal["finished", "stopped", "failed"]
+    state: Literal["finished", "paused", "stopped", "failed"]
     score: float
     seconds: float
     elapsed: float | None = None

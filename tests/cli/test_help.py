@@ -16,6 +16,7 @@ COMMANDS = [
     ["diagnose"],
     ["report"],
     ["export"],
+    ["reproduce"],
     ["predict"],
     ["sync"],
     ["ui"],
@@ -50,7 +51,7 @@ def test_the_short_form_of_help_says_the_same(cli, command):
     assert cli(*command, "-h").out == cli(*command, "--help").out
 
 
-@pytest.mark.parametrize("command", [["lr"], ["train"], ["resume"], ["inspect"], ["export"], ["predict"], ["demo"]], ids=" ".join)
+@pytest.mark.parametrize("command", [["lr"], ["train"], ["resume"], ["inspect"], ["export"], ["reproduce"], ["predict"], ["demo"]], ids=" ".join)
 def test_commands_that_take_long_can_be_quiet_and_speak_json(cli, command):
     text = cli(*command, "--help").out
 

@@ -226,6 +226,26 @@ def test_of_two_causes_that_gain_alike_the_one_with_the_cheaper_probe_comes_firs
     assert [finding.rule for finding in findings[:2]] == ["learning-rate", "under-trained"]
 
 
+@pytest.mark.parametrize(
+    ("val_right", "word", "first"), [(300, "overfits", "overfits"), (600, "underfits", "too-small")]
+)
+def test_a_gap_that_surely_exceeds_what_the_causes_gain_comes_before_them(
+    val_right: int, word: str, first: str
+) -> None:
+    """A train error of 40 %, and a gap of 30 points or of none, beside a larger network that gains four points."""
+    verdict, findings = judge(run(probe("wider", 0.05, 0.045), gap=gap_of(600, val_right)))
+
+    assert (verdict, first_fault(findings)) == (word, first)
+
+
+def test_a_gap_smaller_than_what_a_cause_gains_comes_after_it() -> None:
+    verdict, findings = judge(run(probe("wider", 0.5, 0.4), gap=gap_of(400, 150)))
+
+    assert verdict == "underfits"
+    assert first_fault(findings) == "too-small"
+    assert {found.rule: found.verdict for found in findings}["overfits"] == "yes"
+
+
 def test_labels_cannot_be_wrong_more_often_than_a_probe_errs_on_them() -> None:
     noise = LabelNoise(rate=within(0.15), surest=within(0.15), skill=0.5, images=1000)
     low = ProbeResult(

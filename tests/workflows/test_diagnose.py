@@ -220,6 +220,22 @@ def test_where_the_range_test_cannot_tell_the_published_rate_is_tried(
     assert found.note.startswith("The range test cannot tell: the loss never falls")
 
 
+def test_where_the_range_test_cannot_tell_a_decade_towards_the_published_rate_is_tried_too(
+    train: Callable[..., tw.Run], suggesting: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def trained(subject: Any, name: str, change: Any) -> ProbeResult:
+        asked.append(change.changes["optimizer.lr"])
+        return ProbeResult(name=name, changes=change.changes)
+
+    suggesting(None)
+    monkeypatch.setattr(probes, "_trained", trained)
+    diagnose(train({"optimizer.lr": 0.3}), probes=["learning-rate"], options=OPTIONS)
+
+    assert asked == [1e-3, 0.03]
+
+
 def test_where_a_suggestion_helps_little_the_published_rate_is_tried_too_and_the_better_counts(
     run: tw.Run, suggesting: Callable[..., None]
 ) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import trainwright as tw
-from trainwright.workflows.finalise import LEDGER, _said, openings
+from trainwright.workflows.finalise import OPENINGS, _said, openings
 
 
 @pytest.fixture
@@ -68,14 +68,14 @@ def test_the_ledger_says_which_share_of_the_images_each_opening_had(tmp_path: Pa
     ]  # eight, different in their first half
     kept = [hashes[:4], hashes[:2], ["ff" * 16]]
     lines = [base64.b64encode(b"".join(bytes.fromhex(one)[:8] for one in images)).decode() for images in kept]
-    (tmp_path / LEDGER).write_bytes(b"".join(journal.encode("opening", {"images": line}) for line in lines))
+    (tmp_path / OPENINGS).write_bytes(b"".join(journal.encode("opening", {"images": line}) for line in lines))
 
     assert openings(tmp_path, hashes) == [0.5, 0.25]
 
 
 def test_a_torn_line_of_the_ledger_is_cut_off(train: Callable[..., tw.Run]) -> None:
     run = train({"epochs": 1})
-    (run.folder.parent / LEDGER).write_bytes(b'{"kind":"opening","ima')
+    (run.folder.parent / OPENINGS).write_bytes(b'{"kind":"opening","ima')
 
     first = tw.finalise(run, runs=run.folder.parent)
     second = tw.finalise(run, runs=run.folder.parent)

@@ -16,7 +16,7 @@ from trainwright.cli.training import check_early, mirrors_from, stopped, under_s
 
 if TYPE_CHECKING:
     from trainwright.search.rounds import Entry
-    from trainwright.workflows.improve import Study
+    from trainwright.workflows.studies import Study
 
 Budget = Annotated[
     str, typer.Option(metavar="TIME", help="Wall-clock for everything: 90s, 10m, 1h30m. It is used, and not overrun.")
@@ -185,6 +185,7 @@ def show_study(result: dict[str, Any]) -> str:
         lines += [
             f"time       {result['seconds']:,.0f} s of {result['budget_seconds']:,.0f}",
             f"folder     {result['folder']}",
+            f"report     {Path(result['folder']) / 'report.html'}",
         ]
         lines += ["", *_next(result, best)]
     return "\n".join(lines)

@@ -248,9 +248,9 @@ def _carry_out(work: Callable[[Callable[[], bool]], Run], *, as_json: bool, quie
     return stopped(run.id, "its state is saved", signals, as_json=as_json)
 
 
-def stopped(name: str, saved: str, signals: list[int], *, as_json: bool) -> int:
-    """Say how a run or a study that was asked to stop goes on; its exit code."""
-    cure = f"trainwright resume {name}"
+def stopped(name: str, saved: str, signals: list[int], *, as_json: bool, verb: str = "resume") -> int:
+    """Say how a run or a study that was asked to stop goes on, by which command; its exit code."""
+    cure = f"trainwright {verb} {name}"
     typer.echo(f"stopped; {saved}. Go on with: {cure}", err=True)
     if as_json:
         said = {"message": f"stopped; {saved}.", "where": name, "cure": f"Go on with '{cure}'."}

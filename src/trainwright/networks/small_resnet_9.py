@@ -65,7 +65,7 @@ class ResNet9(nn.Module):
 
 
 class Pair(nn.Module):
-    """Two layers of as many channels, added to what came in. drop_path: probability with which an image skips them in training."""
+    """Two layers of as many channels, added to what came in. drop_path: how often an image skips them in training."""
 
     def __init__(self, channels: int, spec: NetworkSpec, drop_path: float) -> None:
         super().__init__()

@@ -32,11 +32,14 @@ class Chance:
 def unseen(
     setting: Setting, history: History, draw: Callable[[int, int], Mapping[str, Any]]
 ) -> Mapping[str, Any] | None:
-    """The first of draw(number, 0), draw(number, 1), … that is allowed and was not asked for; None where nothing is left.
+    """The first of draw(number, 0), draw(number, 1), … that is allowed and was not asked for; None where nothing is left, or no
+    more trials may be begun.
 
     A rule that keeps coming back to what was asked for gives way to chance, so that no training is paid for twice.
     """
     space, number = setting.space, len(history.asks)
+    if setting.trials is not None and len(history.trials) >= setting.trials:
+        return None
     for turn in range(REDRAWS):
         values = draw(number, turn)
         if not history.seen(values) and space.reason_against(values) is None:

@@ -47,6 +47,7 @@ class RecipeSearch:
 
     def proposal(self, ask: Ask) -> Proposal:
         """What the study is to train for an ask."""
+        before = self.search.history.trials[ask.trial].asks[:-1]  # without this one, which is the last
         return Proposal(
             number=ask.number,
             role="trial",
@@ -56,6 +57,7 @@ class RecipeSearch:
             changes=dict(ask.values),
             continues=None if ask.new else ask.trial,
             epochs_now=None if ask.epochs in (None, self.recipe.epochs) else ask.epochs,
+            epochs_before=0 if not before else before[-1].epochs or self.recipe.epochs,
         )
 
 
@@ -68,6 +70,7 @@ def search_recipes(
     first: Sequence[Mapping[str, Any]] = ({},),
     least_epochs: int = 1,
     lag: int = 1,
+    trials: int | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> RecipeSearch:
     """A search around a recipe. first: changes of it that are trained to the end before anything else; at first it, unchanged.
@@ -82,6 +85,7 @@ def search_recipes(
         epochs=recipe.epochs,
         least_epochs=least_epochs,
         lag=lag,
+        trials=trials,
         options=options,
     )
     return RecipeSearch(recipe, search)
@@ -89,8 +93,9 @@ def search_recipes(
 
 def told_of(outcome: Outcome) -> Told:
     """What a search is told of a run: its state, with divergence as one of its own, its score and its curve."""
-    diverged = outcome.state != "finished" and outcome.result.get("verdict") == "diverged"
-    state: State = "diverged" if diverged else outcome.state
+    done: State = "finished" if outcome.state == "paused" else outcome.state  # a piece that came to where it was to end
+    diverged = done != "finished" and outcome.result.get("verdict") == "diverged"
+    state: State = "diverged" if diverged else done
     scores = tuple(float(score) for score in outcome.result.get("val_scores", ()))
     finite = [score for score in scores if math.isfinite(score)]
     # One that was stopped has no result; its best epoch is what its checkpoint holds.

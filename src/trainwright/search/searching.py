@@ -26,12 +26,13 @@ from trainwright.search.space import Space
 @dataclass(frozen=True, kw_only=True)
 class Setting:
     """What every strategy is built from. epochs: of a whole training; None where the objective has none. least_epochs: the
-    fewest after which trainings may be compared."""
+    fewest after which trainings may be compared. trials: that may be begun in all, those that are given among them."""
 
     space: Space
     seed: int = 0
     epochs: int | None = None
     least_epochs: int = 1
+    trials: int | None = None
 
 
 def start(
@@ -43,12 +44,13 @@ def start(
     epochs: int | None = None,
     least_epochs: int = 1,
     lag: int = 1,
+    trials: int | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Search:
     """A search by the strategy of that name.
 
     first: values to be trained to the end before anything else, as a rule the published ones; what they leave out is taken as
-    unchanged. options: the strategy's own. Raises UnknownNameError for the name, UsageError for an option that it does not have.
+    unchanged. trials: the most that are begun; those that are paused go on. options: the strategy's own. Raises UnknownNameError for the name, UsageError for an option that it does not have.
     """
     build = strategies.get(strategy)
     known = [name for name, one in inspect.signature(build).parameters.items() if one.kind is one.KEYWORD_ONLY]
@@ -59,8 +61,9 @@ def start(
     ]
     if wrong:
         raise UsageError(" ".join(wrong), where="strategy")
-    setting = Setting(space=space, seed=seed, epochs=epochs, least_epochs=least_epochs)
-    return Search(build(setting, **(options or {})), space=space, first=first, epochs=epochs, lag=lag)
+    setting = Setting(space=space, seed=seed, epochs=epochs, least_epochs=least_epochs, trials=trials)
+    searcher = build(setting, **(options or {}))
+    return Search(searcher, space=space, first=first, epochs=epochs, lag=lag, trials=trials)
 
 
 class Search:
@@ -77,10 +80,12 @@ class Search:
         first: Sequence[Mapping[str, Any]] = (),
         epochs: int | None = None,
         lag: int = 1,
+        trials: int | None = None,
     ) -> None:
         if lag < 1:
             raise UsageError(f"lag: expected 1 or more, got {lag}.", where="search")
         self.searcher, self.space, self.first, self.epochs, self.lag = searcher, space, tuple(first), epochs, lag
+        self.trials = trials
         self.history = History()
         self.outcomes: dict[int, Told] = {}
         self._next: Ask | None = None
@@ -88,10 +93,15 @@ class Search:
 
     def ask(self) -> Ask | None:
         """The next piece of work; None where an outcome has to be told first, or nothing is left (`done`)."""
-        ask = self._look()
+        ask = self.look()
         if ask is not None:
             self._take(ask)
         return ask
+
+    @property
+    def full(self) -> bool:
+        """Whether no more trials may be begun."""
+        return self.trials is not None and len(self.history.trials) >= self.trials
 
     def tell(self, told: Told) -> None:
         """What came of an ask, in any order. Raises UsageError for one that was not asked for, or is told twice."""
@@ -113,7 +123,7 @@ class Search:
     @property
     def done(self) -> bool:
         """Whether nothing is left to be asked for and told."""
-        return len(self.outcomes) == len(self.history.asks) and self._look() is None
+        return len(self.outcomes) == len(self.history.asks) and self.look() is None
 
     def best(self) -> tuple[Trial, float] | None:
         """(the trial with the best score so far, that score), the first of equal ones; None where none has a score."""
@@ -133,8 +143,8 @@ class Search:
             self.history.mark(self.space.completed(ask.values))
         self._next = self._refused_at = None
 
-    def _look(self) -> Ask | None:
-        """The next ask, which stays the next one until it is taken."""
+    def look(self) -> Ask | None:
+        """What `ask` would give: it stays the next one until it is taken."""
         if self._next is None:
             number = len(self.history.asks)
             if number < len(self.first):
@@ -163,7 +173,7 @@ class Search:
         while True:
             if self._refused_at != len(history.tolds):
                 move = self.searcher.propose(history)
-                if move is not None:
+                if move is not None and not (move.trial is None and self.full):
                     return move
                 self._refused_at = len(history.tolds)
             if not self._show_one():

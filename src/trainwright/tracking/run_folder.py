@@ -34,6 +34,7 @@ MANIFEST, RECIPE, RECORDS, STATUS, RESULT = (
     "status.json",
     "result.json",
 )
+OPENINGS = "test-openings.jsonl"  # beside the runs: a test part belongs to a dataset, not to a run
 HALF_MADE = ".new-"  # prefix of a run folder that is being built
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}")
 CLAIM_SECONDS = 0.5  # a sweep holds the lock for some milliseconds

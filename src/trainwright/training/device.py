@@ -63,6 +63,16 @@ def choose_precision(asked: str, network: nn.Module, device: torch.device) -> Pr
     return Precision(name="bf16", autocast=torch.bfloat16, reason="this processor computes bf16 natively")
 
 
+def computes(precision: str, device: torch.device) -> bool:
+    """Whether a device has instructions for fp32, bf16 or fp16; without them it does the same work more slowly, rounding
+    elsewhere."""
+    if precision == "fp32":
+        return True
+    if device.type == "cuda":
+        return precision == "fp16" or torch.cuda.get_device_capability(device) >= (8, 0)
+    return precision == "bf16" and _cpu_computes_bf16()
+
+
 def prefers_channels_last(network: nn.Module) -> bool:
     """True for networks with 2-D convolutions: the cache stores pixels channels-last, and kernels are fastest on it."""
     return any(isinstance(module, nn.Conv2d) for module in network.modules())

@@ -27,7 +27,7 @@ def compare_runs(first: RunFolder, second: RunFolder) -> dict[str, Any]:
     Raises RunError where a run has not finished.
     """
     results = [_result(first), _result(second)]
-    a, b = (_flat(result["recipe"]) for result in results)
+    a, b = (flat_values(result["recipe"]) for result in results)
     gain = _gain(first, second)
     return {
         "schema": "trainwright.comparison/1",
@@ -49,7 +49,7 @@ def _gain(first: RunFolder, second: RunFolder) -> dict[str, Any] | None:
         return None
     if (a["dataset"]["fingerprint"], a["metric"]) != (b["dataset"]["fingerprint"], b["metric"]):
         return None
-    answers = [_answers(folder) for folder in (first, second)]
+    answers = [answers_of(folder) for folder in (first, second)]
     if set(answers[0]["paths"]) != set(answers[1]["paths"]):
         return None
     by_path = [dict(zip(found["paths"].tolist(), range(len(found["paths"])), strict=True)) for found in answers]
@@ -66,9 +66,10 @@ def _gain(first: RunFolder, second: RunFolder) -> dict[str, Any] | None:
     return {**to_json(moved_to(found.gain, exact)), "p": None, "images": found.images}
 
 
-def _answers(folder: RunFolder) -> dict[str, np.ndarray]:
-    """What the run's model said of the validation images: `paths`, `per_image`, `tally` and `groups` (dependent images)."""
-    with np.load(folder.answers / "val.npz", allow_pickle=False) as saved:
+def answers_of(folder: RunFolder, part: str = "val") -> dict[str, np.ndarray]:
+    """What the run's model said of the images of a part, val or train (the probe images): `paths`, `per_image`, `tally` and
+    `groups` (dependent images)."""
+    with np.load(folder.answers / f"{part}.npz", allow_pickle=False) as saved:
         if "tally" in saved:
             return {name: saved[name] for name in ("paths", "per_image", "tally", "groups")}
         right_N = (saved["probabilities"].argmax(axis=1) == saved["target"]).astype(np.float64)  # a run of version 0.1
@@ -100,8 +101,9 @@ def _result(folder: RunFolder) -> dict[str, Any]:
     return result
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat_values(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The leaves of nested mappings by dotted key."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+        flat |= flat_values(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return flat

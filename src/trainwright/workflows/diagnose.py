@@ -11,18 +11,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from trainwright.data.dataset import Dataset
 from trainwright.diagnosis.evidence import Evidence, ProbeResult
-from trainwright.diagnosis.recorded import from_json
 from trainwright.diagnosis.rules import judge
 from trainwright.diagnosis.rules.fit import probes_that_would_tell
-from trainwright.errors import RunError
 from trainwright.records import Finding, to_json
 from trainwright.tracking.run_folder import RunFolder
 from trainwright.tracking.runs import find_run
-from trainwright.workflows.judge import EVIDENCE
+from trainwright.workflows.kept_evidence import evidence_of
 from trainwright.workflows.label_probe import LABELS
 from trainwright.workflows.lr import recorded_finding
 from trainwright.workflows.options import RunOptions, options_from
-from trainwright.workflows.probes import check_probe, recorded_probes, run_probe, subject_of
+from trainwright.workflows.probes import check_probe, run_probe, subject_of
+from trainwright.workflows.report import refresh
 from trainwright.workflows.run import Run, recipe_of
 
 if TYPE_CHECKING:
@@ -81,16 +80,6 @@ def diagnose(
     return _judged(folder, evidence)
 
 
-def evidence_of(folder: RunFolder) -> Evidence:
-    """What the rules look at, from the record of a finished run and its probes. Raises RunError where there is none."""
-    content = folder.read_json(EVIDENCE)
-    if content is None:
-        state = folder.status()["state"]
-        cure = "Train it again." if state == "finished" else f"Go on with 'trainwright resume {folder.run_id}'."
-        raise RunError(f"nothing to judge by was kept (it is {state}).", where=folder.run_id, cure=cure)
-    return replace(from_json(Evidence, content), probes=recorded_probes(folder))
-
-
 def _next(evidence: Evidence, wanted: Sequence[str], *, auto: bool) -> str | None:
     names = probes_that_would_tell(evidence) if auto else [name for name in wanted if name not in evidence.probes]
     return next(iter(names), None)
@@ -110,6 +99,7 @@ def _judged(folder: RunFolder, evidence: Evidence) -> Diagnosis:
             with folder:
                 folder.claim()
                 folder.write_json("result.json", {**result, **kept})
+            refresh(folder)
     return Diagnosis(
         run=folder.run_id,
         verdict=verdict,

@@ -56,7 +56,7 @@ from trainwright.workflows.training import repeatable
 if TYPE_CHECKING:
     from torch import nn
 
-    from trainwright.workflows.improve import Study
+    from trainwright.workflows.studies import Study
 
 Format = Literal["onnx", "torch", "safetensors", "all"]
 READ_FILES = 50  # whose reading is timed

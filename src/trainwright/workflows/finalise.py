@@ -21,7 +21,7 @@ from trainwright.errors import DataError, RunError
 from trainwright.records import Answers, Interval, Scores, to_json
 from trainwright.tracking import journal
 from trainwright.tracking.lock import FileLock
-from trainwright.tracking.run_folder import RunFolder
+from trainwright.tracking.run_folder import OPENINGS, RunFolder
 from trainwright.tracking.runs import find_run
 from trainwright.tracking.study_folder import LAST, find_study, study_of_newest_run
 from trainwright.training.device import PRECISIONS, choose_device
@@ -31,6 +31,7 @@ from trainwright.workflows.manifest import command_line
 from trainwright.workflows.options import RunOptions, options_from
 from trainwright.workflows.predict import load_model, task_of
 from trainwright.workflows.prepare import stored_for
+from trainwright.workflows.report import refresh
 from trainwright.workflows.run import Run, data_of, recipe_of
 from trainwright.workflows.training import repeatable, save_arrays
 
@@ -39,9 +40,8 @@ if TYPE_CHECKING:
 
     from trainwright.plugins import Task
     from trainwright.training.model import ImageNetwork
-    from trainwright.workflows.improve import Study
+    from trainwright.workflows.studies import Study
 
-LEDGER = "test-openings.jsonl"  # beside the runs: a test part belongs to a dataset, not to a run
 HASH_BYTES = 8  # of an image's hash: that two of a million agree by chance has a probability of 3e-8
 LEAST_SHARE = 0.01  # of the images that is told in percent
 EVALUATED_AT_ONCE = 64
@@ -108,6 +108,7 @@ def finalise(
         save_arrays(folder, name, {"rows": answers.rows, "paths": paths, **answers.columns, **tallies})
         clean: dict[str, Any] = to_json(result)
         folder.write_json(f"{name}.json", clean)
+    refresh(folder, study=study)
     return clean
 
 
@@ -159,7 +160,7 @@ def openings(runs: Path, hashes: Collection[str]) -> list[float]:
 
     hashes: of the images' pixels, hexadecimal.
     """
-    file = runs / LEDGER
+    file = runs / OPENINGS
     if not file.is_file() or not hashes:
         return []
     now = {_prefix(known) for known in hashes}
@@ -170,7 +171,7 @@ def openings(runs: Path, hashes: Collection[str]) -> list[float]:
 def _open(folder: RunFolder, data: Dataset, test: np.ndarray, study: str | None) -> list[float]:
     """Write the opening down; the shares of these images that were looked at before, one an opening."""
     runs, hashes = folder.path.parent, {data.fingerprint.pixel_hashes[row] for row in test}
-    lock = FileLock(runs / f"{LEDGER}.lock")
+    lock = FileLock(runs / f"{OPENINGS}.lock")
     if not lock.acquire(wait_seconds=LOCK_SECONDS):
         raise RunError(
             f"process {lock.holder} is opening a test part.", where=str(runs), cure="Wait until it has ended."
@@ -184,11 +185,11 @@ def _open(folder: RunFolder, data: Dataset, test: np.ndarray, study: str | None)
             "command": command_line(),
             "time": time.time(),
         }
-        if (runs / LEDGER).is_file():
+        if (runs / OPENINGS).is_file():
             os.truncate(
-                runs / LEDGER, journal.whole_bytes(runs / LEDGER)
+                runs / OPENINGS, journal.whole_bytes(runs / OPENINGS)
             )  # a kill tore its last line: nothing was looked at
-        with (runs / LEDGER).open("ab") as file:
+        with (runs / OPENINGS).open("ab") as file:
             file.write(journal.encode("opening", record))
             file.flush()
             os.fsync(file.fileno())

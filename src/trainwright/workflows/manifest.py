@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 import trainwright
 from trainwright.records import to_json
@@ -45,6 +46,7 @@ def manifest_of(prepared: Prepared, *, name: str, command: Sequence[str]) -> dic
         "packages": packages(),
         "machine": machine(prepared.device),
         "precision": {"name": prepared.precision.name, "reason": prepared.precision.reason},
+        "start": {"sha256": start_sha256(prepared.model.network)},
         "seeds": {"recipe": prepared.recipe.seed, "split": prepared.recipe.data.split_seed},
         "dataset": {
             "source": dict(dataset.source) if dataset.source is not None else None,
@@ -82,6 +84,7 @@ def machine(device: torch.device) -> dict[str, Any]:
     found = {
         "system": platform.platform(),
         "processor": _processor(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
         "cpus": os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
         "device": str(device),
@@ -98,6 +101,17 @@ def sources_sha256() -> str:
     digest = hashlib.sha256()
     for file in sorted(root.rglob("*.py")):
         digest.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def start_sha256(network: nn.Module) -> str:
+    """Hash of the weights that a training starts from, by name; another network, or the same one from others, gives another."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        if isinstance(tensor, torch.Tensor):  # a module may keep other things as its extra state
+            plain = tensor.detach().cpu().contiguous().flatten()
+            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\0".encode())
+            digest.update(plain.view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

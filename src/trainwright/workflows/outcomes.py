@@ -21,19 +21,34 @@ from trainwright.workflows.run import diverged, recipe_of
 
 # Of `trainwright.run/1`: all that a strategy may look at. What it does not find here it would not find at a replay.
 KEPT = ("metric", "score", "gap", "verdict", "findings", "epochs", "kept_epoch", "seconds", "recipe")
-OPTIONAL = ("arm", "probe", "confirmation", "final")  # roles that a study can do without
+OPTIONAL = ("arm", "probe", "confirmation", "final", "trial")  # roles that a study can do without
 NO_GAP = dict.fromkeys(("value", "low", "high"))
 
 
 def finished(proposal: Proposal, folder: RunFolder, *, seconds: float, probed_seconds: float = 0.0) -> dict[str, Any]:
-    """The `tell` record of a run that has a result. seconds: its wall-clock, of which probes took probed_seconds. Raises RunError where the result is gone."""
+    """The `tell` record of a run that has a result. seconds: its wall-clock, of which probes took probed_seconds.
+
+    Raises RunError where the result is gone.
+    """
     result = folder.result()
     if result is None:
         raise RunError("has no result any more.", where=str(folder.path), cure="Restore the run, or start a new study.")
     kept = {key: result[key] for key in KEPT} | {"val_scores": _val_scores(folder), "message": ""}
     kept |= {"probed_seconds": probed_seconds}
-    seconds = max(seconds, float(result["seconds"]))
-    return _record(proposal, folder.path.name, "finished", result["score"]["val"], seconds, kept)
+    trained = _trained_seconds(folder, proposal) if proposal.epochs_before else float(result["seconds"])
+    return _record(proposal, folder.path.name, "finished", result["score"]["val"], max(seconds, trained), kept)
+
+
+def paused(proposal: Proposal, folder: RunFolder, *, seconds: float) -> dict[str, Any]:
+    """The `tell` record of a run that has come to where its proposal ends, and can be gone on with. seconds: its wall-clock.
+
+    Its score is that of the model it would hand over now: of the best epoch so far, or of the last one.
+    """
+    record = ended(proposal, folder.path, state="paused", seconds=seconds, message="")
+    known = [score for score in record["result"]["val_scores"] if score is not None]
+    score = (max(known) if proposal.recipe.keep == "best" else known[-1]) if known else None
+    record["result"]["score"]["val"] = score
+    return {**record, "score": score}
 
 
 def ended(
@@ -49,7 +64,7 @@ def ended(
     if isinstance(error, NonFiniteLossError):
         findings.setdefault("diverged", to_json(diverged(error)))
     broke_down = findings.get("diverged", {}).get("verdict") == "yes"
-    trained = float(sum(epoch["seconds"] for epoch in epochs))
+    trained = _trained_seconds(folder, proposal)
     kept = {
         "metric": None if folder is None else folder.manifest["metric"],
         "score": {"train": epochs[-1]["train"]["score"] if epochs else None, "val": None},
@@ -72,7 +87,8 @@ def outcome_of(record: Mapping[str, Any], proposal: Proposal, path: Path) -> Out
     Raises RunError where a finished run has no answers any more.
     """
     answers, groups = None, None
-    if record["state"] == "finished" and not proposal.on_all:
+    # A search goes by scores alone, and has trials by the thousand.
+    if record["state"] == "finished" and not proposal.on_all and proposal.role != "trial":
         answers, groups = answers_of(RunFolder.open(path))
     result = record["result"]
     return Outcome(
@@ -129,6 +145,12 @@ def _record(
         }
     )
     return record
+
+
+def _trained_seconds(folder: RunFolder | None, proposal: Proposal) -> float:
+    """Of the epochs that this proposal asked for, over all starts."""
+    epochs = () if folder is None else folder.records("epoch")
+    return float(sum(epoch["seconds"] for epoch in epochs if epoch["epoch"] >= proposal.epochs_before))
 
 
 def _val_scores(folder: RunFolder) -> list[float | None]:

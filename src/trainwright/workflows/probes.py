@@ -259,7 +259,8 @@ def _drop(prepared: Prepared, scores: Scores, saved: Mapping[str, np.ndarray]) -
 
 
 def _learning_rate(subject: Subject, known: Mapping[str, ProbeResult]) -> _Change:
-    """The rate that the range test finds, then the one that the optimizer was published with; the latter where it cannot tell."""
+    """The rate that the range test finds, then the one that the optimizer was published with. Where it cannot tell, the latter,
+    then a decade from the run's own towards it: the published one may lie as far beyond the best as the run's own before it."""
     try:
         refuse_without_lr(subject.recipe)
     except RecipeError as error:
@@ -269,7 +270,12 @@ def _learning_rate(subject: Subject, known: Mapping[str, ProbeResult]) -> _Chang
     found = range_of(subject.prepared({}), options=subject.options)
     if found.suggestion is None:
         other = published if _differ(published, used) else _further(subject, used)
-        return _Change(changes={"optimizer.lr": other}, note=f"The range test cannot tell: {found.reason}")
+        decade = used * OTHER_LR if other > used else used / OTHER_LR
+        return _Change(
+            changes={"optimizer.lr": other},
+            otherwise={"optimizer.lr": decade} if _differ(decade, other) else None,
+            note=f"The range test cannot tell: {found.reason}",
+        )
     if not _differ(found.suggestion, used):
         return _Change(
             changes={},

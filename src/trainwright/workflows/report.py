@@ -19,7 +19,7 @@ from trainwright.workflows.run import Run
 
 if TYPE_CHECKING:
     from trainwright.data.dataset import Dataset
-    from trainwright.workflows.improve import Study
+    from trainwright.workflows.studies import Study
 
 REPORT = "report.html"  # in a run's or study's folder
 

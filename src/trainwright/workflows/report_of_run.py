@@ -19,11 +19,10 @@ from trainwright.records import Answers, Chart, Finding, Prescription
 from trainwright.report.reliability import Bin, reliability_bins
 from trainwright.report.values import Opening, RecipeValue, RunValues
 from trainwright.tracking import journal
-from trainwright.tracking.run_folder import RunFolder
+from trainwright.tracking.run_folder import OPENINGS, RunFolder
 from trainwright.tracking.study_folder import ASKED, folder_of_studies
-from trainwright.workflows.diagnose import evidence_of
-from trainwright.workflows.finalise import LEDGER
 from trainwright.workflows.judge import EVIDENCE
+from trainwright.workflows.kept_evidence import evidence_of
 from trainwright.workflows.lr import PICTURE
 from trainwright.workflows.predict import task_of
 from trainwright.workflows.report_pictures import of_one_class, pictures_of
@@ -71,7 +70,7 @@ def run_values(folder: RunFolder, *, data: Dataset | None, beside: Path) -> RunV
 
 def openings_of(folder: RunFolder) -> tuple[Opening, ...]:
     """Every time that the test part was opened for this run, the first one first."""
-    ledger = folder.path.parent / LEDGER
+    ledger = folder.path.parent / OPENINGS
     times = (
         [record.get("time") for record in journal.read_records(ledger, "opening") if record["run"] == folder.run_id]
         if ledger.is_file()

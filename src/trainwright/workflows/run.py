@@ -26,6 +26,7 @@ from trainwright.workflows.lr import record_range
 from trainwright.workflows.manifest import command_line, machine, manifest_of, packages, sources_sha256
 from trainwright.workflows.options import RunOptions, installed_mirrors, options_from
 from trainwright.workflows.prepare import prepare
+from trainwright.workflows.recorded_images import record_images
 from trainwright.workflows.reporting import Reporter
 from trainwright.workflows.request import asked_as_json, asked_for
 from trainwright.workflows.settle import Settled, settle
@@ -156,9 +157,10 @@ def train(
         manifest |= {"recipe": to_json(settled.choice)} if settled.choice else {}
         folder = RunFolder.create(options.runs, recipe_yaml=prepared.recipe.to_yaml(), manifest=manifest, run_id=run_id)
         with folder:
+            record_images(folder, prepared.dataset, prepared.split)
             if settled.lr_range is not None:
                 record_range(folder, settled.lr_range)
-            return _carry_out(folder, lambda: _training(folder, prepared, options), options)
+            return carry_out(folder, lambda: training_in(folder, prepared, options), options)
 
 
 def plan(
@@ -237,7 +239,7 @@ def resume(
             )
             _note_differences(manifest, machine(device), options.reporter)
             folder.set_status("running")
-            return _carry_out(folder, lambda: _training(folder, prepared, options), options)
+            return carry_out(folder, lambda: training_in(folder, prepared, options), options)
 
 
 def recipe_of(folder: RunFolder) -> Recipe:
@@ -251,7 +253,7 @@ def recipe_of(folder: RunFolder) -> Recipe:
     )
 
 
-def _training(folder: RunFolder, prepared: Any, options: RunOptions) -> Training:
+def training_in(folder: RunFolder, prepared: Any, options: RunOptions) -> Training:
     return Training(
         folder,
         prepared,
@@ -262,7 +264,7 @@ def _training(folder: RunFolder, prepared: Any, options: RunOptions) -> Training
     )
 
 
-def _carry_out(folder: RunFolder, start: Callable[[], Training], options: RunOptions) -> Run:
+def carry_out(folder: RunFolder, start: Callable[[], Training], options: RunOptions) -> Run:
     """Train and judge under the eyes of the mirrors; whatever happens, the folder says how it ended."""
     names = installed_mirrors() if options.mirrors is None else options.mirrors
     follower = Follower.start(folder.path, mirrors=names) if names else None

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from trainwright.errors import RunError
 from trainwright.plugins import Strategy
@@ -19,11 +19,23 @@ from trainwright.tracking.study_folder import StudyFolder
 from trainwright.workflows.hands import Hands
 from trainwright.workflows.outcomes import outcome_of
 
+SEARCHES = ("trial",)  # roles whose asks say what a search needs to take them over
+SEARCHED = ("changes", "continues", "epochs_now")
+
 
 class Teller(Protocol):
     """A strategy that tells its story as it goes."""
 
     entries: list[Any]
+
+
+@runtime_checkable
+class Restoring(Protocol):
+    """A strategy that takes over what it asked for before a kill, without working it out again."""
+
+    def restore(self, record: Mapping[str, Any]) -> Proposal:
+        """The proposal of an `ask` record, in the order of their numbers."""
+        ...
 
 
 @dataclass(kw_only=True)
@@ -40,6 +52,7 @@ class Conductor:
     stop_asked: Callable[[], bool] = lambda: False
     told: Callable[[Any], None] = lambda entry: None
     _said: int = field(default=0, init=False)
+    _asked: int = field(default=0, init=False)  # proposals so far
     _open: dict[int, Proposal] = field(default_factory=dict, init=False)  # asked for and not told
     _records: dict[int, dict[str, Any]] = field(default_factory=dict, init=False)  # of those, what came of them
     _left_off: set[int] = field(default_factory=set, init=False)  # of those, stopped because somebody asked to
@@ -70,10 +83,16 @@ class Conductor:
     def _ask(self, asks: Mapping[int, Mapping[str, Any]], tells: Mapping[int, dict[str, Any]]) -> bool:
         """Ask for one more run where a hand is free, and begin it; whether there was one."""
         under_way = sum(number not in self._records for number in self._open)
-        proposal = self.strategy.ask() if under_way < self.hands.slots else None
+        if under_way >= self.hands.slots:
+            return False
+        if self._asked in asks and isinstance(self.strategy, Restoring):
+            proposal: Proposal | None = self.strategy.restore(asks[self._asked])
+        else:
+            proposal = self.strategy.ask()
         if proposal is None:
             return False
         number = proposal.number
+        self._asked += 1
         if number in asks:
             _refuse_another_way(asks[number], proposal, self.study)
         else:
@@ -83,7 +102,7 @@ class Conductor:
             self._records[number] = tells[number]
         else:
             self._clock.begin(number)
-            self.hands.submit(proposal, self._path(number))
+            self.hands.submit(proposal, self._path(proposal))
         return True
 
     def _tell(self, tells: Mapping[int, Any]) -> bool:
@@ -97,7 +116,7 @@ class Conductor:
             self.study.append("tell", record)
         else:
             self._clock.passed(record.get("elapsed", record["seconds"]))
-        self.strategy.tell(outcome_of(record, proposal, self._path(number)))
+        self.strategy.tell(outcome_of(record, proposal, self._path(proposal)))
         return True
 
     def _wait(self, stopping: bool) -> bool:
@@ -123,9 +142,10 @@ class Conductor:
                 self.told(entries[index])
         self._said = len(entries)
 
-    def _path(self, number: int) -> Path:
-        """Where its run lies, or will lie."""
-        return self.runs / self.study.run_id(number)
+    def _path(self, proposal: Proposal) -> Path:
+        """Where its run lies, or will lie: that of the proposal which began the training."""
+        began = proposal.number if proposal.continues is None else proposal.continues
+        return self.runs / self.study.run_id(began)
 
 
 class Clock:
@@ -180,6 +200,7 @@ def _asked(proposal: Proposal) -> dict[str, Any]:
         "label": proposal.label,
         "reason": proposal.reason,
         "recipe": proposal.recipe.model_dump(mode="json"),
+        **({key: getattr(proposal, key) for key in SEARCHED} if proposal.role in SEARCHES else {}),
     }
 
 

@@ -15,10 +15,11 @@ from trainwright.errors import DataError, TrainwrightError
 from trainwright.recipe import Recipe
 from trainwright.records import EpochRecord, Proposal, to_json
 from trainwright.tracking.run_folder import MANIFEST, RunFolder
+from trainwright.training.checkpoint import load_newest
 from trainwright.workflows import run as runs
 from trainwright.workflows.diagnose import diagnose
 from trainwright.workflows.options import RunOptions
-from trainwright.workflows.outcomes import ended, finished, is_outcome
+from trainwright.workflows.outcomes import ended, finished, is_outcome, paused
 from trainwright.workflows.reporting import Reporter, Silent
 
 if TYPE_CHECKING:
@@ -38,7 +39,13 @@ def carry_out(
     path: of its run folder. model: the user's own module, which is copied. Raises what is no answer about the recipe.
     """
     watch = Watch(options.reporter, proposal)
-    watched = replace(options, mirrors=(), reporter=watch, stop_asked=lambda: watch.hopeless or options.stop_asked())
+    watched = replace(
+        options,
+        mirrors=(),
+        report=False,  # written when somebody asks for it: the study has a page of its own
+        reporter=watch,
+        stop_asked=lambda: watch.hopeless or watch.paused or options.stop_asked(),
+    )
     began = time.perf_counter()
     try:
         found = _trained(proposal, path, watch, data=data, options=watched, model=copy.deepcopy(model))
@@ -51,7 +58,7 @@ def carry_out(
     if found is not None and found.finished:
         trained = time.perf_counter()
         _probe(proposal, found, data=data, options=options, model=model)
-        if options.stop_asked():
+        if proposal.probe_seconds > 0 and options.stop_asked():
             return None  # its probes may not be whole; it has finished, so going on with it is quick
         now = time.perf_counter()
         return finished(proposal, RunFolder.open(path), seconds=now - began, probed_seconds=now - trained)
@@ -59,7 +66,7 @@ def carry_out(
     if watch.hopeless:
         message = f"stopped after epoch {watch.epochs}: far below the control at the same epoch."
         return ended(proposal, path, state="stopped", seconds=seconds, message=message)
-    return None
+    return paused(proposal, RunFolder.open(path), seconds=seconds) if watch.paused else None
 
 
 def _probe(proposal: Proposal, run: runs.Run, *, data: Dataset, options: RunOptions, model: nn.Module | None) -> None:
@@ -77,23 +84,33 @@ def _probe(proposal: Proposal, run: runs.Run, *, data: Dataset, options: RunOpti
 def _trained(
     proposal: Proposal, path: Path, watch: Watch, *, data: Dataset, options: RunOptions, model: nn.Module | None
 ) -> runs.Run | None:
-    """The run, as far as it got; None where it was given up before a kill, which came before anybody was told."""
+    """The run, as far as it got; None where it was given up, or paused, before a kill, which came before anybody was told."""
     if not (path / MANIFEST).is_file():
         return runs.train(data, proposal.recipe, model=model, run_id=path.name, options=options)
     folder = RunFolder.open(path)
     if folder.result() is None:
         watch.look_back(folder)
-    return None if watch.hopeless else runs.resume(path, data=data, model=model, options=options)
+    if watch.hopeless or (watch.paused and _is_saved(folder, watch.epochs)):
+        return None
+    watch.paused = False  # its last epoch was recorded and not saved
+    return runs.resume(path, data=data, model=model, options=options)
+
+
+def _is_saved(folder: RunFolder, epochs: int) -> bool:
+    """Whether its newest checkpoint has so many epochs behind it."""
+    found = load_newest(folder.checkpoints)
+    last_steps = [record["step"] for record in folder.records("epoch")]
+    return found is not None and bool(found.state["position"]["step"] > last_steps[epochs - 1])
 
 
 class Watch:
-    """A reporter that passes on what concerns the run's way, and sees when it falls under its floor."""
+    """A reporter that passes on what concerns the run's way, and sees when it falls under its floor, or is to pause."""
 
     def __init__(self, inner: Reporter, proposal: Proposal) -> None:
         self._inner, self._proposal = inner, proposal
         self._best = -math.inf
         self.epochs = 0
-        self.hopeless = False
+        self.hopeless = self.paused = False
 
     def progress(self, what: str, done: int, total: int) -> None:
         self._inner.progress(f"{self._proposal.label}: {what}", done, total)
@@ -107,7 +124,7 @@ class Watch:
         for record in folder.records("epoch"):
             score = record["val"]["score"]
             self._see(record["epoch"], math.nan if score is None else score, self._proposal.recipe.epochs)
-            if self.hopeless:
+            if self.hopeless or self.paused:
                 return
 
     def _see(self, epoch: int, score: float, epochs: int) -> None:
@@ -119,6 +136,8 @@ class Watch:
             # An arm of fewer epochs is compared at the same part of its training.
             place = max(0, math.ceil(self.epochs / epochs * len(floor)) - 1)
             self.hopeless = self._best < floor[place]
+        pause = self._proposal.epochs_now
+        self.paused = pause is not None and pause <= self.epochs < epochs
 
     def note(self, text: str) -> None:
         return

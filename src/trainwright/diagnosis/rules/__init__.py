@@ -62,7 +62,7 @@ DESCRIPTIVE = ("still-improving", "saturated-early", "validation-too-small", "ga
 
 def judge(evidence: Evidence) -> tuple[str, tuple[Finding, ...]]:
     """The verdict in one word and every rule's finding: what holds first, then what cannot be told, then what does not."""
-    findings = _by_drop([rule(evidence) for rule in RULES])
+    findings = _gap_before_less(_by_drop([rule(evidence) for rule in RULES]))
     order = ("yes", "cannot-tell", "no")
     return verdict(findings), tuple(sorted(findings, key=lambda finding: order.index(finding.verdict)))
 
@@ -76,9 +76,7 @@ def _by_drop(findings: list[Finding]) -> list[Finding]:
     """Proven causes of a high train error in the order of what taking them away gained on unseen images: the largest gain is
     the one behind the others. Those whose interval reaches the largest gain are tied; of them the one told by the cheaper
     probe comes first (the train error alone would favour what lets a network learn by heart)."""
-    proven = [
-        found for found in findings if found.rule in CAUSES and "val_drop" in found.figures and found.verdict == "yes"
-    ]
+    proven = [found for found in findings if _proven(found)]
     best = max((found.figures["val_drop"] for found in proven), default=0.0)
 
     def place(found: Finding) -> tuple[bool, float]:
@@ -89,13 +87,30 @@ def _by_drop(findings: list[Finding]) -> list[Finding]:
     return [next(places) if any(found is one for one in proven) else found for found in findings]
 
 
+def _gap_before_less(findings: list[Finding]) -> list[Finding]:
+    """A gap that surely exceeds what taking any proven cause of the train error away gained on unseen images is the larger
+    trouble, and comes before all of them."""
+    gained = [found.figures["val_drop_high"] for found in findings if _proven(found)]
+    gap = next((found for found in findings if found.rule == "overfits"), None)
+    if gap is None or gap.verdict != "yes" or not gained or gap.figures["gap_low"] <= max(gained):
+        return findings
+    others = [found for found in findings if found is not gap]
+    first = next(place for place, found in enumerate(others) if _proven(found))
+    return [*others[:first], gap, *others[first:]]
+
+
+def _proven(found: Finding) -> bool:
+    return found.rule in CAUSES and found.verdict == "yes" and "val_drop" in found.figures
+
+
 def verdict(findings: Sequence[Finding]) -> str:
     """diverged, underfits, overfits, generalizes or cannot-tell. Underfits is said where a cause of it is proven, also beside a
-    gap: it comes before the gap. A training that learned nothing does not generalize by having no gap."""
+    gap, unless the gap comes before all of these. A training that learned nothing does not generalize by having no gap."""
     answers = {finding.rule: finding.verdict for finding in findings}
     if answers.get("diverged") == "yes":
         return "diverged"
-    if answers.get("underfits") == "yes":
+    troubles = [found.rule for found in findings if found.verdict == "yes" and found.rule in ("overfits", *CAUSES)]
+    if answers.get("underfits") == "yes" and troubles[:1] != ["overfits"]:
         return "underfits"
     if answers.get("overfits") == "yes":
         return "overfits"
