@@ -1,7 +1,7 @@
 """Which strategy finds the best training for the same epochs? LCBench's surrogate, trainings paused and gone on with.
 
-A cell is a strategy on a task with a seed and a budget of 20 full trainings of 52 epochs. Asked one at a time; what is left of the
-budget ends a training in its middle. Regret is (best known − best accuracy seen) / (best known − median by chance): the best
+A cell is a strategy on a task with a seed and a budget of 20 full trainings of 52 epochs. Asked one at a time; the budget may
+end in the middle of a training. Regret is (best known − best accuracy seen) / (best known − median by chance): the best
 checkpoint is handed out. `last` hands out the same training's last epoch instead, whether it was trained so far or not.
 Strategies with `+default` train the published values first, all of them with the same ones; `default` trains nothing else.
 
@@ -20,6 +20,7 @@ p < 0.01 at 10 and 20, and its mean regret at 20 is at most 0.09; else with 4.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -52,7 +53,9 @@ OURS = "freeze-thaw"
 TRAININGS = (1, 2, 5, 10, 20)
 FIRST_AT, SURE_AT = (5, 10, 20), (10, 20)
 GOAL, SURE = 0.09, 0.01
-LEAST_EPOCHS = 2  # of the races: after one epoch these networks are untrained (rank correlation with the last epoch 0.0)
+LEAST_EPOCHS = (
+    2  # of the races: after one epoch these networks are untrained (rank correlation with the last epoch 0.0)
+)
 
 Search = Callable[[Objective, int], None]  # objective, seed; until it raises Spent, or nothing is left to try
 
@@ -81,9 +84,7 @@ class Arm:
             scores = objective.train(ask.values, ask.epochs or EPOCHS)
             seconds = float(len(objective.seen) - paid)  # an epoch counts as a second, whatever the values
             paid = len(objective.seen)
-            search.tell(
-                Told(number=ask.number, state="finished", score=max(scores), scores=scores, seconds=seconds)
-            )
+            search.tell(Told(number=ask.number, state="finished", score=max(scores), scores=scores, seconds=seconds))
 
 
 RACES = {name: Arm(strategy=name, least_epochs=LEAST_EPOCHS) for name in ("hyperband", "asha", "bohb")}
@@ -104,6 +105,8 @@ def main() -> int:
     arguments = _arguments()
     cells = [(arm, task, seed) for seed in arguments.seeds for task in arguments.tasks for arm in arguments.arms]
     if not arguments.kept:
+        if not (arguments.data / "model.onnx").is_file():
+            raise SystemExit(f"search_lcbench.py: no model.onnx in {arguments.data}. Name its folder: --data FOLDER.")
         _measure_all(cells, arguments)
     rows = [json.loads(file.read_text()) for cell in cells if (file := _file(arguments.results, *cell)).is_file()]
     if not rows:
@@ -144,10 +147,8 @@ def measure(arm: str, task: str, seed: int, data: Path, results: Path) -> dict[s
     measured_by = _reference(surrogate, task, results)
     objective = Objective(surrogate, task, budget=TRAININGS[-1] * EPOCHS)
     worked = time.process_time()
-    try:
+    with contextlib.suppress(Spent):
         ARMS[arm](objective, derive(seed, "lcbench", task))
-    except Spent:
-        pass
     ends = [min(count * EPOCHS, len(objective.seen)) - 1 for count in range(1, TRAININGS[-1] + 1)]
     return {
         "arm": arm,
@@ -232,7 +233,10 @@ def reached(found: Mapping[str, Mapping[str, Any]]) -> bool:
 
 def _shown(found: Mapping[str, Mapping[str, Any]], rule: str) -> str:
     head = "the best checkpoint is handed out" if rule == "seen" else "its training's last epoch is handed out"
-    lines = ["", f"{head:<34}" + "".join(f"{count:>8}" for count in TRAININGS) + "   cells  p at 10, 20 (tasks ours wins)"]
+    lines = [
+        "",
+        f"{head:<34}" + "".join(f"{count:>8}" for count in TRAININGS) + "   cells  p at 10, 20 (tasks ours wins)",
+    ]
     for arm, line in sorted(found.items(), key=lambda item: item[1]["regret"][TRAININGS[-1]]):
         regrets = "".join(f"{line['regret'][count]:8.3f}" for count in TRAININGS)
         against = [
@@ -247,7 +251,9 @@ def _shown(found: Mapping[str, Mapping[str, Any]], rule: str) -> str:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     data = Path(os.environ.get("TRAINWRIGHT_DATA", ".")) / "lcbench"
-    parser.add_argument("--data", type=Path, default=data, help="folder of model.onnx (default: TRAINWRIGHT_DATA's lcbench)")
+    parser.add_argument(
+        "--data", type=Path, default=data, help="folder of model.onnx (default: TRAINWRIGHT_DATA's lcbench)"
+    )
     kept = platformdirs.user_cache_path("trainwright") / "search_lcbench"
     parser.add_argument("--results", type=Path, default=kept, help="where cells are kept (default: %(default)s)")
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS), metavar="NAME")

@@ -112,3 +112,11 @@ def test_checking_without_loading_knows_every_name_that_loading_finds(registry):
     with pytest.raises(UnknownNameError) as unloaded:
         REGISTRIES[registry].check("no such")
     assert str(unloaded.value) == str(loaded.value)
+
+
+def test_looking_up_a_name_loads_no_neighbour_of_its_module(room, tmp_path):
+    (tmp_path / "room_of_tests" / "broken.py").write_text("raise ImportError('no such library')\n")
+    from room_of_tests import things
+
+    assert things.get("sgd")() == "sgd"
+    assert "room_of_tests.adam" not in sys.modules

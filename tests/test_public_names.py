@@ -45,6 +45,7 @@ def test_the_public_names_are_these():
         "resume_study",
         "sync",
         "train",
+        "tune",
         "write_report",
     ]
 

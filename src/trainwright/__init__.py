@@ -16,7 +16,7 @@ _HOMES = {
     "Recipe": "trainwright.recipe",
     "Run": "trainwright.workflows.run",
     "RunOptions": "trainwright.workflows.options",
-    "Study": "trainwright.workflows.improve",
+    "Study": "trainwright.workflows.studies",
     "TrainwrightError": "trainwright.errors",
     "diagnose": "trainwright.workflows.diagnose",
     "evaluate": "trainwright.training.evaluate",
@@ -33,9 +33,10 @@ _HOMES = {
     "predict": "trainwright.workflows.predict",
     "reproduce": "trainwright.workflows.reproduce",
     "resume": "trainwright.workflows.run",
-    "resume_study": "trainwright.workflows.improve",
+    "resume_study": "trainwright.workflows.resuming",
     "sync": "trainwright.workflows.library",
     "train": "trainwright.workflows.run",
+    "tune": "trainwright.workflows.tune",
     "write_report": "trainwright.workflows.report",
 }
 
@@ -66,6 +67,7 @@ __all__ = [
     "resume_study",
     "sync",
     "train",
+    "tune",
     "write_report",
 ]
 
@@ -80,14 +82,17 @@ if TYPE_CHECKING:
     from trainwright.workflows.diagnose import diagnose
     from trainwright.workflows.export import export
     from trainwright.workflows.finalise import finalise
-    from trainwright.workflows.improve import Study, improve, resume_study
+    from trainwright.workflows.improve import improve
     from trainwright.workflows.library import list_runs, open_run, sync
     from trainwright.workflows.options import RunOptions
     from trainwright.workflows.predict import predict
     from trainwright.workflows.range_test import lr_range_test
     from trainwright.workflows.report import write_report
     from trainwright.workflows.reproduce import reproduce
+    from trainwright.workflows.resuming import resume_study
     from trainwright.workflows.run import Run, resume, train
+    from trainwright.workflows.studies import Study
+    from trainwright.workflows.tune import tune
 
 
 def __getattr__(name: str) -> Any:

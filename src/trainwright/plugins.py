@@ -194,7 +194,7 @@ class Mirror(Protocol):
 
 
 class Registry(Generic[T]):
-    """Names to things of one kind. The modules of `room` register theirs when a name is first looked up."""
+    """Names to things of one kind. A module of `room` registers its own when one of its names is first looked up."""
 
     def __init__(self, *, name: str, what: str, where: str, room: str) -> None:
         self._name, self._what, self._where, self._room = name, what, where, room
@@ -213,7 +213,14 @@ class Registry(Generic[T]):
         return add
 
     def get(self, name: str) -> T:
-        """The thing of that name. Raises UnknownNameError with the nearest known name and all of them."""
+        """The thing of that name. Raises UnknownNameError with the nearest known name and all of them.
+
+        Of the room only the file that registers it is imported: its neighbours may take seconds, or need what is not installed.
+        """
+        if name not in self._known and not self._loaded and (module := self._written().get(name)) is not None:
+            importlib.import_module(module)
+        if name in self._known:
+            return self._known[name]
         known = self.all()
         if name not in known:
             raise unknown_name(name, known, where=self._where, what=self._what)
@@ -237,13 +244,20 @@ class Registry(Generic[T]):
 
     def written_names(self) -> set[str]:
         """The names that the room's own files register, read from their text: nothing is imported."""
+        return set(self._written())
+
+    def _written(self) -> dict[str, str]:
+        """The same names, each with the module that registers it."""
         room = importlib.util.find_spec(self._room)
         files = [
             file for folder in (room and room.submodule_search_locations) or [] for file in Path(folder).glob("*.py")
         ]
-        sources = [file.read_text(encoding="utf-8") for file in files]
         pattern = re.compile(rf"^@{self._name}\.register\(\"([^\"]+)\"\)", re.MULTILINE)
-        return {name for source in sources for name in pattern.findall(source)}
+        return {
+            name: f"{self._room}.{file.stem}"
+            for file in files
+            for name in pattern.findall(file.read_text(encoding="utf-8"))
+        }
 
     def _load(self) -> None:
         if self._loaded:

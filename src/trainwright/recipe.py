@@ -204,6 +204,9 @@ class Recipe(Spec):
     accumulate: PositiveInt = 1  # parts a batch is worked through in; the step is that of the whole batch
     clip_norm: PositiveFloat | None = None  # largest norm of the gradient
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None  # of the averaged weights that are evaluated and kept
+    test_time_flip: bool = (
+        False  # answers are the mean of those to the image and its mirror image: arXiv:1409.1556 §3.2
+    )
     early_stop: PositiveInt | None = None  # epochs without a better val score after which training ends
     keep: Literal["best", "last"] = "best"  # which epoch's weights are the model
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"

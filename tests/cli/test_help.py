@@ -10,6 +10,7 @@ COMMANDS = [
     ["lr"],
     ["train"],
     ["improve"],
+    ["tune"],
     ["finalise"],
     ["resume"],
     ["demo"],

@@ -173,7 +173,7 @@ def test_the_choice_for_a_folder_comes_with_its_reasons(cli, digits):
         "scratch-resnet-9",
         "  classification: 150 images of 16×16 pixels, on cpu",
         "  no pre-trained weights on this machine (--recipe finetune-default fetches some and fine-tunes)",
-        "  up to 64 pixels a small network and one cycle are the most for a minute of training",
+        "  a small network and one cycle: the most for a minute of training",
     ]
 
 

@@ -28,8 +28,7 @@ def at_hand(task):
 def test_without_weights_a_set_that_is_not_large_starts_from_the_default_of_its_task(task, images, device, image_size):
     choice = choose(facts(task, images=images, device=device, image_size=image_size))
 
-    small = task == "classification" and image_size == (32, 32)
-    assert choice.name == ("scratch-resnet-9" if small else default_for(task))
+    assert choice.name == ("scratch-resnet-9" if task == "classification" else default_for(task))
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -252,7 +252,7 @@ def regret_after(name, *, seed, epochs):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "trainings", "seeds"),
-    [("tpe", 40, 8), ("gp", 20, 4), ("asha", 20, 12), ("hyperband", 20, 12), ("bohb", 30, 8)],
+    [("tpe", 40, 8), ("gp", 20, 4), ("cmaes", 40, 12), ("asha", 20, 12), ("hyperband", 20, 12), ("bohb", 30, 8)],
 )
 def test_it_finds_more_than_chance_does(name, trainings, seeds):
     found = [regret_after(name, seed=seed, epochs=trainings * EPOCHS) for seed in range(seeds)]

@@ -14,7 +14,7 @@ import pytest
 import trainwright as tw
 from trainwright.errors import RunError, UsageError
 from trainwright.recipes import published
-from trainwright.workflows import improve as workflow
+from trainwright.workflows import improve, studies
 from trainwright.workflows.reporting import Silent
 
 Begun = tuple[Path, Path]
@@ -46,7 +46,7 @@ def runs(stopped: Path, tmp_path: Path) -> Path:
 def conductors(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Every conductor that would now train; none does, and all stop at once."""
     seen: list[Any] = []
-    monkeypatch.setattr(workflow.Conductor, "carry_out", lambda self: bool(seen.append(self)))
+    monkeypatch.setattr(studies.Conductor, "carry_out", lambda self: bool(seen.append(self)))
     return seen
 
 
@@ -93,7 +93,7 @@ def test_an_error_of_a_users_module_says_how_to_go_on(runs: Path, monkeypatch: p
     def carry_out(self: Any) -> bool:
         raise ValueError("of my module")
 
-    monkeypatch.setattr(workflow.Conductor, "carry_out", carry_out)
+    monkeypatch.setattr(studies.Conductor, "carry_out", carry_out)
     with pytest.raises(ValueError, match="of my module") as caught:
         tw.resume_study("mine", runs=runs)
 
@@ -106,7 +106,7 @@ def test_an_error_of_ours_says_how_to_go_on(runs: Path, monkeypatch: pytest.Monk
     def carry_out(self: Any) -> bool:
         raise RunError("is being written.", where="mine-000", cure="Wait.")
 
-    monkeypatch.setattr(workflow.Conductor, "carry_out", carry_out)
+    monkeypatch.setattr(studies.Conductor, "carry_out", carry_out)
     with pytest.raises(RunError) as caught:
         tw.resume_study("mine", runs=runs)
 
@@ -119,7 +119,7 @@ def test_a_study_that_was_interrupted_names_itself_and_not_its_run(runs: Path, m
         error.add_note("Go on with 'trainwright resume mine-000'.")
         raise error
 
-    monkeypatch.setattr(workflow.Conductor, "carry_out", carry_out)
+    monkeypatch.setattr(studies.Conductor, "carry_out", carry_out)
     with pytest.raises(KeyboardInterrupt) as caught:
         tw.resume_study("mine", runs=runs)
 
@@ -202,11 +202,11 @@ class Ended:
 
         reporter = Silent()
         monkeypatch.setattr(reporter, "note", self.notes.append, raising=False)
-        monkeypatch.setattr(workflow.Conductor, "carry_out", carry_out)
-        monkeypatch.setattr(workflow, "sync", synchronise)
+        monkeypatch.setattr(studies.Conductor, "carry_out", carry_out)
+        monkeypatch.setattr(studies, "sync", synchronise)
         for number in (1, 3):  # the run of 2 failed before it had a folder
             shutil.copytree(runs / "mine-000", runs / f"mine-{number:03d}")
-        self.study = tw.resume_study("mine", runs=runs, mirrors=("tensorboard",), reporter=reporter)
+        self.study = tw.resume_study("mine", runs=runs, mirrors=("tensorboard",), reporter=reporter, report=False)
 
 
 def test_a_run_that_a_mirror_refuses_does_not_keep_the_later_ones_out(
@@ -261,8 +261,8 @@ def test_the_best_recipe_is_there_before_the_result_and_can_be_named(
         before.append((folder.path / "best-recipe.yaml").is_file())
         return {"study": folder.name}
 
-    monkeypatch.setattr(workflow.Conductor, "carry_out", carry_out)
-    monkeypatch.setattr(workflow, "result_of", result_of)
+    monkeypatch.setattr(studies.Conductor, "carry_out", carry_out)
+    monkeypatch.setattr(improve, "result_of", result_of)
     study = tw.resume_study("mine", runs=runs, mirrors=())
 
     assert before == [True]

@@ -222,6 +222,11 @@ def test_a_reflected_border_is_refused_where_it_would_show_objects_without_boxes
         start("detection", {"augment.crop_scale": None, "augment.crop_padding": 0.1})
 
 
+def test_answers_that_cannot_be_averaged_with_those_to_the_mirror_image_are_refused(start):
+    with pytest.raises(RecipeError, match="test_time_flip: boxes cannot be averaged .* Set it to false"):
+        start("detection", {"test_time_flip": True})
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_twins_stay_in_one_part(tmp_path, task):
     path, keywords = write(tmp_path / task, task)

@@ -20,7 +20,7 @@ import trainwright as tw
 from trainwright.data.dataset import open_dataset
 from trainwright.data.digits import write_digits
 from trainwright.errors import OutOfResourcesError
-from trainwright.execution.processes import Ended
+from trainwright.execution.jobs import Ended
 from trainwright.recipe import Recipe
 from trainwright.records import Proposal
 from trainwright.workflows import hands

@@ -97,7 +97,7 @@ def improve(
 
         close_dead_runs(runs)
         options = RunOptions(**chosen, reporter=choose_reporter(quiet=quiet), stop_asked=stop)
-        return workflow.improve(data, named, **asked, options=options, told=_teller(quiet))
+        return workflow.improve(data, named, **asked, options=options, told=teller(quiet))
 
     return carry_out(work, as_json=as_json, quiet=quiet)
 
@@ -108,13 +108,13 @@ def resume_study(study: str, *, chosen: dict[str, Any], as_json: bool, quiet: bo
     def work(stop: Callable[[], bool]) -> Study:
         from trainwright.cli.reporters import choose_reporter
         from trainwright.cli.runs import close_dead_runs
-        from trainwright.workflows import improve as workflow
+        from trainwright.workflows import resuming
         from trainwright.workflows.options import RunOptions
 
         close_dead_runs(chosen["runs"])
         reporter = choose_reporter(quiet=quiet)
         options = RunOptions(**chosen, reporter=reporter, stop_asked=stop)
-        return workflow.resume_study(study, options=options, told=_teller(quiet))
+        return resuming.resume_study(study, options=options, told=teller(quiet))
 
     return carry_out(work, as_json=as_json, quiet=quiet)
 
@@ -147,8 +147,8 @@ def finalise(
         return
     test = found["test"]
     print(f"run        {found['run']}")
-    interval = f"({_number(test['low'])} to {_number(test['high'])})"
-    print(f"test       {found['metric']} {_number(test['score'])} {interval}, {found['images']:,} images")
+    interval = f"({number(test['low'])} to {number(test['high'])})"
+    print(f"test       {found['metric']} {number(test['score'])} {interval}, {found['images']:,} images")
     print("\n".join(wrapped("", found["note"])))
 
 
@@ -156,9 +156,18 @@ def carry_out(work: Callable[[Callable[[], bool]], Study], *, as_json: bool, qui
     """Do the work under signal handlers, print what came of it, return the exit code."""
     study, signals = under_signals(work, quiet=quiet)
     if study.finished:
-        print(json.dumps(study.result) if as_json else show_study(study.result))
+        print(json.dumps(study.result) if as_json else shown(study.result))
         return 0
     return stopped(study.name, "everything so far is saved", signals, as_json=as_json)
+
+
+def shown(result: dict[str, Any]) -> str:
+    """A finished study of any kind on a page."""
+    if result.get("kind") != "tune":
+        return show_study(result)
+    from trainwright.cli.tune import show_tuning
+
+    return show_tuning(result)
 
 
 def show_study(result: dict[str, Any]) -> str:
@@ -169,12 +178,12 @@ def show_study(result: dict[str, Any]) -> str:
         lines += ["", *wrapped("believed   ", one["verdict"])]
         lines += [
             f"round {one['round']}, {one['epochs']} epochs",
-            f"  {'control':<34} {metric} {_number(one['control']['score'])}",
+            f"  {'control':<34} {metric} {number(one['control']['score'])}",
         ]
         for arm in one["arms"]:
             points = _points(arm["gain"])
             mark = "●" if arm["adopted"] else " "
-            reached = "given up" if arm["score"] is None else f"{metric} {_number(arm['score'])}"
+            reached = "given up" if arm["score"] is None else f"{metric} {number(arm['score'])}"
             lines.append(f"{mark} {arm['remedy'][:34]:<34} {reached}  {points}  {arm['verdict']}")
     if result["rounds"]:
         lines += wrapped("", HOW)
@@ -218,7 +227,7 @@ def _next(result: dict[str, Any], best: dict[str, Any]) -> list[str]:
     return [f"next: trainwright predict {best['run']} IMAGE|FOLDER…    (there is no test part to open)"]
 
 
-def _teller(quiet: bool) -> Callable[[Entry], None]:
+def teller(quiet: bool) -> Callable[[Entry], None]:
     """Says every sentence of the story on stderr."""
 
     def tell(entry: Entry) -> None:
@@ -230,5 +239,5 @@ def _teller(quiet: bool) -> Callable[[Entry], None]:
     return (lambda entry: None) if quiet else tell
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
     return "not defined" if value is None else f"{value:.3f}"

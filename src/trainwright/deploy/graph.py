@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from trainwright.deploy.suppression import best_boxes
 from trainwright.errors import UsageError
+from trainwright.networks.mirrored import with_mirror
 from trainwright.plugins import Task
 from trainwright.recipe import Size
 
@@ -36,6 +37,7 @@ class ServedModel(nn.Module):
         self.network = model.get_submodule("network")
         self.register_buffer("scale", model.get_buffer("scale").clone())
         self.register_buffer("shift", model.get_buffer("shift").clone())
+        self._test_time_flip = bool(getattr(model, "test_time_flip", False))
         self._places = getattr(self.network, "places", None) if task.form == "boxes" else None
         self._named = _naming(task, self.network, size=size, temperature=temperature)
         self.eval()
@@ -43,6 +45,8 @@ class ServedModel(nn.Module):
     def forward(self, images_NHWC: torch.Tensor) -> Named:
         images_NCHW = images_NHWC.permute(0, 3, 1, 2)
         normalized_NCHW = images_NCHW.to(self.scale.dtype) * self.scale + self.shift
+        if self._test_time_flip:
+            return self._named(with_mirror(self.network, normalized_NCHW))
         return self._named((self._places or self.network)(normalized_NCHW))
 
     def names(self, size: Size) -> tuple[str, ...]:

@@ -222,7 +222,7 @@ def _without_what_is_known(changes: Mapping[str, Any], tried: Sequence[Tried]) -
     if adopted & CROPS:
         adopted |= CROPS
     if "optimizer" in held:
-        adopted.add("batch_size")
+        adopted |= {"batch_size", "ema_decay"}  # some average by themselves
     return {
         key: value
         for key, value in changes.items()

@@ -13,33 +13,18 @@ import selectors
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from trainwright import errors
-from trainwright.errors import RunError, TrainwrightError
+from trainwright.errors import RunError
+from trainwright.execution.jobs import MOST_STARTS, WAIT_SECONDS, Ended, Heard, Key, error_of
 
-MOST_STARTS = 2  # of a job: the second is for a worker that died, as by the system when memory ran out
 ENDING_SECONDS = 5.0  # for a worker to end once it has closed its output
-WAIT_SECONDS = 0.2  # between two looks at whether somebody wants an end
 # Idle threads of OpenMP spin by default, and take the core that another worker needs.
 ENVIRONMENT = {"OMP_WAIT_POLICY": "passive", "PYTHONUNBUFFERED": "1"}
-Key = int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ended:
-    """A job that came to an end. value: its answer; error: what it raised. died: how its worker ended, where nothing else is
-    known. seconds: wall-clock since it was first given to a worker."""
-
-    key: Key
-    value: Any = None
-    error: Exception | None = None
-    died: str = ""
-    seconds: float = 0.0
 
 
 @dataclass(kw_only=True, eq=False)
@@ -74,7 +59,7 @@ class Processes:
         slots: int,
         environments: Mapping[int, Mapping[str, str]] | None = None,
         log: Path | None = None,
-        heard: Callable[[Key, Mapping[str, Any]], None] = lambda key, event: None,
+        heard: Heard = lambda key, event: None,
     ) -> None:
         """heard: called with every event that a job sends while it works."""
         if slots < 1:
@@ -106,8 +91,11 @@ class Processes:
         """Slots that have nothing to do."""
         return max(0, self.slots - len(self.under_way))
 
-    def submit(self, key: Key, argument: Any, *, limit_seconds: float | None = None) -> None:
-        """Give a job to the next free worker. limit_seconds: wall-clock after which it is ended as one whose worker died."""
+    def submit(self, key: Key, argument: Any, *, threads: int = 1, limit_seconds: float | None = None) -> None:
+        """Give a job to the next free worker. limit_seconds: wall-clock after which it is ended as one whose worker died.
+
+        threads: nothing here; a worker has a slot, whatever it computes with.
+        """
         self._waiting.append(_Job(key=key, argument=argument, limit_seconds=limit_seconds))
         self._hand_out()
 
@@ -224,7 +212,7 @@ class Processes:
         seconds = time.monotonic() - job.began
         if message["kind"] == "done":
             return [Ended(key=job.key, value=message["value"], seconds=seconds)]
-        return [Ended(key=job.key, error=_error(message), seconds=seconds)]
+        return [Ended(key=job.key, error=error_of(message), seconds=seconds)]
 
     def _died(self, worker: _Worker) -> list[Ended]:
         job = worker.job
@@ -257,13 +245,3 @@ def _how(status: int) -> str:
     if status == -9:
         return "was killed (signal 9, as the system does when memory runs out)"
     return f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
-
-
-def _error(message: Mapping[str, Any]) -> Exception:
-    """What the job raised, of the same class where that is one of ours."""
-    kind = getattr(errors, message["type"], None) if message["type"] else None
-    if isinstance(kind, type) and issubclass(kind, TrainwrightError):
-        return kind(message["message"], where=message["where"], cure=message["cure"])
-    error = RuntimeError(message["message"])
-    error.add_note(message.get("trace", ""))
-    return error

@@ -13,14 +13,10 @@ import os
 import queue
 import sys
 import threading
-import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, TextIO
 
-from trainwright.errors import TrainwrightError
-
-Send = Callable[[Mapping[str, Any]], None]
-Call = Callable[[Any, Send, Callable[[], bool]], Any]
+from trainwright.execution.jobs import Call, answer
 
 
 def main(where: str) -> None:
@@ -35,23 +31,7 @@ def main(where: str) -> None:
     while True:
         job = jobs.get()
         stop.clear()
-        _write(answers, _answer(call, job["argument"], answers, stop))
-
-
-def _answer(call: Call, argument: Any, answers: TextIO, stop: threading.Event) -> dict[str, Any]:
-    try:
-        value = call(argument, lambda event: _write(answers, {"kind": "event", "value": event}), stop.is_set)
-        return {"kind": "done", "value": value}
-    except TrainwrightError as error:
-        kind = type(error).__name__
-        return {"kind": "error", "type": kind, "message": error.message, "where": error.where, "cure": error.cure}
-    except Exception as error:
-        return {
-            "kind": "error",
-            "type": "",
-            "message": f"{type(error).__name__}: {error}",
-            "trace": traceback.format_exc(),
-        }
+        _write(answers, answer(call, job["argument"], lambda event: _write_event(answers, event), stop.is_set))
 
 
 def _own_output() -> TextIO:
@@ -69,6 +49,10 @@ def _listen(jobs: queue.SimpleQueue[dict[str, Any]], stop: threading.Event) -> N
         else:
             jobs.put(message)
     os._exit(0)  # the parent is gone, or wants no more; what matters is on the disk at any time
+
+
+def _write_event(answers: TextIO, event: Mapping[str, Any]) -> None:
+    _write(answers, {"kind": "event", "value": event})
 
 
 def _write(answers: TextIO, message: Mapping[str, Any]) -> None:

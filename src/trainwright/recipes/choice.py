@@ -101,9 +101,8 @@ def _scratch(facts: Facts, usual: str) -> tuple[str, str]:
             )
         if side >= LARGE_SIDE:
             return "scratch-rsb", f"{LARGE:,} images or more of at least {LARGE_SIDE} pixels pay for ResNet-50"
-    if facts.task == "classification" and side <= SMALL_SIDE and facts.images < LARGE:
-        why = f"up to {SMALL_SIDE} pixels a small network and one cycle are the most for a minute of training"
-        return "scratch-resnet-9", why
+    if facts.task == "classification" and facts.images < LARGE:
+        return "scratch-resnet-9", "a small network and one cycle: the most for a minute of training"
     return usual, "a small network from random weights is the first try"
 
 

@@ -109,17 +109,17 @@ class CurveProcess:
 def matern(distances: np.ndarray) -> np.ndarray:
     """Matérn 5/2 of scaled distances, any shape: Rasmussen & Williams, equation 4.17."""
     far = math.sqrt(5) * distances
-    return (1 + far + far * far / 3) * np.exp(-far)
+    return np.asarray((1 + far + far * far / 3) * np.exp(-far))
 
 
 def distances(one_NF: np.ndarray, other_MF: np.ndarray) -> np.ndarray:
     """Euclidean [N, M]."""
     squares = (one_NF**2).sum(1)[:, None] + (other_MF**2).sum(1) - 2 * one_NF @ other_MF.T
-    return np.sqrt(np.maximum(squares, 1e-12))
+    return np.asarray(np.sqrt(np.maximum(squares, 1e-12)))
 
 
 def _of_epochs(one: Points, other: Points) -> np.ndarray:
-    return np.exp(-0.5 * ((one.times_N[:, None] - other.times_N) / EPOCH_LENGTH) ** 2)
+    return np.asarray(np.exp(-0.5 * ((one.times_N[:, None] - other.times_N) / EPOCH_LENGTH) ** 2))
 
 
 def _of_curves(one: Points, other: Points) -> np.ndarray:
@@ -128,7 +128,7 @@ def _of_curves(one: Points, other: Points) -> np.ndarray:
 
 
 def _trend(one: Points, other: Points) -> np.ndarray:
-    return 4 * (one.places_NF - 0.5) @ (other.places_NF - 0.5).T / max(1, one.places_NF.shape[1])
+    return np.asarray(4 * (one.places_NF - 0.5) @ (other.places_NF - 0.5).T / max(1, one.places_NF.shape[1]))
 
 
 def _covariance(one: Points, other: Points, scales: Scales) -> np.ndarray:
@@ -136,12 +136,13 @@ def _covariance(one: Points, other: Points, scales: Scales) -> np.ndarray:
     alike_NM = matern(distances(one.places_NF / scales.lengths_F, other.places_NF / scales.lengths_F))
     recipes_NM = scales.recipe**2 * alike_NM + scales.trend**2 * _trend(one, other)
     together_NM = recipes_NM * (LASTING + (1 - LASTING) * epochs_NM) + scales.epoch**2 * epochs_NM
-    return together_NM + scales.curve**2 * _of_curves(one, other) + LEVEL**2
+    return np.asarray(together_NM + scales.curve**2 * _of_curves(one, other) + LEVEL**2)
 
 
 def _variance(points: Points, scales: Scales) -> np.ndarray:
     trend_N = 4 * ((points.places_NF - 0.5) ** 2).sum(1) / max(1, points.places_NF.shape[1])
-    return scales.recipe**2 + scales.trend**2 * trend_N + scales.epoch**2 + scales.curve**2 + LEVEL**2
+    of_all = scales.recipe**2 + scales.epoch**2 + scales.curve**2 + LEVEL**2
+    return np.asarray(of_all + scales.trend**2 * trend_N)
 
 
 class _Shared:

@@ -68,7 +68,7 @@ def together(coach: Coach, epochs: int) -> Plan:
     why, last = "whether length pays for what was found", "the training that is handed over if it does no harm"
     outcome, final = yield [
         coach.propose("arm", longer, "longer", reason=why),
-        coach.propose("final", _on_all(incumbent.recipe, epochs), "final", reason=last, on_all=True),
+        coach.propose("final", trained_on_all(incumbent.recipe, epochs), "final", reason=last, on_all=True),
     ]
     if outcome.answers is None:
         coach.say("outcome", f"longer: {telling.why(outcome)}", outcome.run)
@@ -150,12 +150,13 @@ def finish(coach: Coach) -> Plan:
         said = f"No time was left to prove that length pays; the final training has {epochs} epochs instead of {proven}"
         coach.say("decision", f"{said} all the same: it anneals, and nothing speaks against it.")
     why = "nothing left to choose, so the validation images may be learned from too"
-    recipe = _on_all(incumbent.recipe, epochs)
+    recipe = trained_on_all(incumbent.recipe, epochs)
     (outcome,) = yield [coach.propose("final", recipe, "final", reason=why, on_all=True, alone=True)]
     _hand_over(coach, outcome, epochs, judged=incumbent.judged)
 
 
-def _on_all(recipe: Recipe, epochs: int) -> Recipe:
+def trained_on_all(recipe: Recipe, epochs: int) -> Recipe:
+    """A recipe whose training learns from the validation images too, which leave it nothing to choose by."""
     return recipe.changed({"epochs": epochs, "data.train_on": "train+val", "keep": "last", "early_stop": None})
 
 

@@ -1,4 +1,4 @@
-"""`freeze-thaw`: many trainings begun and paused, and a model of their curves that says which of them to continue."""
+"""`freeze-thaw`: trainings are begun, paused and gone on with where a model of their curves expects the most."""
 
 from __future__ import annotations
 
@@ -10,152 +10,267 @@ import numpy as np
 from scipy.special import log_ndtr
 
 from trainwright.plugins import strategies
-from trainwright.search.curve_data import Curve, Features, Target, curve_scores, levels, lowest_comparable
+from trainwright.search.constraints import Constraints
+from trainwright.search.curve_data import Curves, Target, levels, lowest_comparable
 from trainwright.search.curve_process import CurveProcess, Points, Scales, tuned, usual
+from trainwright.search.domains import Choice, Domain
 from trainwright.search.drawing import Chance, unseen
+from trainwright.search.features import Features
 from trainwright.search.history import History, Move, Trial
 from trainwright.search.searching import Setting
 from trainwright.search.space import Values
 from trainwright.seeding import stream
-import os
-K = {k: float(v) for k, v in (p.split("=") for p in os.environ.get("FT", "").split(",") if p)}
 
-STARTUP = int(K.get("startup", 10))
-EXPLOIT = K.get("exploit", .25)
-AROUND_BEST, BEST, WIDTHS = 0.5, 5, (0.03, 0.1, 0.25)
-CANDIDATES = int(K.get("cand", 120))
-MOST = 300
-TUNED_ON = 120
-TO_THE_END = 0.6
-GAIN = (K.get("glo", -2.5), K.get("ghi", -0.3))
+# Choices of ours, most of them tried on the development tasks of benchmarks/search_lcbench.py.
+STARTUP = 10  # recipes that are begun before the model is asked
+STARTUP_AROUND = 0.5  # share of them that lies around the published one
+SHORTEST = 27  # a new recipe is trained for the whole training over this, three thirds of thirds
+CONFIDENT = 0.25  # share of the moves that go on with the training that is predicted to end best
+CAUTION = 0.5  # deviations below its mean at which a prediction is ranked
+TO_THE_END = 0.6  # share of the moves that look for the best end; the others look at an epoch by chance
+LEAST_GAIN, MOST_GAIN = -2.5, -0.3  # decimal logarithm of the gain that is looked for, in spreads
+CANDIDATES = 120  # new recipes that are looked at: half of them around the best, a quarter around the published one
+BEST = 5  # recipes that candidates lie around
+STEPS = (0.03, 0.1, 0.25)  # lengths of steps from the best, as shares of a scale
+STEP_AROUND = 0.2  # length of steps from the published one
+MOVED = 0.6  # probability that a dimension is moved
+OBSERVED = 300  # points of curves that the model is given; last ones come first
+TUNED_ON = 120  # of them, that its scales are tuned on
+TUNED_AGAIN = 1.25  # times as many outcomes as at the last tuning
+ONE_BELOW = (0.1587, 0.8413)  # shares of a normal distribution below one deviation on either side
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Paused:
+    """Trainings that can be gone on with, and one row of features each."""
+
+    trials: list[Trial]
+    places_NF: np.ndarray
 
 
 @strategies.register("freeze-thaw")
 class FreezeThaw:
+    """Begin many recipes, pause them, and go on with those whose curves promise the most, by a Gaussian process over recipe and
+    epoch. After Swersky et al., arXiv:1406.3896; what is looked for changes by chance from move to move: Rakotoarison et al.,
+    arXiv:2404.16795.
+
+    Recipes are compared from the epoch on that orders them as later ones do, learned from the runs. What diverges is kept away
+    from, and where recipes differ in seconds the gain per second counts. startup: recipes begun before the model is asked.
+    """
+
     learns = True
 
     def __init__(self, setting: Setting, *, startup: int = STARTUP) -> None:
-        self._setting, self._startup = setting, startup
-        self._space = setting.space
-        self._features = Features(setting.space)
-        self._chance = Chance(setting)
+        self._setting, self._space, self._startup = setting, setting.space, max(1, startup)
         self._end = setting.epochs or 1
-        self._first = min(max(setting.least_epochs, round(self._end / 27)), self._end)
-        self._grid = levels(self._first, self._end)
-        self._scales = (-1, usual(self._features.groups_F))
-        self._place = {}
+        first = min(max(setting.least_epochs, round(self._end / SHORTEST), 1), self._end)
+        self._epochs = levels(first, self._end)
+        self._features, self._chance = Features(setting.space), Chance(setting)
+        self._places: dict[int, np.ndarray] = {}  # features by trial
+        self._curves, self._tolds = Curves(end=self._end), 0
+        self._tuned_at, self._tuned = 0, usual(self._features.groups_F)  # at how many outcomes, and what came of it
+        self._is_choice_D = np.array([isinstance(one.domain, Choice) for one in self._space.dimensions], bool)
+        self._widths_D = np.array([_width(one.domain) for one in self._space.dimensions])
 
     def propose(self, history: History) -> Move | None:
-        n = len(history.asks)
-        random = stream(self._setting.seed, "freeze-thaw", n)
-        curves = self._curves(history)
-        low = lowest_comparable(curves, self._grid)
-        grid = self._grid[self._grid >= low]
-        if history.own < self._startup or not any(max(c.scores) >= low for c in curves):
-            if history.own < K.get("near0", 0.0) * self._startup:
-                values = self._near(history, random)
-            else:
-                values = self._chance(history)
-            return None if values is None else Move(values=values, epochs=int(grid[0]))
-        return self._modelled(history, curves, grid, random)
+        self._read(history)
+        random = stream(self._setting.seed, "freeze-thaw", len(history.asks))
+        epochs = self._comparable(self._curves)
+        known = self._curves.reach(epochs[0])
+        if history.own < self._startup or not known:
+            move = self._begun_blindly(history, epochs[0])
+            if move is not None or not known:
+                return move
+        return self._modelled(history, epochs, random)
 
-    def _near(self, history, random):
-        c = self._space.to_cube(self._centre(history))
-        for _ in range(50):
-            v = self._moved(c, random, width=.2)
-            if not history.seen(v): return v
-        return self._chance(history)
+    def _read(self, history: History) -> None:
+        self._curves.add(history, history.tolds[self._tolds :])
+        self._tolds = len(history.tolds)
+        for number, trial in history.trials.items():
+            if number not in self._places:
+                self._places[number] = self._features.of(trial.values)
 
-    def _centre(self, history):
-        given = [t.values for t in history.trials.values() if t.given]
-        return given[0] if given else self._space.completed({})
+    def _comparable(self, curves: Curves) -> tuple[int, ...]:
+        """Epochs at which curves are looked at."""
+        lowest = lowest_comparable(curves.scores.values(), self._epochs)
+        return tuple(epoch for epoch in self._epochs if epoch >= lowest)
 
-    def _moved(self, c, random, width):
-        c = np.where(np.isnan(c), random.random(len(c)), c)
-        return self._space.from_cube(np.clip(c + random.normal(0, 1, len(c)) * width * (random.random(len(c)) < .6), 0, 1))
+    # New recipes without a model
 
-    def _feat(self, trial):
-        if trial.number not in self._place:
-            self._place[trial.number] = self._features.of(trial.values)
-        return self._place[trial.number]
+    def _begun_blindly(self, history: History, epoch: int) -> Move | None:
+        """By chance and around the published recipe, in turn."""
+        around = int((history.own + 1) * STARTUP_AROUND) > int(history.own * STARTUP_AROUND)
+        if around and self._space.dimensions:
+            values = unseen(self._setting, history, lambda number, turn: self._near_published(history, number, turn))
+        else:
+            values = self._chance(history)
+        label = "around the published one" if around else "by chance"
+        return None if values is None else self._new(values, epoch, label)
 
-    def _curves(self, history):
-        out = []
-        for t in history.trials.values():
-            s = curve_scores(t.tolds, [a.epochs or self._end for a in t.asks])
-            if s:
-                out.append(Curve(number=t.number, place_F=self._feat(t), scores=s))
-        return out
+    def _near_published(self, history: History, number: int, turn: int) -> Values:
+        random = stream(self._setting.seed, "around", number, turn)
+        centre_1D = self._published(history)[None]
+        return self._space.from_cube(self._stepped(centre_1D, self._widths_D[None], random)[0])
 
-    def _points(self, curves, grid, most):
-        g = grid.tolist()
-        rows = []
-        for c in curves:
-            done = max(c.scores)
-            for e in c.scores:
-                if e == done and e >= g[0]:
-                    rows.append((0, c, e))
-                elif e in g:
-                    rows.append((1, c, e))
-        if len(rows) > most:
-            inner = [r for r in rows if r[0]]; last = [r for r in rows if not r[0]]
-            keep = max(0, most - len(last))
-            r = stream(self._setting.seed, "thin", len(rows))
-            inner = [inner[i] for i in sorted(r.permutation(len(inner))[:keep])]
-            rows = inner + last
-        P = Points(places_NF=np.array([c.place_F for _, c, _ in rows]), curves_N=np.array([c.number for _, c, _ in rows]), times_N=self._time(np.array([e for *_, e in rows])))
-        return P, np.array([c.scores[e] for _, c, e in rows])
+    def _published(self, history: History) -> np.ndarray:
+        """Place [D] of what was given first, otherwise of the space's default."""
+        given = next((trial.values for trial in history.trials.values() if trial.given), {})
+        return _filled(self._space.to_cube(given))
 
-    def _time(self, e):
-        return np.log(e) / max(math.log(self._end), 1e-9)
+    def _new(self, values: Values, epoch: int, label: str) -> Move:
+        return Move(values=values, epochs=None if self._setting.epochs is None else epoch, label=label)
 
-    def _modelled(self, history, curves, grid, random):
-        P, scores = self._points(curves, grid, MOST)
-        target = Target(scores=scores)
-        y = target.of(scores)
-        told = len(history.tolds)
-        mile = int(1.25 ** int(math.log(max(told, 1)) / math.log(1.25)+1e-9))
-        if self._scales[0] != mile:
-            rows = np.sort(random.permutation(len(P))[:TUNED_ON])
-            self._scales = (mile, tuned(P.at(rows), y[rows], self._features.groups_F))
-        model = CurveProcess(P, y, self._scales[1])
-        top = 1.0
-        known = {c.number: c for c in curves}
-        allf = np.array([c.place_F for c in curves]); ids = np.array([c.number for c in curves])
-        mu, sd = model.predict(Points(places_NF=allf, curves_N=ids, times_N=np.full(len(ids), top)))
-        score = mu - 0.5 * sd
-        order = np.argsort(-score, kind="stable")
-        live = [t for t in history.trials.values() if t.state == "finished" and not t.pending and t.epochs is not None and t.epochs < self._end and t.number in known]
-        livenum = {t.number: t for t in live}
-        def go(t):
-            nxt = grid[grid > t.epochs][0]
-            return Move(values=t.values, epochs=int(nxt), trial=t.number)
-        best = int(ids[order[0]])
-        if random.random() < EXPLOIT and best in livenum:
-            return go(livenum[best])
-        horizon = self._end if random.random() < TO_THE_END or len(grid) < 4 else int(random.choice(grid[2:]))
-        cand = []
-        n = CANDIDATES
-        centre = self._space.to_cube(self._centre(history))
-        leaders = [self._space.to_cube(history.trials[int(ids[i])].values) for i in order[:BEST]]
-        for k in range(n):
-            if k < n * .5:
-                v = self._moved(leaders[random.integers(len(leaders))], random, width=random.choice(WIDTHS))
-            elif k < n * .75:
-                v = self._moved(centre, random, width=.2)
-            else:
-                v = self._space.sample(random)
-            if not history.seen(v) and self._space.reason_against(v) is None:
-                cand.append(v)
-        parts_f = [known[t.number].place_F for t in live] + [self._features.of(v) for v in cand]
-        ids2 = [t.number for t in live] + [-1 - i for i in range(len(cand))]
-        times = [max(horizon, t.epochs + 1) for t in live] + [horizon] * len(cand)
-        if not parts_f: return None
-        Q = Points(places_NF=np.array(parts_f), curves_N=np.array(ids2), times_N=self._time(np.array(times)))
-        mu, sd = model.predict(Q)
-        thr = y.max() + 10 ** random.uniform(*GAIN)
-        acq = log_ndtr((mu - thr) / sd)
-        k = int(np.argmax(acq))
-        if k < len(live):
-            return go(live[k])
-        return Move(values=cand[k - len(live)], epochs=int(grid[0]))
+    # With one
+
+    def _modelled(self, history: History, epochs: Sequence[int], random: np.random.Generator) -> Move | None:
+        model, best_target = self._model(history, epochs)
+        known = np.array(sorted(self._curves.scores))
+        mean_N, deviation_N = model.predict(self._points(known, np.full(len(known), self._end)))
+        ranked = known[np.argsort(CAUTION * deviation_N - mean_N, kind="stable")]
+        paused = self._paused(history)
+        leader = next((trial for trial in paused.trials if trial.number == ranked[0]), None)
+        if leader is not None and random.random() < CONFIDENT:
+            return self._continued(leader, epochs, "the best so far")
+        horizon = self._end if random.random() < TO_THE_END else int(random.choice(epochs))
+        candidates_ND = self._candidates(history, ranked[:BEST], random)
+        features_NF = np.concatenate([paused.places_NF, self._features.of_places(candidates_ND)])
+        at_least = [max(horizon, trial.epochs or 0) for trial in paused.trials]
+        points = Points(
+            places_NF=features_NF,
+            curves_N=np.array(
+                [trial.number for trial in paused.trials] + [-1 - row for row in range(len(candidates_ND))]
+            ),
+            times_N=self._times(np.array(at_least + [horizon] * len(candidates_ND))),
+        )
+        mean_N, deviation_N = model.predict(points)
+        wanted = best_target + 10 ** random.uniform(LEAST_GAIN, MOST_GAIN)
+        constraints = Constraints(history.trials.values(), self._places, end=self._end)
+        merits_N = log_ndtr((mean_N - wanted) / deviation_N)
+        merits_N += constraints.log_feasible(features_NF) - constraints.log_pace(features_NF)
+        return self._chosen(history, merits_N, paused, candidates_ND, epochs, horizon)
+
+    def _chosen(
+        self,
+        history: History,
+        merits_N: np.ndarray,
+        paused: _Paused,
+        candidates_ND: np.ndarray,
+        epochs: Sequence[int],
+        horizon: int,
+    ) -> Move | None:
+        """The move of most merit that is allowed; by chance where none is."""
+        label = f"for the best at epoch {horizon}"
+        for row in np.argsort(-merits_N, kind="stable"):
+            if row < len(paused.trials):
+                return self._continued(paused.trials[row], epochs, label)
+            values = self._space.from_cube(candidates_ND[row - len(paused.trials)])
+            if not history.seen(values) and self._space.reason_against(values) is None:
+                return self._new(values, epochs[0], label)
+        left = self._chance(history)
+        return None if left is None else self._new(left, epochs[0], "by chance")
+
+    def _continued(self, trial: Trial, epochs: Sequence[int], label: str) -> Move:
+        until = next(epoch for epoch in epochs if epoch > (trial.epochs or 0))
+        return Move(values=trial.values, epochs=until, trial=trial.number, label=label)
+
+    def _paused(self, history: History) -> _Paused:
+        trials = [
+            trial
+            for trial in history.trials.values()
+            if trial.state == "finished" and not trial.pending and trial.epochs is not None and trial.epochs < self._end
+        ]
+        places = [self._places[trial.number] for trial in trials]
+        return _Paused(trials=trials, places_NF=np.array(places).reshape(len(trials), len(self._features.groups_F)))
+
+    def _candidates(self, history: History, best: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        """Places [N, D] of new recipes: around the best, around the published one, and anywhere."""
+        quarter, dimensions = CANDIDATES // 4, len(self._space.dimensions)
+        if not dimensions:
+            return np.zeros((0, 0))
+        leaders = np.array([_filled(self._space.to_cube(history.trials[int(number)].values)) for number in best])
+        around_best_ND = leaders[random.integers(len(leaders), size=2 * quarter)]
+        published_ND = np.tile(self._published(history), (quarter, 1))
+        return np.concatenate(
+            [
+                self._stepped(around_best_ND, random.choice(STEPS, (2 * quarter, 1)), random),
+                self._stepped(published_ND, self._widths_D[None], random),
+                random.random((quarter, dimensions)),
+            ]
+        )
+
+    # The model
+
+    def _model(self, history: History, epochs: Sequence[int]) -> tuple[CurveProcess, float]:
+        """Of what is known, and the best target in it. What is under way counts as going as predicted (Ginsbourger et al., 2010,
+        "Kriging is well-suited to parallelize optimization": the kriging believer), so that nothing is asked for twice."""
+        points, scores_N = self._observed(self._curves, epochs, most=OBSERVED)
+        targets_N = Target(seen=scores_N).of(scores_N)
+        scales = self._scales(history)
+        model = CurveProcess(points, targets_N, scales)
+        running = sorted(history.running)
+        if running:
+            until = [history.trials[number].asks[-1].epochs or self._end for number in running]
+            under_way = self._points(np.array(running), np.array(until))
+            believed_N = model.predict(under_way)[0]
+            model = CurveProcess(points + under_way, np.concatenate([targets_N, believed_N]), scales)
+        return model, float(targets_N.max())
+
+    def _scales(self, history: History) -> Scales:
+        """Tuned at certain numbers of outcomes on these alone, so that they are a function of the history."""
+        steps = math.floor(math.log(max(self._tolds, 1)) / math.log(TUNED_AGAIN) + 1e-9)
+        outcomes = math.ceil(TUNED_AGAIN**steps - 1e-9)
+        if self._tuned_at != outcomes:
+            curves = Curves(end=self._end)
+            curves.add(history, history.tolds[:outcomes])
+            epochs = self._comparable(curves)
+            self._tuned_at, self._tuned = outcomes, usual(self._features.groups_F)
+            if curves.reach(epochs[0]):
+                points, scores_N = self._observed(curves, epochs, most=TUNED_ON)
+                self._tuned = tuned(points, Target(seen=scores_N).of(scores_N), self._features.groups_F)
+        return self._tuned
+
+    def _observed(self, curves: Curves, epochs: Sequence[int], *, most: int) -> tuple[Points, np.ndarray]:
+        """Points of the curves and their scores [N]: the last of each, and as many others by chance as there is room for."""
+        last, others = [], []
+        for number, scores in curves.scores.items():
+            done = max(scores)
+            last += [(number, done)] if done >= epochs[0] else []
+            others += [(number, epoch) for epoch in epochs if epoch < done and epoch in scores]
+        order = stream(self._setting.seed, "observed", len(others)).permutation(len(others))
+        rows = last[-most:] + [others[index] for index in np.sort(order[: max(0, most - len(last))])]
+        numbers, ends = np.array(rows).T
+        return self._points(numbers, ends), np.array([curves.scores[number][epoch] for number, epoch in rows])
+
+    def _points(self, numbers: np.ndarray, epochs: np.ndarray) -> Points:
+        places = [self._places[int(number)] for number in numbers]
+        return Points(places_NF=np.array(places), curves_N=numbers, times_N=self._times(epochs))
+
+    def _times(self, epochs: np.ndarray) -> np.ndarray:
+        """0 after the first epoch, 1 after the last."""
+        return np.log(epochs) / max(math.log(self._end), 1.0)
+
+    def _stepped(self, places_ND: np.ndarray, steps: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        """Normal steps in some of the dimensions, held in the cube: what is best at an end of a range is found there.
+
+        steps: their lengths, broadcast to [N, D]; of a choice the probability that it is made anew where it is moved.
+        """
+        moved_ND, normal_ND = random.random(places_ND.shape) < MOVED, random.standard_normal(places_ND.shape)
+        stepped_ND = np.clip(places_ND + normal_ND * steps * moved_ND, 0, 1)
+        if not self._is_choice_D.any():
+            return np.asarray(stepped_ND)
+        anew_ND = moved_ND & (random.random(places_ND.shape) < steps)
+        chosen_ND = np.where(anew_ND, random.random(places_ND.shape), places_ND)
+        return np.where(self._is_choice_D, chosen_ND, stepped_ND)
+
+
+def _width(domain: Domain) -> float:
+    """Length of a step from the published value, as a share of the scale: the prior's width where there is one."""
+    if domain.prior is None:
+        return STEP_AROUND
+    if isinstance(domain, Choice):
+        return domain.prior.width
+    return (domain.warp(ONE_BELOW[1]) - domain.warp(ONE_BELOW[0])) / 2
+
+
+def _filled(place_D: np.ndarray) -> np.ndarray:
+    return np.asarray(np.nan_to_num(place_D, nan=0.5))

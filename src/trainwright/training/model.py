@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from trainwright.errors import RecipeError, TrainwrightError, UsageError
+from trainwright.networks.mirrored import with_mirror
 from trainwright.networks.norms import norms_with_statistics, put_group_norms, refuse_fresh_statistics
 from trainwright.networks.timm_regularization import inner_rates, refuse_idle_dropout
 from trainwright.plugins import networks
@@ -38,14 +39,18 @@ class ImageNetwork(nn.Module):
 
     mean, std: per channel, for pixels scaled to 0–1; they are buffers, so weights and exports carry them.
     Parts whose parameters are all frozen stay in eval mode, so that their batch-norm statistics stay as they came.
+    test_time_flip: whether an answer, in eval mode, is the mean of those to the image and to its mirror image.
     """
 
     scale: torch.Tensor
     shift: torch.Tensor
 
-    def __init__(self, network: nn.Module, *, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    def __init__(
+        self, network: nn.Module, *, mean: tuple[float, ...], std: tuple[float, ...], test_time_flip: bool = False
+    ) -> None:
         super().__init__()
         self.network = network
+        self.test_time_flip = test_time_flip
         std_C = torch.tensor(std) * 255
         self.register_buffer("scale", (1 / std_C).view(1, -1, 1, 1))
         self.register_buffer("shift", (-torch.tensor(mean) * 255 / std_C).view(1, -1, 1, 1))
@@ -61,7 +66,11 @@ class ImageNetwork(nn.Module):
         layout = torch.channels_last if images_NCHW.is_contiguous(memory_format=torch.channels_last) else None
         scale_1CHW, shift_1CHW = (self._everywhere(values, images_NCHW, layout) for values in (self.scale, self.shift))
         normalized_NCHW = images_NCHW.to(self.scale.dtype, copy=True).mul_(scale_1CHW).add_(shift_1CHW)
-        return self.network(normalized_NCHW, target) if self.takes_target else self.network(normalized_NCHW)
+        if self.takes_target:
+            return self.network(normalized_NCHW, target)
+        if self.test_time_flip and not self.training:
+            return with_mirror(self.network, normalized_NCHW)
+        return self.network(normalized_NCHW)
 
     @staticmethod
     def _everywhere(

@@ -52,7 +52,7 @@ def pace_of(prepared: Prepared, *, options: RunOptions) -> Pace:
     stamps = [time.perf_counter() for record in steps if math.isfinite(float(record.loss))]
     taken = np.diff(stamps[WARM_UP_STEPS - 1 :])
     step_seconds = float(np.quantile(taken, UNDISTURBED)) if len(taken) else 1.0
-    evaluated = len(prepared.split.val) + len(prepared.probe_rows)
+    evaluated = (len(prepared.split.val) + len(prepared.probe_rows)) * (1 + recipe.test_time_flip)
     return Pace(
         epoch_seconds=step_seconds * (batches.steps_per_epoch + FORWARD * evaluated / size), run_seconds=RUN_SECONDS
     )

@@ -89,7 +89,7 @@ def load_model(folder: RunFolder, recipe: Recipe, task: Task, *, custom: nn.Modu
         custom=custom,
         weights_follow=True,
     )
-    model = ImageNetwork(network, mean=(0.0,) * 3, std=(1.0,) * 3)
+    model = ImageNetwork(network, mean=(0.0,) * 3, std=(1.0,) * 3, test_time_flip=recipe.test_time_flip)
     digest = json.loads(described.read_bytes())["sha256"]
     checkpoints.load_model(model, checkpoints.load_tensors(folder.checkpoints / "model.safetensors", digest))
     return model

@@ -105,7 +105,11 @@ def prepare(
         weights_follow=weights_follow,
     )
     mean, std = _normalization(start, pixels, split)
-    model = ImageNetwork(network, mean=mean, std=std)
+    if recipe.test_time_flip and task.form == "boxes":
+        raise RecipeError(
+            "boxes cannot be averaged with those of a mirror image.", where="test_time_flip", cure="Set it to false."
+        )
+    model = ImageNetwork(network, mean=mean, std=std, test_time_flip=recipe.test_time_flip)
     if custom is not None:
         refuse_other_outputs(model, task, recipe.data.size)
     if not weights_follow:

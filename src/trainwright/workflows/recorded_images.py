@@ -42,7 +42,10 @@ class ImageRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class ChangedImages:
-    """Paths by what became of the images since a run. renamed: as 'old → new'. part: those that are in another part now."""
+    """Paths by what became of the images since a run. renamed: as 'old → new'. part: those that are in another part now.
+
+    parts: of each path named here, the part that it was in, or is in where it is new.
+    """
 
     pixels: tuple[str, ...] = ()
     target: tuple[str, ...] = ()
@@ -51,7 +54,7 @@ class ChangedImages:
     added: tuple[str, ...] = ()
     renamed: tuple[str, ...] = ()
     part: tuple[str, ...] = ()
-    parts: Mapping[str, str] = field(default_factory=dict)  # of each path here, the part it was in, or is in where it is new
+    parts: Mapping[str, str] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return any(getattr(self, one.name) for one in fields(self) if one.name != "parts")
@@ -84,7 +87,7 @@ class ChangedImages:
 
 
 def record_images(folder: RunFolder, dataset: Dataset, split: Split) -> None:
-    """Write what each image is, and which part it is in, into the run folder: about 30 bytes an image."""
+    """Write what each image is, and which part it is in, into the run folder: some 15 bytes an image."""
     lines = [json.dumps({"schema": SCHEMA, "fingerprint": dataset.digest})]
     lines += [
         json.dumps([path, one.part, one.pixels, one.target, one.group], separators=(",", ":"))

@@ -12,8 +12,8 @@ import torch
 
 from trainwright.data.dataset import Dataset, open_dataset
 from trainwright.data.memory import Facts, recall
-from trainwright.errors import DataError, RunError, UsageError
-from trainwright.recipe import Recipe
+from trainwright.errors import DataError, RunError, UsageError, WeightsError
+from trainwright.recipe import PRETRAINED, RANDOM, Recipe
 from trainwright.records import EpochRecord, to_json
 from trainwright.tracking.run_folder import RunFolder
 from trainwright.tracking.study_folder import StudyFolder, find_study, folder_of_studies
@@ -41,7 +41,7 @@ from trainwright.workflows.training import repeatable
 if TYPE_CHECKING:
     from torch import nn
 
-    from trainwright.workflows.improve import Study
+    from trainwright.workflows.studies import Study
 
 REPRODUCTION = "reproduction.json"  # in the folder of the new run
 SCHEMA = "trainwright.reproduction/1"
@@ -65,11 +65,11 @@ def reproduce(
     schedule, and compare those. options, or its fields as keywords; threads and device are the recorded ones unless they are
     given.
 
-    `verdict` is `identical` (weights, all step losses and all scores of epochs to the last bit), `within-noise` (the same training,
-    whose score on the same images differs by no more than chance), or `differs`; `differences` are all that is recorded and is
-    not as it was, the likeliest causes first, and `first_parting` the first step or epoch that is not the same. Kept as
-    `reproduction.json` in the new run's folder. One that was stopped goes on when its own run is given; its verdict is None
-    until then.
+    `verdict` is `identical` (weights, all step losses and all scores of epochs to the last bit), `within-noise` (the same
+    training, whose score on the same images differs by no more than chance), or `differs`; `differences` are all that is
+    recorded and is not as it was, the likeliest causes first, and `first_parting` the first step or epoch that is not the
+    same. Kept as `reproduction.json` in the new run's folder. One that was stopped goes on when its own run is given; its
+    verdict is None until then.
     Raises RunError where there is no such run or it has not finished, DataError where its data is not to be had, UsageError where
     its network has to be given, WeightsError where its first weights are gone.
     """
@@ -91,6 +91,7 @@ def reproduce(
             cure="Give it as it was before the training: tw.reproduce(run, model=model).",
         )
     if model is None:
+        _refuse_missing(recipe, folder)
         check_weights(recipe.network, offline=options.offline)
     device = _device(folder, options)
     dataset, remembered = _data(folder, data, options)
@@ -176,7 +177,7 @@ def _concluded(
     now, finished = course_of(new), new.result()
     whole = finished is not None
     if not whole and (epochs_only is None or len(now.epochs) < epochs_only):
-        return dict(begun)
+        return {**begun, "verdict": None}
     epochs = None if whole else epochs_only
     then, now = then.first(epochs), now.first(epochs)
     found = tuple(Difference(**one) for one in begun["differences"])
@@ -255,6 +256,17 @@ def _recipe(folder: RunFolder, weights: str | os.PathLike[str] | None) -> Recipe
     return recipe.changed({"network.weights": str(Path(weights).expanduser().absolute())})
 
 
+def _refuse_missing(recipe: Recipe, folder: RunFolder) -> None:
+    """Raise WeightsError where the file that the network starts from is not there, and the recipe is to stay as it was."""
+    file = recipe.network.weights
+    if file not in (RANDOM, PRETRAINED) and not Path(file).is_file():
+        raise WeightsError(
+            "the run started from this weight file, which is not there.",
+            where=file,
+            cure=f"Say where it is now: 'trainwright reproduce {folder.run_id} --weights FILE', in Python weights=….",
+        )
+
+
 def _device(folder: RunFolder, options: RunOptions) -> torch.device:
     """The one that was asked for, the recorded one, or where this machine has none such, what it has."""
     if options.device != "auto":
@@ -309,7 +321,9 @@ def _inside(given: Path, before: Path | None) -> Path:
 def _manifest(folder: RunFolder, prepared: Any) -> dict[str, Any]:
     """That of a new run, with what the first one was asked."""
     manifest = manifest_of(prepared, name=folder.manifest["name"], command=command_line())
-    asked = {key: folder.manifest[key] for key in ("measured", "asked", "recipe") if key in folder.manifest}
+    asked: dict[str, Any] = {
+        key: folder.manifest[key] for key in ("measured", "asked", "recipe") if key in folder.manifest
+    }
     return {**manifest, **asked, "reproduces": folder.run_id}
 
 

@@ -51,7 +51,7 @@ def differences(
     prepared: what is about to train, under the thread count that it will train with. remembered: what was known of the data's
     files before they were read again. weights_given: somebody said where the weights to start from lie now.
     """
-    recipe = _recipe(folder, weights_given=weights_given)
+    recipe = tuple(_recipe(folder, weights_given=weights_given))
     return (
         *_data(folder, prepared, remembered or {}),
         *recipe,
@@ -88,14 +88,9 @@ def _data(folder: RunFolder, prepared: Prepared, remembered: Mapping[str, Facts]
             details=details,
         )
     elif split_then != split_now:
-        yield Difference(
-            what="split",
-            then=split_then,
-            now=split_now,
-            another=True,
-            said="the same data is split otherwise: "
-            + (_changed(folder, prepared, remembered)[0] if recorded_images(folder) else "which images moved is not kept"),
-        )
+        which = _changed(folder, prepared, {})[0]
+        said = f"the same data is split otherwise: {which}"
+        yield Difference(what="split", then=split_then, now=split_now, another=True, said=said)
 
 
 def _both_ways(then: Mapping[str, Any], classes: tuple[str, ...]) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
@@ -113,8 +108,10 @@ def _changed(folder: RunFolder, prepared: Prepared, remembered: Mapping[str, Fac
     pixels = changed_pixels(prepared.dataset, remembered, fingerprint)
     if pixels is not None:
         have = "has" if len(pixels) == 1 else "have"
-        said = f"{counted(len(pixels), 'image')} {have} other pixels: {few(pixels)}"
-        return f"{said} (known from the cache of fingerprints: this run keeps none)", {"pixels": {"paths": pixels[:100]}}
+        said = (
+            f"{counted(len(pixels), 'image')} {have} other pixels: {few(pixels)} (known from the cache of fingerprints)"
+        )
+        return said, {"pixels": {"count": len(pixels), "paths": pixels[:100]}}
     return f"which images is not known, as this run keeps no list of them; {_told(folder, prepared)}", {}
 
 
@@ -226,4 +223,3 @@ def _packages(manifest: Mapping[str, Any]) -> Iterator[Difference]:
             another=False,
             said=f"{name}: {versions[0]} then, {versions[1]} now",
         )
-

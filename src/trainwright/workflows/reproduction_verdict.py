@@ -139,8 +139,7 @@ def _of_models(then: RunFolder, now: RunFolder, part: str, _: int) -> tuple[list
     if not same:
         return None
     tallies = [
-        of["tally"][[order[path] for path in same]].astype(np.float64)
-        for of, order in zip(answers, rows, strict=True)
+        of["tally"][[order[path] for path in same]].astype(np.float64) for of, order in zip(answers, rows, strict=True)
     ]
     return tallies, answers[0]["groups"][[rows[0][path] for path in same]]
 
@@ -184,9 +183,7 @@ def beyond_chance(found: Mapping[str, Any]) -> bool:
     return bool(found["p"] < CHANCE and (found["low"] > 0 or found["high"] < 0))
 
 
-def word_for(
-    *, same_bits: bool, differences: Sequence[Difference], found: Mapping[str, Any] | None
-) -> Word:
+def word_for(*, same_bits: bool, differences: Sequence[Difference], found: Mapping[str, Any] | None) -> Word:
     """identical, where all bits are the same, whatever differs otherwise. within-noise, where the same training was asked for
     and its scores differ by no more than chance; another training than the recorded one differs, whatever it scores."""
     if same_bits:
@@ -243,4 +240,3 @@ def _scores(found: Mapping[str, Any] | None) -> str:
 
 def _counted(epochs: int) -> str:
     return "1 epoch" if epochs == 1 else f"{epochs:,} epochs"
-

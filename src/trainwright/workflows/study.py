@@ -33,8 +33,8 @@ class Teller(Protocol):
 class Restoring(Protocol):
     """A strategy that takes over what it asked for before a kill, without working it out again."""
 
-    def restore(self, record: Mapping[str, Any]) -> Proposal:
-        """The proposal of an `ask` record, in the order of their numbers."""
+    def restore(self, record: Mapping[str, Any]) -> Proposal | None:
+        """The proposal of an `ask` record, in the order of their numbers; None where it has to be told an outcome first."""
         ...
 
 
@@ -66,7 +66,8 @@ class Conductor:
         self._clock = Clock(self.hands.slots)
         self._tell_story(known=entries)
         stopping = False
-        while not self.strategy.done:
+        restores = isinstance(self.strategy, Restoring)
+        while (restores and self._asked in asks) or not self.strategy.done:
             asked = not stopping and self._ask(asks, tells)
             told = self._tell(tells)
             self._tell_story(known=entries)

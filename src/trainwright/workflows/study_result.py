@@ -54,10 +54,10 @@ def result_of(folder: StudyFolder, coach: Coach) -> dict[str, Any]:
         "unchanged_scores": [outcome.score for outcome in coach.baselines],
         "luck": None if math.isnan(coach.noise) or compared < 1 else luck(coach.noise, compared),
         "importance": None,
-        "warnings": [*_shortened(folder.asked), *(_ended(trial) for trial in trials if trial["state"] != "finished")],
+        "warnings": [*shortened(folder.asked), *(_ended(trial) for trial in trials if trial["state"] != "finished")],
         "rounds": [_round(one) for one in coach.rounds],
         "journal": [to_json(entry) for entry in coach.entries],
-        "summary": " ".join([coach.summary(), *_said_of_test(folder.asked)]),
+        "summary": " ".join([coach.summary(), *said_of_test(folder.asked)]),
         "test_images": folder.asked["test_images"],
         "seconds": coach.ledger.spent,
         "budget_seconds": folder.asked["budget_seconds"],
@@ -90,7 +90,7 @@ def _round(one: Round) -> dict[str, Any]:
     }
 
 
-def _said_of_test(asked: Mapping[str, Any]) -> list[str]:
+def said_of_test(asked: Mapping[str, Any]) -> list[str]:
     """A sentence where no image is left that nothing was chosen by."""
     if asked["test_images"]:
         return []
@@ -101,7 +101,7 @@ def _said_of_test(asked: Mapping[str, Any]) -> list[str]:
     return ["This data has no test part: no unseen image is left to score the final model by."]
 
 
-def _shortened(asked: Mapping[str, Any]) -> list[str]:
+def shortened(asked: Mapping[str, Any]) -> list[str]:
     cut = asked["shortened"]
     return [] if cut is None else [f"{cut['to']} epochs, not {cut['from']}: the budget is too small for more"]
 

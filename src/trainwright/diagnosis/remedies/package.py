@@ -67,6 +67,7 @@ def _package(case: Case, at_hand: frozenset[str]) -> Mapping[str, Any] | None:
         changes = {key: value for key, value in changes.items() if not key.startswith("loss.")}
     if not facts.mirror_is_safe:
         changes.pop("augment.flip", None)
+        changes.pop("test_time_flip", None)
         if changes.get("augment.trivial_augment", 0.0) > GENTLE:
             changes["augment.trivial_augment"] = GENTLE
     wanted = changes.get("batch_size")

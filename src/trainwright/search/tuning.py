@@ -1,0 +1,369 @@
+"""The tuner: a strategy that searches within a budget, trains what it found once more with another seed, and then on all images.
+
+    search → the best goes on to its end, where it is paused → once more with another seed → on train and val together
+
+Decisions depend on outcomes alone, told in order (decision 7), and on the seconds that the journal has.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from trainwright.recipe import Recipe
+from trainwright.records import Outcome, Proposal
+from trainwright.search import planning
+from trainwright.search.ending import PLATEAU, ROOM, trained_on_all
+from trainwright.search.history import Ask, Trial
+from trainwright.search.ledger import Ledger
+from trainwright.search.recipe_search import RecipeSearch, label_of
+from trainwright.search.rounds import Entry, Step
+from trainwright.seeding import derive
+
+PERFECT = 1.0  # no score is higher, so nothing is left to be gained
+TO_ITS_END = "the best so far is paused: to its end"
+EXHAUSTIVE = ("list", "grid")  # strategies whose every training was asked for by name
+Ending = Generator[Proposal, Outcome, None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """How much is searched, whatever is reached first. trials: that are begun. epochs: that are asked for in all. Time is the
+    ledger's. All but the time is the search's alone; what follows it comes on top."""
+
+    trials: int | None = None
+    epochs: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What a search found. trial: with the best score of those trained to their end; chosen: its outcome. fresh: the same recipe
+    with another seed, whose score nothing was chosen by; None where it was not trained."""
+
+    trial: Trial
+    chosen: Outcome
+    fresh: Outcome | None = None
+
+    @property
+    def judged(self) -> Outcome:
+        return self.fresh or self.chosen
+
+
+class Tuner:
+    """A `Strategy`. `entries`: the story so far. `found`: the best, once the search is over. `held`: what is handed over: it, or
+    the first trial where another seed takes the advantage away. `final`: the training on all images."""
+
+    def __init__(
+        self,
+        search: RecipeSearch,
+        *,
+        ledger: Ledger,
+        budget: Budget,
+        strategy: str = "",
+        on_all: float | None = None,
+        confirms: bool = True,
+    ) -> None:
+        """strategy: its name. on_all: images of train and val over those of train, None to train no final one. confirms:
+        whether what was found is trained once more."""
+        self.search, self.ledger, self.budget, self.on_all, self.confirms = search, ledger, budget, on_all, confirms
+        self.entries: list[Entry] = []
+        self.first: Outcome | None = None  # of the first trial, to its end
+        self.found: Found | None = None
+        self.held: Found | None = None
+        self.final: Outcome | None = None
+        self.over = ""  # why the search ended
+        self._patient = strategy in EXHAUSTIVE
+        self._whole = search.recipe.epochs
+        self._best = -math.inf
+        self._first_perfect: int | None = None  # number of an outcome
+        self._asked = 0  # proposals so far
+        self._asked_epochs = 0
+        self._trained = _Trained()
+        self._open: dict[int, Proposal] = {}
+        self._ended: dict[int, Outcome] = {}  # by trial, those that came to their end
+        self._ending: Ending | None = None
+        self._next: Proposal | None = None
+        self._done = False
+
+    # The strategy
+
+    def ask(self) -> Proposal | None:
+        if self._ending is None and not self.over:
+            proposal = self._searched()
+            if proposal is not None or not self.over:
+                return proposal
+        if self._open or self._done:
+            return None
+        if self._ending is None:
+            self._ending = self._end()
+            self._advance(None)
+        return self._taken()
+
+    def restore(self, record: Mapping[str, Any]) -> Proposal | None:
+        """Take over an ask of the journal; None where an outcome has to be told before."""
+        if record["role"] == "trial" and record["reason"] != TO_ITS_END:
+            return self._begun(self.search.restore(record))
+        return None if self._open else self.ask()
+
+    def tell(self, outcome: Outcome) -> None:
+        elapsed = outcome.seconds if outcome.elapsed is None else outcome.elapsed
+        self.ledger.book(elapsed)
+        proposal = self._open.pop(outcome.number)
+        if proposal.role == "trial":
+            self.search.tell(outcome)
+            self._take_in(proposal, outcome)
+        if self._ending is not None:
+            self._advance(outcome)
+
+    @property
+    def done(self) -> bool:
+        if self._ending is None and not self._open and (self.over or not self._can_go_on()):
+            self._ending = self._end()
+            self._advance(None)
+        return self._done and not self._open
+
+    # The search
+
+    def _searched(self) -> Proposal | None:
+        """The next proposal of the search; None where it has to wait, or is over."""
+        if self._waits() or not self._can_go_on():
+            return None
+        proposal = self.search.ask()
+        return None if proposal is None else self._begun(proposal)
+
+    def _waits(self) -> bool:
+        """Whether an outcome is out that the next ask may know of: with any number of workers the same ones are known."""
+        search = self.search.search
+        newest = len(search.history.asks) - search.lag
+        return not self._patient and newest >= 0 and newest not in search.outcomes
+
+    def _can_go_on(self) -> bool:
+        """Whether the search asks for more, now or when it was told more; if not, `over` says why."""
+        if self.over:
+            return False
+        search = self.search.search
+        if not self._patient and self._perfect(len(search.history.asks) - search.lag):
+            self.over = "no higher score is possible"
+            return False
+        ask = search.look()
+        if ask is None:
+            if not self._open:
+                used_up = "all trials of the budget were begun"
+                self.over = used_up if search.full else "the strategy has nothing left to try"
+            return bool(self._open)
+        epochs = self._epochs_of(ask)
+        most = self.budget.epochs
+        if ask.number and most is not None and self._asked_epochs + epochs > most + 1e-9:
+            self.over = "the epochs of the budget were used up"
+        elif ask.number and self._seconds_with(epochs) > self.ledger.left - self._kept():
+            self.over = "the time was used up"
+        return not self.over
+
+    def _perfect(self, known: int) -> bool:
+        """Whether an outcome up to that number is perfect."""
+        return self._first_perfect is not None and self._first_perfect <= known
+
+    def _epochs_of(self, ask: Ask) -> int:
+        """That an ask which is not taken yet adds to its trial."""
+        before = 0 if ask.new else self.search.search.history.trials[ask.trial].asks[-1].epochs or self._whole
+        return (ask.epochs or self._whole) - before
+
+    def _seconds_with(self, epochs: float) -> float:
+        """From what was told last until all that is under way has ended, with this piece behind it."""
+        asked = [self.ledger.seconds(self._epochs_in(one)) for one in self._open.values()]
+        return self.ledger.together([*asked, self.ledger.seconds(epochs)])
+
+    def _kept(self) -> float:
+        """Seconds that are kept for what follows the search."""
+        kept = self.ledger.seconds(self._whole) if self.confirms else 0.0
+        if self.on_all is not None:
+            kept += self.ledger.seconds(self._whole, cost=self.on_all)
+        return kept / ROOM
+
+    def _begun(self, proposal: Proposal) -> Proposal:
+        self._open[proposal.number] = proposal
+        self._asked += 1
+        self._asked_epochs += self._epochs_in(proposal)
+        return proposal
+
+    def _epochs_in(self, proposal: Proposal) -> int:
+        return (proposal.epochs_now or self._whole) - proposal.epochs_before
+
+    def _take_in(self, proposal: Proposal, outcome: Outcome) -> None:
+        """Learn how fast trainings are, and say what came out."""
+        trained = int(outcome.result.get("epochs") or 0)
+        if proposal.epochs_before == 0 and trained and outcome.state in ("finished", "paused"):
+            self._trained.add(trained, seconds=outcome.seconds, training_seconds=outcome.result["seconds"])
+            self._trained.teach(self.ledger)
+        began = proposal.number if proposal.continues is None else proposal.continues
+        scored = math.isfinite(outcome.score) and outcome.state in ("finished", "paused")
+        better = scored and outcome.score > self._best
+        if better:
+            self._best = outcome.score
+        if scored and outcome.score >= PERFECT and self._first_perfect is None:
+            self._first_perfect = outcome.number
+        if outcome.state == "finished" and scored:
+            self._ended[began] = outcome
+            if began == 0:
+                self.first = outcome
+        self._say("outcome", _line(proposal, outcome, began=began, best=better), outcome.run)
+
+    # What follows it
+
+    def _end(self) -> Ending:
+        self._say("decision", f"The search is over: {self.over}.")
+        paused = self._best_paused()
+        if paused is not None:
+            yield from self._to_its_end(paused)
+        found = self.settle()
+        if found is None:
+            self._say("decision", "No training came to its end with a score: nothing is handed over.")
+            return
+        named = f"trial {found.trial.number} ({label_of(found.trial.values)})"
+        self._say("decision", f"The best is {named}: {_scored(found.chosen)}.", found.chosen.run)
+        if self.confirms and len(self.search.search.history.trials) > 1:
+            yield from self._confirm(found)
+        yield from self._on_all()
+
+    def settle(self) -> Found | None:
+        """Hold the best of the trials that came to their end, where nothing is held yet; at any time it is in hand."""
+        if self.found is None and self._ended:
+            best = max(sorted(self._ended), key=lambda number: self._ended[number].score)
+            trial = self.search.search.history.trials[best]
+            self.found = self.held = Found(trial=trial, chosen=self._ended[best])
+        return self.found
+
+    def _best_paused(self) -> Trial | None:
+        """The trial with the best score of all, where it is paused and may go on."""
+        found = self.search.search.best()
+        if found is None or found[0].number in self._ended:
+            return None
+        trial = found[0]
+        return trial if self.search.search.outcomes[trial.asks[-1].number].state == "finished" else None
+
+    def _to_its_end(self, trial: Trial) -> Ending:
+        search = self.search.search
+        before = trial.asks[-1].epochs or self._whole
+        if not self._fits(self._whole - before):
+            self._say("decision", f"No time is left to train trial {trial.number} to its end.")
+            return
+        ask = Ask(
+            number=len(search.history.asks),
+            trial=trial.number,
+            values=trial.values,
+            epochs=search.epochs,
+            label=TO_ITS_END,
+        )
+        search.restore(ask)
+        yield self.search.proposal(ask)
+
+    def _confirm(self, found: Found) -> Ending:
+        """The winner once more: the best of several is partly luck, and another seed does not have that."""
+        if not self._fits(self._whole):
+            return
+        recipe = self.search.recipe.changed({**found.trial.values, "seed": self._seed()})
+        why = "the best of several trials is partly luck; another seed has none of it"
+        fresh = yield self._proposal("confirmation", recipe, "once more", reason=why)
+        if fresh.state != "finished" or not math.isfinite(fresh.score):
+            self._say(
+                "outcome", f"Once more with another seed: {fresh.state} ({fresh.result.get('message', '')})", fresh.run
+            )
+            return
+        self.found = self.held = Found(trial=found.trial, chosen=found.chosen, fresh=fresh)
+        self._say(
+            "outcome", f"Once more with another seed: {_scored(fresh)}, {found.chosen.score:.3f} before.", fresh.run
+        )
+        first = self.first
+        if first is None or found.trial.number == 0 or fresh.score > first.score:
+            return
+        self.held = Found(trial=self.search.search.history.trials[0], chosen=first)
+        stays = f"That is not above the {_scored(first)} of the first trial, which stays: the advantage was luck."
+        self._say("decision", stays, first.run)
+
+    def _on_all(self) -> Ending:
+        """What is handed over, on train and val together."""
+        if self.on_all is None or self.held is None:
+            return
+        recipe = self.search.recipe.changed(self.held.trial.values)
+        if recipe.schedule.name == PLATEAU:
+            why = f"{PLATEAU} needs images that it does not learn from"
+            self._say("decision", f"No final training on train and val: {why}.")
+            return
+        if not self._fits(self._whole, cost=self.on_all):
+            said = "No time is left for a final training on train and val: the best run so far is the model."
+            self._say("decision", said)
+            return
+        why = "nothing left to choose, so the validation images may be learned from too"
+        recipe = trained_on_all(recipe, self._whole)
+        final = yield self._proposal("final", recipe, "final", reason=why, on_all=True)
+        wrong = planning.wrong_with(final, self.held.judged)
+        if wrong:
+            self._say("decision", f"The final training is not handed over: {wrong}", final.run)
+        else:
+            self.final = final
+            said = f"Final training, {self._whole} epochs on train and val together: done."
+            self._say("outcome", f"{said} None of these images can say how good it is.", final.run)
+
+    def _fits(self, epochs: float, *, cost: float = 1.0) -> bool:
+        return self.ledger.seconds(epochs, cost=cost) <= ROOM * self.ledger.left
+
+    def _proposal(self, role: Any, recipe: Recipe, label: str, **more: Any) -> Proposal:
+        return Proposal(number=self._asked, role=role, recipe=recipe, label=label, alone=True, **more)
+
+    def _seed(self) -> int:
+        return derive(self.search.recipe.seed, "tune", "once-more") % 2**31
+
+    def _advance(self, outcome: Outcome | None) -> None:
+        assert self._ending is not None
+        try:
+            self._next = next(self._ending) if outcome is None else self._ending.send(outcome)
+        except StopIteration:
+            self._next, self._done = None, True
+
+    def _taken(self) -> Proposal | None:
+        proposal, self._next = self._next, None
+        if proposal is not None:
+            self._asked += 1
+            self._open[proposal.number] = proposal
+        return proposal
+
+    def _say(self, step: Step, text: str, *runs: str) -> None:
+        self.entries.append(Entry(step=step, text=text, runs=runs))
+
+
+class _Trained:
+    """What all trainings so far took: some are costlier than others. training_seconds: of `seconds`, those of epochs."""
+
+    def __init__(self) -> None:
+        self.count = self.epochs = 0
+        self.seconds = self.training_seconds = 0.0
+
+    def add(self, epochs: int, *, seconds: float, training_seconds: float) -> None:
+        self.count += 1
+        self.epochs += epochs
+        self.seconds += max(seconds, training_seconds)
+        self.training_seconds += training_seconds
+
+    def teach(self, ledger: Ledger) -> None:
+        """Let a ledger take its pace from them."""
+        beside = (self.seconds - self.training_seconds) / self.count
+        taken = self.training_seconds
+        ledger.learn(epochs=self.epochs, seconds=taken + beside, training_seconds=taken)
+
+
+def _line(proposal: Proposal, outcome: Outcome, *, began: int, best: bool) -> str:
+    """A trial on a line: what it is, what came out, how long it took."""
+    label = label_of(proposal.changes)
+    epochs = outcome.result.get("epochs") or 0
+    state = "diverged" if outcome.result.get("verdict") == "diverged" and outcome.state == "failed" else outcome.state
+    reached = _scored(outcome) if math.isfinite(outcome.score) else state
+    far = f" after {epochs} epoch{'' if epochs == 1 else 's'}" if outcome.state == "paused" else ""
+    message = f" ({outcome.result['message']})" if outcome.state == "failed" and state == "failed" else ""
+    mark = ", the best so far" if best else ""
+    return f"Trial {began}: {reached}{far}{message}{mark}; {label}; {outcome.seconds:,.0f} s."
+
+
+def _scored(outcome: Outcome) -> str:
+    return f"{outcome.result['metric']} {outcome.score:.3f}"

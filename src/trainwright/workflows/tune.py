@@ -1,0 +1,277 @@
+"""A search over recipes as a verb: the published recipe first, then what a strategy asks for, until the budget is used up."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainwright.data.dataset import Dataset
+from trainwright.errors import RecipeError, UsageError
+from trainwright.plugins import strategies
+from trainwright.recipe import Recipe
+from trainwright.records import to_json
+from trainwright.search.default_space import default_space
+from trainwright.search.ending import ROOM
+from trainwright.search.ledger import Ledger, Pace, rung
+from trainwright.search.recipe_search import RecipeSearch, search_recipes
+from trainwright.search.recipe_space import recipe_space
+from trainwright.search.space import Space
+from trainwright.search.space_file import load_space, parse_space, space_tree
+from trainwright.search.tuning import Budget, Tuner
+from trainwright.tracking.study_folder import StudyFolder
+from trainwright.workflows.options import RunOptions, options_from
+from trainwright.workflows.pace import seconds_of
+from trainwright.workflows.prepare import Prepared
+from trainwright.workflows.settle import batch_sizes_of
+from trainwright.workflows.studies import (
+    Here,
+    Kind,
+    Study,
+    Tell,
+    begun,
+    carry_out,
+    created,
+    measured_here,
+    options_asked,
+    ready_for_a_study,
+)
+from trainwright.workflows.tune_result import end_of_tuning
+from trainwright.yaml_text import load_yaml
+
+if TYPE_CHECKING:
+    from torch import nn
+
+BUDGET = "30m"  # where nothing else limits a study
+LAG = 4  # workers that are kept busy whatever their number; more of them where more were asked for
+# Trainings that a budget of time is to have room for, beside those that follow the search: with fewer, one by chance is as good.
+LEAST_TRAININGS = 6
+WITHOUT_A_SPACE = ("list",)
+
+
+def tune(
+    data: Dataset | str | os.PathLike[str],
+    recipe: Recipe | str | os.PathLike[str] | None = None,
+    *,
+    strategy: str | None = None,
+    space: Space | Mapping[str, Any] | str | os.PathLike[str] | None = None,
+    budget: str | float | None = None,
+    trials: int | None = None,
+    full_trainings: float | None = None,
+    first: Sequence[Mapping[str, Any]] | str | os.PathLike[str] = (),
+    lag: int | None = None,
+    least_epochs: int = 1,
+    strategy_options: Mapping[str, Any] | None = None,
+    model: nn.Module | None = None,
+    seed: int | None = None,
+    target: str | None = None,
+    name: str | None = None,
+    changes: Mapping[str, Any] | None = None,
+    on_all: bool | None = None,
+    confirm: bool = True,
+    told: Tell = lambda entry: None,
+    options: RunOptions | None = None,
+    **more: Any,
+) -> Study:
+    """Search for the values that train best on `data`, around `recipe`, within a budget.
+
+    strategy: its name (docs/search.md); None for `tpe` where optuna is installed, otherwise `sobol`. space: a YAML file, the
+    same as plain data, or a `Space`; None for one as wide as the budget can look through. budget: wall-clock for everything, as
+    `10m`; trials, full_trainings: how many, or how much training, the search has. Whatever is reached first ends it; 30
+    minutes where nothing is said. first: changes that are trained right after the recipe as it is, plain or a YAML file.
+    lag: how many numbers an outcome is older than the ask that learns from it. least_epochs: the fewest after which
+    trainings are compared. confirm: train the best once more with another seed. on_all: train it once more on train and val
+    together; None: where there is a test part. told: called with every sentence of the story. The other arguments are those of
+    `train`. The test part stays locked (`finalise`).
+    Raises what `train` raises, RecipeError for a space, UsageError for a budget, UnknownNameError for a strategy.
+    """
+    options = options_from(options, more)
+    limit, start = limit_of(budget, trials, full_trainings), time.perf_counter()
+    chosen = strategy or _default_strategy()
+    strategies.get(chosen)
+    wanted = {**(changes or {}), **({} if seed is None else {"seed": seed})}
+    prepared = ready_for_a_study(data, recipe, wanted, model=model, target=target, options=options)
+    data = prepared.dataset
+    content = begun(TUNE, data, prepared, on_all=on_all, own_network=model is not None, options=options)
+    here = measured_here(prepared, content, budget=limit, options=options)
+    given = _first_of(first, prepared.asked)
+    asked = {
+        "budget_seconds": limit,
+        "trials": trials,
+        "full_trainings": full_trainings,
+        "strategy": chosen,
+        "strategy_options": dict(strategy_options or {}),
+        "first": given,
+        "least_epochs": least_epochs,
+        "lag": lag or max(LAG, here.slots),
+        "confirm": confirm,
+    }
+    spent = time.perf_counter() - start
+    fitted = _fitting(_with_batch_size(prepared, options), here, asked, spent=spent, on_all=content["on_all"])
+    if fitted.epochs < prepared.asked.epochs:
+        options.reporter.note(
+            f"{fitted.epochs} epochs, not {prepared.asked.epochs}: {limit:,.0f} s leave no time for more"
+        )
+    found = _space(space, fitted, data.task, asked, here, spent=spent, on_all=content["on_all"])
+    _note_space(found, chosen, default=space is None, options=options)
+    content |= asked | {
+        "recipe": fitted.model_dump(mode="json"),
+        "shortened": {"from": prepared.asked.epochs, "to": fitted.epochs}
+        if fitted.epochs < prepared.asked.epochs
+        else None,
+        "space": space_tree(found),
+        "default_space": space is None,
+        "pace": to_json(here.pace),
+        "machine": here.machine,
+        "options": options_asked(here, prepared, options),
+        "spent_seconds": time.perf_counter() - start,
+    }
+    content = to_json(content)
+    _search(content)  # what of it cannot be is refused before anything is written
+    del prepared
+    folder = created(content, data, name=name, options=options)
+    return carry_out(TUNE, folder, data, options=options, model=model, told=told)
+
+
+def limit_of(budget: str | float | None, trials: int | None, full_trainings: float | None) -> float | None:
+    """Seconds of wall-clock; None where something else alone limits the study. Raises UsageError for a budget that is none."""
+    for where, number in (("--trials", trials), ("--full-trainings", full_trainings)):
+        if number is not None and not (number >= 1 and math.isfinite(number)):
+            raise UsageError(f"expected 1 or more, got {number}.", where=where)
+    if budget is None:
+        return None if trials is not None or full_trainings is not None else seconds_of(BUDGET)
+    return seconds_of(budget)
+
+
+def tuner_of(folder: StudyFolder, data: Dataset) -> Tuner:
+    """The strategy of a study that tunes, from what it was asked: of the clock only what that says."""
+    asked = folder.asked
+    recipe, limit = Recipe.model_validate(asked["recipe"]), asked["budget_seconds"]
+    slots = asked["options"].get("slots", 1)
+    ledger = Ledger(limit=math.inf if limit is None else limit, pace=Pace(**asked["pace"]), slots=slots)
+    ledger.book(asked["spent_seconds"])
+    full = asked["full_trainings"]
+    return Tuner(
+        _search(asked),
+        ledger=ledger,
+        budget=Budget(epochs=None if full is None else full * recipe.epochs),
+        strategy=asked["strategy"],
+        on_all=asked["on_all"],
+        confirms=asked["confirm"],
+    )
+
+
+def space_of(asked: Mapping[str, Any]) -> Space:
+    """The space of a study, from what it was asked."""
+    recipe = Recipe.model_validate(asked["recipe"])
+    return parse_space(asked["space"], recipe) if asked["space"] else recipe_space((), recipe)
+
+
+def _search(asked: Mapping[str, Any]) -> RecipeSearch:
+    recipe = Recipe.model_validate(asked["recipe"])
+    return search_recipes(
+        asked["strategy"],
+        recipe,
+        space_of(asked),
+        seed=recipe.seed,
+        first=({}, *asked["first"]),
+        least_epochs=asked["least_epochs"],
+        lag=asked["lag"],
+        trials=asked["trials"],
+        options=asked["strategy_options"],
+    )
+
+
+def _default_strategy() -> str:
+    return "tpe" if importlib.util.find_spec("optuna") is not None else "sobol"
+
+
+def _first_of(given: Sequence[Mapping[str, Any]] | str | os.PathLike[str], recipe: Recipe) -> list[dict[str, Any]]:
+    """Changes to be trained first. Raises RecipeError for those that give no recipe, with their place in the list."""
+    where = os.fspath(given) if isinstance(given, str | os.PathLike) else "first"
+    entries = load_yaml(Path(where)) if isinstance(given, str | os.PathLike) else list(given)
+    if not isinstance(entries, list) or not all(isinstance(one, Mapping) for one in entries):
+        raise RecipeError(
+            "expected a list of changes.",
+            where=where,
+            cure="Write for example '- {optimizer.lr: 0.01, augment.mixup: 0.2}'.",
+        )
+    for place, one in enumerate(entries, start=1):
+        try:
+            recipe.changed(one)
+        except RecipeError as error:
+            raise RecipeError(f"entry {place}: {error.message}", where=where, cure=error.cure) from None
+    return [dict(one) for one in entries]
+
+
+def _with_batch_size(prepared: Prepared, options: RunOptions) -> Recipe:
+    """The recipe; a batch size to be measured is measured once, for all trainings."""
+    recipe = prepared.asked
+    if recipe.batch_size != "auto":
+        return recipe
+    return recipe.changed({"batch_size": batch_sizes_of(prepared, options=options).chosen})
+
+
+def _fitting(recipe: Recipe, here: Here, asked: Mapping[str, Any], *, spent: float, on_all: float | None) -> Recipe:
+    """The recipe, shortened where its epochs leave no time to compare. Raises UsageError where not even one epoch does."""
+    limit = asked["budget_seconds"]
+    if limit is None:
+        return recipe
+    after = (1.0 if asked["confirm"] else 0.0) + (on_all or 0.0)
+    least = min(LEAST_TRAININGS, asked["trials"] or LEAST_TRAININGS)
+    runs = max(1.0, least / here.slots) + after
+    fits = math.floor((ROOM * (limit - spent) / runs - here.pace.run_seconds) / here.pace.epoch_seconds)
+    if fits < 1:
+        needed = math.ceil(1.1 * (runs * (here.pace.run_seconds + here.pace.epoch_seconds) / ROOM + spent))
+        raise UsageError(
+            f"an epoch takes about {here.pace.epoch_seconds:.0f} s here: {limit:.0f} s are too few to compare anything.",
+            where="--budget",
+            cure=f"Give it at least {needed}s, or take smaller images (--set data.image_size=…).",
+        )
+    return recipe if recipe.epochs <= fits else recipe.changed({"epochs": rung(fits)})
+
+
+def _space(
+    given: Space | Mapping[str, Any] | str | os.PathLike[str] | None,
+    recipe: Recipe,
+    task: str,
+    asked: Mapping[str, Any],
+    here: Here,
+    *,
+    spent: float,
+    on_all: float | None,
+) -> Space:
+    """The space that is searched; where none is given, what the budget can look through."""
+    if isinstance(given, Space):
+        return recipe_space(given.dimensions, recipe, fixed=given.fixed)
+    if isinstance(given, Mapping):
+        return parse_space(given, recipe)
+    if given is not None:
+        return load_space(Path(given), recipe)
+    if asked["strategy"] in WITHOUT_A_SPACE:
+        return recipe_space((), recipe)
+    counts = [count for count in (asked["trials"], asked["full_trainings"]) if count is not None]
+    if asked["budget_seconds"] is not None:
+        one = here.pace.run_seconds + recipe.epochs * here.pace.epoch_seconds
+        after = (1.0 if asked["confirm"] else 0.0) + (on_all or 0.0)
+        counts.append(max(1.0, (asked["budget_seconds"] - spent - after * one) / one * here.slots))
+    return default_space(recipe, task, trainings=min(counts))
+
+
+def _note_space(space: Space, strategy: str, *, default: bool, options: RunOptions) -> None:
+    searched = ", ".join(f"{name} ({one.domain})" for name, one in zip(space.names, space.dimensions, strict=True))
+    how = "searched, as wide as the budget can look through" if default else "searched"
+    if searched:
+        options.reporter.note(f"{how}: {searched}; strategy {strategy}")
+
+
+TUNE = Kind(
+    name="tune",
+    strategy_of=tuner_of,
+    end=lambda folder, tuner, runs: end_of_tuning(folder, tuner, runs),
+    ends_in_time=True,
+)

@@ -1,0 +1,247 @@
+"""What came out of a study that tuned: the best with its doubt, the table of trials, what the search says of its space."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from trainwright.diagnosis.comparison import compare
+from trainwright.diagnosis.noise import luck, noise_floor
+from trainwright.diagnosis.wording import points_within
+from trainwright.errors import RunError
+from trainwright.records import Interval, Outcome, to_json
+from trainwright.report.search_plots import expected_best
+from trainwright.search.audit import Edge, edges_of, importance_of, regions_of, widened
+from trainwright.search.recipe_search import label_of
+from trainwright.search.space_file import space_tree
+from trainwright.search.tuning import Found, Tuner
+from trainwright.tracking.run_folder import RunFolder
+from trainwright.tracking.study_folder import StudyFolder
+from trainwright.workflows.judge import score_of
+from trainwright.workflows.outcomes import answers_of
+from trainwright.workflows.predict import task_of
+from trainwright.workflows.run import recipe_of
+from trainwright.workflows.study_result import said_of_test, shortened
+
+SEEN_OFTEN = 0.3  # share of the trials of a region that diverged from which on it is said
+
+
+def end_of_tuning(folder: StudyFolder, tuner: Tuner, runs: Path) -> dict[str, Any]:
+    """Write the best recipe beside the result, and return that: `trainwright.study/1`."""
+    tuner.settle()  # the time may have been over before the search was
+    held = tuner.held
+    if held is not None:
+        recipe = tuner.search.recipe.changed(held.trial.values)
+        folder.write_json("best-recipe.json", recipe.model_dump(mode="json"))
+        folder.write_text("best-recipe.yaml", recipe.to_yaml())
+    return tune_result(folder, tuner, runs)
+
+
+def tune_result(folder: StudyFolder, tuner: Tuner, runs: Path) -> dict[str, Any]:
+    """The `trainwright.study/1` object. runs: where the study's runs lie."""
+    asked, found, held, first = folder.asked, tuner.found, tuner.held, tuner.first
+    trials = trials_table(folder)
+    searched = [trial for trial in trials if trial["role"] == "trial"]
+    complete = [one["score"] for one in searched if one["state"] == "finished" and one["score"] is not None]
+    noise, gain = _doubt(tuner, runs)
+    audit = _audit(tuner, searched, complete)
+    lucky = luck(noise, len(complete)) if math.isfinite(noise) and complete else None
+    result = {
+        "schema": "trainwright.study/1",
+        "kind": "tune",
+        "study": folder.name,
+        "folder": str(folder.path),
+        "strategy": asked["strategy"],
+        "metric": first.result["metric"] if first else None if found is None else found.chosen.result["metric"],
+        "trials": trials,
+        "baseline": None if first is None else _of(first),
+        "best": None if held is None else _best(held, tuner, runs),
+        "gain": gain,
+        "noise_floor": noise,
+        "unchanged_scores": [] if first is None else [first.score],
+        "luck": lucky,
+        "compared": len(complete),
+        "importance": audit.pop("importance"),
+        "audit": audit,
+        "space": asked["space"],
+        "rounds": [],
+        "journal": tuner.entries,
+        "test_images": asked["test_images"],
+        "seconds": tuner.ledger.spent,
+        "budget_seconds": asked["budget_seconds"],
+        "budget": {key: asked[key] for key in ("trials", "full_trainings")},
+        "epochs": asked["recipe"]["epochs"],
+        "epochs_trained": sum(trial["epochs"] for trial in trials),
+    }
+    result["warnings"] = [*shortened(asked), *_warnings(result, tuner)]
+    result["summary"] = " ".join([*_summary(result, tuner), *said_of_test(asked)])
+    clean: dict[str, Any] = to_json(result)
+    return clean
+
+
+def trials_table(folder: StudyFolder) -> list[dict[str, Any]]:
+    """A row for each training that was begun, with all of its pieces: number, run, role, label, changes, score, epochs, seconds,
+    state. unfinished: asked for, and not told of when the time was over."""
+    rows: dict[int, dict[str, Any]] = {}
+    began: dict[int, int] = {}
+    for asked in folder.records("ask"):
+        number = asked["number"]
+        trial = began[number] = number if asked.get("continues") is None else asked["continues"]
+        if trial == number:
+            changes = asked.get("changes", {})
+            rows[number] = {
+                "number": number,
+                "run": folder.run_id(number),
+                "role": asked["role"],
+                "label": label_of(changes) if asked["role"] == "trial" else asked["label"],
+                "changes": changes,
+                "score": None,
+                "epochs": 0,
+                "seconds": 0.0,
+                "state": "unfinished",
+            }
+    for told in folder.records("tell"):
+        row = rows[began[told["number"]]]
+        diverged = told["state"] == "failed" and told["result"].get("verdict") == "diverged"
+        row["state"] = "diverged" if diverged else told["state"]
+        row["seconds"] += told["seconds"]
+        row["epochs"] = told["result"].get("epochs") or row["epochs"]
+        if told["score"] is not None:
+            row["score"] = told["score"]
+    return list(rows.values())
+
+
+def _of(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "run": outcome.run,
+        "score": outcome.score,
+        "gap": outcome.result["gap"],
+        "verdict": outcome.result["verdict"],
+    }
+
+
+def _best(held: Found, tuner: Tuner, runs: Path) -> dict[str, Any]:
+    """What is handed over. score: of the training with another seed, where there is one; interval: of that."""
+    judged = held.judged
+    model = tuner.final or judged
+    return {
+        "run": model.run,
+        "trial": held.trial.number,
+        "score": judged.score,
+        "interval": _interval(runs / judged.run),
+        "gap": judged.result["gap"],
+        "verdict": judged.result["verdict"],
+        "scored_by": judged.run,
+        "chosen_score": held.chosen.score,
+        "optimistic": held.fresh is None and len(tuner.search.search.history.trials) > 1,
+        "trained_on": "train+val" if tuner.final is not None else "train",
+        "changes": dict(held.trial.values),
+        "recipe": tuner.search.recipe.changed(held.trial.values).model_dump(mode="json"),
+    }
+
+
+def _interval(path: Path) -> dict[str, Any] | None:
+    """Of the val score of a run; None where its folder does not say."""
+    try:
+        result = RunFolder.open(path).result() or {}
+    except RunError:
+        return None
+    found: dict[str, Any] | None = (result.get("intervals") or {}).get("score")
+    return found
+
+
+def _doubt(tuner: Tuner, runs: Path) -> tuple[float, Interval | None]:
+    """(noise floor of one training; gain of what was found over the first trial, by a training that nothing was chosen by)."""
+    found = tuner.found
+    if found is None or found.fresh is None:
+        return math.nan, None
+    folder = RunFolder.open(runs / found.chosen.run)
+    task = task_of(folder, recipe_of(folder))
+    score = None if task.counts_right else score_of(task)
+    chosen, groups = answers_of(folder)
+    fresh, _ = answers_of(RunFolder.open(runs / found.fresh.run))
+    noise = noise_floor(chosen, fresh, score=score, groups=groups)
+    if tuner.first is None or found.trial.number == 0:
+        return noise, None
+    first, _ = answers_of(RunFolder.open(runs / tuner.first.run))
+    return noise, compare([fresh], [first], score=score, groups=groups, noise=noise).gain
+
+
+def _audit(tuner: Tuner, trials: Sequence[Mapping[str, Any]], complete: Sequence[float]) -> dict[str, Any]:
+    """What the search says of its own space."""
+    space, seed = tuner.search.search.space, tuner.search.recipe.seed
+    searched = [trial for trial in trials if trial["state"] != "unfinished"]
+    scored = [
+        (trial["changes"], trial["score"])
+        for trial in searched
+        if trial["state"] == "finished" and trial["score"] is not None
+    ]
+    edges = [] if tuner.found is None else edges_of(space, tuner.found.trial.values)
+    tried = [(trial["changes"], trial["state"] == "diverged") for trial in searched]
+    return {
+        "boundary": edges,
+        "follow_up_space": widened(space_tree(space), edges) if edges else None,
+        "diverged": {
+            "trials": sum(diverged for _, diverged in tried),
+            "of": len(tried),
+            "regions": regions_of(space, tried),
+        },
+        "best_of_m": [expected_best(complete, m) for m in range(1, len(complete) + 1)],
+        "importance": importance_of(space, scored, seed=seed),
+        "over": tuner.over or "the time was over",
+    }
+
+
+def _warnings(result: Mapping[str, Any], tuner: Tuner) -> list[str]:
+    audit, best = result["audit"], result["best"]
+    said = [_boundary(edge) for edge in audit["boundary"]]
+    said += [
+        f"{region.diverged} of {region.trials} trials with {region.where} diverged"
+        for region in audit["diverged"]["regions"]
+        if region.diverged >= 2 and region.diverged >= SEEN_OFTEN * region.trials
+    ]
+    if best is not None and best["optimistic"]:
+        said.append(
+            f"the score is that of the best of {result['compared']} trainings, and so optimistic: it was not trained once more "
+            "with another seed"
+        )
+    left = [trial for trial in result["trials"] if trial["state"] == "unfinished"]
+    if left:
+        said.append(f"{len(left)} training{'s were' if len(left) > 1 else ' was'} under way when the time was over")
+    return said
+
+
+def _boundary(edge: Edge) -> str:
+    low, high = edge.wider
+    return (
+        f"the best {edge.key} ({edge.value:.3g}) lies at the {edge.end} end of {edge.low:.3g} to {edge.high:.3g}: look at "
+        f"{low:.3g} to {high:.3g} next"
+    )
+
+
+def _summary(result: Mapping[str, Any], tuner: Tuner) -> list[str]:
+    """The study in a few sentences."""
+    found, held, first = tuner.found, tuner.held, tuner.first
+    begun = sum(trial["role"] == "trial" for trial in result["trials"])
+    if found is None or held is None:
+        return [f"None of {begun} trials came to its end with a score: nothing is handed over."]
+    metric = found.chosen.result["metric"]
+    ended = result["compared"]
+    said = [f"{begun} trials, {ended} of them trained to their end." if ended < begun else f"{begun} trials."]
+    named = "the recipe as it is" if found.trial.number == 0 else label_of(found.trial.values)
+    said.append(f"The best is {named}: {metric} {found.chosen.score:.3f}.")
+    if found.fresh is not None:
+        said.append(f"Once more with another seed it reaches {found.fresh.score:.3f}.")
+    if result["luck"] is not None and ended > 1:
+        said.append(
+            f"The best of {ended} trainings that are all alike would look better by {100 * result['luck']:.1f} points."
+        )
+    gain = result["gain"]
+    if held.trial.number != found.trial.number and first is not None:
+        said.append(f"That is not above the first trial's {first.score:.3f}, so the recipe stays as it is.")
+    elif gain is not None:
+        sure = "beyond chance" if gain.low > 0 else "which may be chance"
+        said.append(f"Over the recipe as it is: {points_within(gain)}, {sure}.")
+    return said

@@ -1,0 +1,127 @@
+"""`tune` on the command line."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from trainwright.cli.improve import shown
+from trainwright.workflows import judge
+
+SMALL = [
+    "--recipe=story",
+    "--epochs=1",
+    "--set=network.width=8",
+    "--set=data.image_size=16",
+    "--set=precision=fp32",
+    "--threads=1",
+    "--workers=1",
+    "--slots=1",
+    "--mirrors=none",
+]
+
+
+def test_a_slip_in_the_strategys_name_is_answered_before_anything_is_written(cli, digits, tmp_path):
+    done = cli("tune", digits, "--strategy=sobel", f"--runs={tmp_path / 'runs'}", "--json")
+
+    assert done.code == 2
+    assert "Did you mean 'sobol'?" in done.err
+    assert not (tmp_path / "studies").exists()
+
+
+def test_a_budget_that_is_none_is_a_usage_error(cli, digits, tmp_path):
+    done = cli("tune", digits, "--budget=soon", f"--runs={tmp_path / 'runs'}", "--json")
+
+    assert done.code == 2
+    assert json.loads(done.out)["where"] == "--budget"
+
+
+def test_a_space_that_is_wrong_says_in_which_file(cli, digits, tmp_path):
+    space = tmp_path / "space.yaml"
+    space.write_text("optimizer.lr: {low: 1, high: 0.1}\n")
+
+    done = cli("tune", digits, *SMALL, "--strategy=random", f"--space={space}", f"--runs={tmp_path / 'runs'}")
+
+    assert done.code == 2
+    assert f"{space}: optimizer.lr: expected low < high, got 1.0 and 0.1" in done.err
+
+
+@pytest.mark.slow
+def test_a_list_is_trained_in_its_order_with_a_line_for_each(cli, digits, tmp_path, monkeypatch):
+    monkeypatch.setattr(judge, "_draw", lambda *arguments: None)
+    first = tmp_path / "two.yaml"
+    first.write_text("- {optimizer.lr: 0.02}\n- {optimizer.lr: 0.03}\n")
+    runs = tmp_path / "runs"
+
+    done = cli("tune", digits, *SMALL, "--strategy=list", f"--first={first}", "--name=mine", f"--runs={runs}", "--json")
+
+    trials = [trial for trial in done.json["trials"] if trial["role"] == "trial"]
+    assert done.code == 0
+    assert [trial["label"] for trial in trials] == ["as published", "lr 0.02", "lr 0.03"]
+    assert all(f"= Trial {number}: accuracy" in done.err for number in range(3))
+    assert cli("tune", digits, *SMALL, "--name=mine", f"--runs={runs}").code != 0  # the name is taken
+    assert cli("resume", "mine", f"--runs={runs}", "--json").json == done.json
+
+
+def result(**more):
+    trial = {"role": "trial", "epochs": 3, "seconds": 12.4, "run": "mine-000"}
+    trials = [
+        {**trial, "number": 0, "label": "as published", "score": 0.5, "state": "finished"},
+        {**trial, "number": 1, "label": "lr 0.01", "score": None, "state": "diverged"},
+        {**trial, "number": 2, "label": "lr 0.002", "score": 0.75, "state": "finished"},
+    ]
+    best = {
+        "run": "mine-003",
+        "trained_on": "train",
+        "score": 0.7,
+        "interval": {"low": 0.6, "high": 0.8},
+        "optimistic": False,
+    }
+    content = {
+        "schema": "trainwright.study/1",
+        "kind": "tune",
+        "study": "mine",
+        "strategy": "sobol",
+        "metric": "accuracy",
+        "trials": trials,
+        "summary": "3 trials.",
+        "warnings": ["the best optimizer.lr lies at the low end"],
+        "importance": {"optimizer.lr": 0.9, "augment.mixup": 0.1},
+        "best": best,
+        "seconds": 61.0,
+        "budget_seconds": None,
+        "folder": "studies/mine",
+        "test_images": 40,
+    }
+    return content | more
+
+
+def test_a_finished_search_is_shown_with_its_best_trials_first():
+    lines = shown(result()).splitlines()
+
+    table = [line.split() for line in lines if line.strip()[:1].isdigit()][:3]
+    assert [row[0] for row in table] == ["2", "0", "1"]
+    assert table[2][-3:] == ["diverged", "lr", "0.01"]
+
+
+def test_it_says_the_answer_with_its_doubt_and_what_to_do_next():
+    text = shown(result())
+
+    assert "score      accuracy 0.700 (0.600 to 0.800)\n" in text
+    assert "! the best optimizer.lr lies at the low end" in text
+    assert "mattered   optimizer.lr 90 %, augment.mixup 10 %" in text
+    assert text.endswith("next: trainwright finalise mine    (opens the test part: once)")
+
+
+def test_a_score_that_luck_is_part_of_says_so():
+    best = result()["best"] | {"optimistic": True}
+
+    assert "score      accuracy 0.700 (0.600 to 0.800), optimistic\n" in shown(result(best=best))
+
+
+def test_a_search_without_a_single_score_is_shown_too():
+    text = shown(result(best=None, metric=None, importance=None))
+
+    assert "next:" not in text
+    assert "folder     studies/mine" in text
