@@ -3,7 +3,8 @@
 A cell is a strategy on a task with a seed and a budget of 20 full trainings of 52 epochs. Asked one at a time; the budget may
 end in the middle of a training. Regret is (best known − best accuracy seen) / (best known − median by chance): the best
 checkpoint is handed out. `last` hands out the same training's last epoch instead, whether it was trained so far or not.
-Strategies with `+default` train the published values first, all of them with the same ones; `default` trains nothing else.
+With `+default` published values come first: both of them where every training goes to its end, one where trainings are compared
+early, as in `freeze-thaw`. `default` trains nothing else.
 
 Only the box without the surrogate's artefact (`lcbench_surrogate.py`), and only the development tasks unless others are named.
 
@@ -13,7 +14,7 @@ Only the box without the surrogate's artefact (`lcbench_surrogate.py`), and only
 Cells are kept in --results, one JSON file each, so that it can be stopped and gone on with; --kept judges what is there. The
 table compares `freeze-thaw` with every other arm: means over seeds, paired by task, Wilcoxon's signed-rank test.
 
-Exits with 0 if it is no worse than any at 1 and 2 full trainings (by the mean, not significantly), first at 5, 10 and 20 with
+Exits with 0 if it is not significantly worse than any at 1 and 2 full trainings, first at 5, 10 and 20 with
 p < 0.01 at 10 and 20, and its mean regret at 20 is at most 0.09; else with 4.
 """
 

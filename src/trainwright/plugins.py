@@ -235,6 +235,13 @@ class Registry(Generic[T]):
         if name not in written and name not in self._known and not entry_points(group="trainwright.plugins"):
             raise unknown_name(name, {*written, *self._known}, where=self._where, what=self._what)
 
+    def is_made_here(self, name: str) -> bool:
+        """Whether this process alone has it: registered by a program of the user's."""
+        if name not in self._known or name in self.written_names():
+            return False
+        packages = {entry.module.partition(".")[0] for entry in entry_points(group="trainwright.plugins")}
+        return getattr(self._known[name], "__module__", "").partition(".")[0] not in packages
+
     def names(self) -> list[str]:
         return sorted(self.all())
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from trainwright.deploy.agreement import agreement
+from trainwright.deploy.agreement import ROUNDED, agreement
+from trainwright.errors import UsageError
 from trainwright.optim.losses import build_loss
 from trainwright.plugins import tasks
 from trainwright.recipe import LossSpec
@@ -112,3 +113,65 @@ def test_images_without_any_box_agree():
     found = agreement(task_named("detection"), boxes(), boxes())
 
     assert (found.share, found.by_image.tolist()) == (1, [1])
+
+
+def test_boxes_that_nobody_says_decide_nothing():
+    found = agreement(task_named("detection"), boxes(), boxes((BOX, 0.04, 0)))
+
+    assert (found.share, found.decided) == (1, 0)
+
+
+def test_as_many_decisions_are_counted_as_there_are():
+    of_classes = {"probabilities": np.array([[0.9, 0.1], [0.6, 0.4]])}
+    of_pixels = {"masks": np.zeros((2, 4, 5), np.uint8)}
+    of_boxes = boxes((BOX, 0.8, 0))
+
+    assert agreement(task_named("classification"), of_classes, of_classes).decided == 2
+    assert agreement(task_named("segmentation"), of_pixels, of_pixels).decided == 40
+    assert agreement(task_named("detection"), of_boxes, of_boxes).decided == 2  # each side looks for that of the other
+
+
+def test_a_model_that_knows_one_answer_is_seen_through():
+    always = {"probabilities": np.array([[0.9, 0.1], [0.6, 0.4]])}
+    both = {"probabilities": np.array([[0.9, 0.1], [0.4, 0.6]])}
+    of_pixels = {"masks": np.ones((2, 4, 5), np.uint8)}
+
+    assert agreement(task_named("classification"), always, always).alone == "a"
+    assert agreement(task_named("classification"), both, both).alone is None
+    assert agreement(task_named("segmentation"), of_pixels, of_pixels).alone == "b"
+    assert agreement(task_named("segmentation", names=("cell",)), of_pixels, of_pixels).alone is None
+
+
+def test_one_number_that_is_none_is_told_however_many_there_are():
+    task = task_named("regression", names=("year",), mean=(2000.0,), std=(50.0,))
+    ours = {"values": np.full((5000, 1), 2000.0)}
+    theirs = {"values": ours["values"].copy()}
+    theirs["values"][7] = np.nan
+
+    found = agreement(task, ours, theirs)
+
+    assert found.share == pytest.approx(0.9998)
+    assert not found.finite
+    assert agreement(task, ours, ours).finite
+
+
+def test_a_near_tie_is_no_other_decision_where_one_side_was_rounded():
+    ours = {"probabilities": np.array([[0.51, 0.49], [0.9, 0.1]])}
+    theirs = {"probabilities": np.array([[0.48, 0.52], [0.1, 0.9]])}
+
+    found = agreement(task_named("classification"), ours, theirs, ROUNDED)
+
+    assert (found.by_image.tolist(), found.allowed) == ([1, 0], None)
+
+
+def test_answers_that_nobody_knows_how_to_compare_are_refused_with_what_would_do():
+    task = task_named("classification")
+
+    with pytest.raises(
+        UsageError, match=r"whose columns are angle\. Let its answers .* boxes, masks, values, probabilities"
+    ):
+        agreement(task, {"angle": np.zeros(3)}, {"angle": np.zeros(3)})
+    with pytest.raises(
+        UsageError, match=r"does not say 'probabilities', by which it decides, but p\. .*served\(outputs\)"
+    ):
+        agreement(task, {"probabilities": np.zeros((3, 2))}, {"p": np.zeros((3, 2))})

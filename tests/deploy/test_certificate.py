@@ -1,5 +1,7 @@
 """The parity certificate: what breaches it, what it says of that, and that planted faults are found."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from PIL import Image
 from torch import nn
 
 from trainwright.deploy import reader
-from trainwright.deploy.certificate import check, latency, refuse_breaches
+from trainwright.deploy.certificate import check, judge, latency, refuse_breaches
 from trainwright.deploy.graph import ServedModel
 from trainwright.errors import GoalNotMetError
 from trainwright.networks.small_resnet import SmallResNet
@@ -147,6 +149,33 @@ def test_answers_that_are_not_numbers_are_a_breach(files, own, task):
     parity = check(lambda paths: {"probabilities": np.full((len(paths), 2), np.nan)}, files, own, task)
 
     assert parity.breaches[0].startswith("agreement 0.0000")
+
+
+def test_numbers_that_are_none_are_a_breach_however_few():
+    kind = tasks.get("regression")
+    years = kind(TargetInfo(names=("year",), mean=(2000.0,), std=(50.0,)), build_loss(LossSpec(), kind.losses))
+    values_N1 = np.random.default_rng(0).normal(2000, 50, (5000, 1))
+    values_N1[7] = 2000  # the mean, which the score takes for what is no number
+    own = Answers(rows=np.arange(5000), columns={"values": values_N1, "target": values_N1, "loss": np.zeros(5000)})
+    said = {"values": values_N1.copy()}
+    said["values"][7] = np.nan
+
+    parity = judge(said, [Path(f"{number}.png") for number in range(5000)], own, years)
+
+    assert parity.breaches == ("some answers are not numbers",)
+
+
+def test_a_detector_without_boxes_is_no_model_that_agrees(files):
+    kind = tasks.get("detection")
+    cells = kind(TargetInfo(names=("cell",)), build_loss(LossSpec(), kind.losses))
+    said = {"boxes": np.zeros((2, 3, 4)), "scores": np.zeros((2, 3)), "labels": np.full((2, 3), -1)}
+    own = Answers(rows=np.arange(2), columns=said | {"target": np.array([[[0, 4.0, 4, 20, 20]]] * 2)})
+
+    parity = judge(said, files[:2], own, cells)
+
+    assert parity.breaches == (
+        "nothing was decided (boxes of a score of at least 0.05 that both say), so that nothing shows that they agree",
+    )
 
 
 def test_files_are_asked_for_a_few_at_a_time_and_each_once(answering, files, own, task):

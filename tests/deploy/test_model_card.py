@@ -48,6 +48,7 @@ def given():
             "run": "20270101-pets",
             "task": "classification",
             "names": ["cat", "a|b"],
+            "info": {"mean": [3.0, 4.0], "std": [2.0, 0.0]},
             "network_of": "timm",
             "input": {"size": [64, 96]},
             "outputs": ["probabilities", "label"],
@@ -145,6 +146,75 @@ def test_weights_are_loaded_as_their_network_is_made(given, maker, line):
     given["exported"]["network_of"] = maker
 
     assert line in model_card(**given)
+
+
+def test_the_network_of_the_card_is_made_for_its_images(given):
+    given["exported"]["network_is_sized"] = True
+
+    assert 'timm.create_model("resnet18", num_classes=2, img_size=64)' in model_card(**given)
+
+
+def test_group_norms_are_put_in_by_what_put_them_in_before(given):
+    given["exported"]["recipe"]["network"] |= {"norm": "group", "width": 32}
+
+    card = model_card(**given)
+
+    assert "timm.create_model" not in card
+    assert '{"network.name": "resnet18", "network.norm": "group", "network.weights": "model.safetensors"}' in card
+
+
+def test_the_code_for_weights_has_what_only_graphs_have_inside(given):
+    given["exported"] |= {"temperature": 1.5, "test_time_flip": True}
+
+    card = model_card(**given)
+
+    assert "outputs = (network(images) + network(images.flip(-1))) / 2\n" in card
+    assert "probabilities = (outputs / 1.5).softmax(dim=1)\n" in card
+    assert "An answer is the mean of those to the image and to its mirror image." in card
+    assert "are inside, and so is the mirror image, and so is the temperature of 1.5." in card
+    assert "Nor is the temperature of 1.5" in card
+
+
+def test_maps_of_mirror_images_are_mirrored_back(given):
+    given["exported"] |= {"task": "segmentation", "test_time_flip": True}
+
+    assert "outputs = (network(images) + network(images.flip(-1)).flip(-1)) / 2\n" in model_card(**given)
+
+
+def test_numbers_are_told_in_their_own_unit(given):
+    given["exported"]["task"] = "regression"
+
+    line = "values = outputs.double() * torch.tensor([2.0, 1.0]) + torch.tensor([3.0, 4.0])"
+
+    assert line in model_card(**given)
+
+
+def test_validation_images_that_were_trained_on_are_not_said_to_be_unseen(given):
+    given["exported"]["recipe"]["data"] = {"train_on": "train+val"}
+    given["result"] |= {"score": {"train": 0.95, "val": None}, "intervals": {"score": None, "per_class": {}}}
+    given["result"] |= {"per_class": {}, "findings": [], "gap": dict.fromkeys(("value", "low", "high"))}
+
+    card = model_card(**given)
+
+    assert "110 images were trained on, among them the 21 validation images, 30 kept for the test" in card
+    assert "The validation images were trained on and the test part was not opened: no figure here is of unseen" in card
+    assert "none was left to look for faults with" in card
+    assert "| validation |" not in card
+    assert "No fault was found" not in card
+
+
+def test_what_the_certificate_says_of_the_model_itself_is_in_the_card(given):
+    given["certificate"] |= {
+        "trained": {"agreement": 0.99, "agreement_of": "images with the same class"},
+        "note": "Every answer of the model is 'cat': that these are the same shows little.",
+    }
+
+    card = model_card(**given)
+
+    assert (
+        "The model itself agrees by 0.99000 (images with the same class) with the answers that it was judged by" in card
+    )
+    assert "Every answer of the model is 'cat'" in card
 
 
 def test_only_the_files_that_are_there_are_explained(given):

@@ -1,7 +1,9 @@
 """The reader that goes along with an exported model: the same pixels as in training, from numpy and Pillow alone."""
 
 import ast
+import struct
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from trainwright.data.decode import decode
+from trainwright.data.decode import FORMATS, MAX_PIXELS, PAD_COLOUR, decode
 from trainwright.deploy import reader
 from trainwright.deploy.predict import Fitting
 
@@ -28,6 +30,34 @@ def noise(height, width, channels=3, *, seed=0):
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
 
+def png(depth, colour_type, rows, *chunks):
+    """A PNG file of 90 x 70 pixels from its rows of bytes; Pillow writes no such ones. chunks: (name, content)."""
+    header = struct.pack(">IIBBBBB", 90, 70, depth, colour_type, 0, 0, 0)
+    data = zlib.compress(b"".join(b"\0" + row for row in rows))
+    parts = [(b"IHDR", header), *chunks, (b"IDAT", data), (b"IEND", b"")]
+    made = (
+        struct.pack(">I", len(part)) + name + part + struct.pack(">I", zlib.crc32(name + part)) for name, part in parts
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(made)
+
+
+def rows_of(count):
+    """70 rows of that many bytes."""
+    return [bytes(row) for row in noise(70, count, 1, seed=1)]
+
+
+DEEP = [row[:6] * 90 for row in rows_of(6)[:35]] + rows_of(540)[:35]  # RGB of 16 bits: rows of one colour, then noise
+PNGS = {  # 4 and 16 bits, a colour of them transparent, or with alpha; EXIF data that is none
+    "four.png": png(4, 0, rows_of(45), (b"tRNS", b"\0\x05")),
+    "deep-grey.png": png(16, 0, [row[:2] * 90 for row in DEEP], (b"tRNS", DEEP[0][:2])),
+    "deep-colours.png": png(16, 2, DEEP, (b"tRNS", DEEP[0][:6])),
+    "deep-alpha.png": png(16, 6, rows_of(720)),
+    "deep-grey-alpha.png": png(16, 4, rows_of(360)),
+    "damaged-exif.png": png(8, 2, rows_of(270), (b"eXIf", b"II*\0\xff\xff\xff\xff")),
+    "no-exif.png": png(8, 2, rows_of(270), (b"eXIf", b"neither of both")),
+}
+
+
 def saved(folder, kind):
     """An image file of a kind, 90 x 70 pixels."""
     path = folder / kind.split()[0]
@@ -42,6 +72,10 @@ def saved(folder, kind):
         Image.fromarray(noise(70, 90, 1).astype(np.float32) / 255).save(path)
     elif kind == "alpha.png":
         Image.fromarray(noise(70, 90, 4)).save(path)
+    elif kind in PNGS:
+        path.write_bytes(PNGS[kind])
+    elif kind == "lab.tiff":
+        Image.frombytes("LAB", (90, 70), noise(70, 90).tobytes()).save(path)
     elif kind == "palette.gif":
         image.quantize(16).save(path)
     elif kind == "cmyk.jpg":
@@ -65,6 +99,8 @@ KINDS = [
     "palette.gif",
     "cmyk.jpg",
     "grey.png",
+    "lab.tiff",
+    *PNGS,
 ]
 
 
@@ -117,6 +153,33 @@ def test_pixels_without_a_true_8_bit_form_are_refused(tmp_path, mode):
 
     with pytest.raises(ValueError, match="pixels range from -1 to -1: convert the image to 8 bits"):
         reader.read_image(path, spec((8, 8), (8, 8), "crop"))
+
+
+@pytest.mark.parametrize("kind", ["deep-grey.png", "deep-colours.png"])
+def test_what_is_transparent_is_white(tmp_path, kind):
+    pixels_HWC = reader.read_image(saved(tmp_path, kind), spec((70, 90), (70, 90), "crop"))
+
+    assert (pixels_HWC[0] == 255).all()
+    assert not (pixels_HWC[69] == 255).all()
+
+
+def test_formats_that_start_other_programs_are_not_even_looked_at(tmp_path):
+    (tmp_path / "page.eps").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n%%EOF\n")
+
+    with pytest.raises(OSError, match="cannot identify image file"):
+        reader.read_image(tmp_path / "page.eps", spec((8, 8), (8, 8), "crop"))
+
+
+def test_too_many_pixels_are_refused_before_they_are_decoded(tmp_path, monkeypatch):
+    path = saved(tmp_path, "plain.png")
+    monkeypatch.setattr(reader, "MAX_PIXELS", 6299)
+
+    with pytest.raises(ValueError, match="90 x 70 pixels; at most 6,299 are decoded: shrink it"):
+        reader.read_image(path, spec((8, 8), (8, 8), "crop"))
+
+
+def test_its_formats_and_limits_are_those_of_the_training():
+    assert (reader.FORMATS, reader.MAX_PIXELS, reader.PAD_COLOUR) == (FORMATS, MAX_PIXELS, PAD_COLOUR)
 
 
 def test_it_needs_numpy_and_pillow_alone():

@@ -78,11 +78,53 @@ with Processes("jobs:work", slots=1, environments={{0: {jobs!r}}},
     assert not Path(f"/proc/{worker}").exists()
 
 
-def test_workers_that_cannot_start_are_an_error_and_not_a_wait(tmp_path):
+@pytest.mark.parametrize("count", [0, 1])
+def test_workers_that_cannot_start_are_an_error_that_says_where_to_look(tmp_path, count):
     def wait(pool: Processes) -> None:
+        for key in range(count):
+            pool.submit(key, None)
         for _ in range(60):
             pool.wait(seconds=1.0)
 
     with Processes("no_such_module:work", slots=1, log=tmp_path / "log") as pool:  # noqa: SIM117
-        with pytest.raises(RunError, match="a worker process ended by itself with status 1"):
+        with pytest.raises(RunError, match=r"log: a worker process could not start .it ended with status 1"):
             wait(pool)
+
+    assert "No module named 'no_such_module'" in (tmp_path / "log").read_text()
+
+
+def test_an_idle_worker_that_is_killed_is_replaced(processes):
+    with processes(1) as pool:
+        pool.submit(0, ["echo", None])
+        first = all_of(pool)[0].value["pid"]
+        os.kill(first, signal.SIGKILL)
+        while Path(f"/proc/{first}").exists():
+            pool.wait()
+        pool.submit(1, ["echo", None])
+        second = all_of(pool)[1].value["pid"]
+
+    assert first != second
+
+
+def test_a_worker_that_dies_after_it_was_asked_to_stop_begins_nothing_anew(processes):
+    began: list[int] = []
+    with processes(1, heard=lambda key, event: began.append(event["begun"])) as pool:
+        pool.submit(0, ["until stopped", None])
+        while not began:
+            pool.wait()
+        os.kill(began[0], signal.SIGSTOP)  # it cannot hear that it is to stop
+        pool.stop()
+        os.kill(began[0], signal.SIGKILL)
+        ended = all_of(pool)
+
+    assert (ended[0].value, ended[0].error, ended[0].died) == (None, None, "")
+    assert len(began) == 1
+
+
+def test_a_job_that_is_to_stop_before_its_worker_has_started_stops(processes):
+    with processes(1) as pool:
+        pool.submit(0, ["until stopped", None])
+        pool.stop()
+        ended = all_of(pool)
+
+    assert (ended[0].value, ended[0].error) == (None, None)

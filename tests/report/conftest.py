@@ -102,7 +102,7 @@ def jpeg(width: int = 32, height: int = 32) -> bytes:
 def opening(time: float | None = 1795350466.0, note: str = "The first time that anybody looked.") -> Opening:
     test = {"score": 0.84, "low": 0.80, "high": 0.87}
     result = {"run": "20261122-1-pets", "metric": "accuracy", "test": test, "images": 200, "note": note}
-    return Opening(result=result, time=time)
+    return Opening(run="20261122-1-pets", result=result, time=time)
 
 
 def run_values(task: str = "classification", **changes: Any) -> RunValues:

@@ -2,8 +2,10 @@
 
 import re
 
+import numpy as np
 import pytest
 
+from trainwright.records import ConfusionChart
 from trainwright.report.run_page import run_page
 from trainwright.report.study_page import study_page
 
@@ -46,6 +48,27 @@ def test_a_study_page_opens_without_an_error_on_a_phone(browse, study_values):
     assert console == ""
     assert done == all_ >= 6
     assert 'data-wide="0"' in dom  # nothing but tables scrolls sideways
+
+
+def test_a_figure_that_fails_takes_nothing_from_the_others(browse, run_values):
+    page = run_page(run_values())
+    damaged = re.sub(r'(class="figure">).*?(</script>)', r"\1null\2", page, count=1, flags=re.DOTALL)
+
+    dom, console = browse(damaged)
+
+    done, all_ = drawn(dom)
+    assert done == all_ - 1
+    assert len(re.findall("This figure could not be drawn. [^<]{10}", dom)) == 1
+    assert "TypeError" in console
+
+
+def test_a_class_called_as_a_colour_keeps_its_name(browse, run_values):
+    chart = ConfusionChart(name="confusion", matrix=np.array([[40, 10], [5, 45]]), classes=("@red", "dog"))
+
+    dom, console = browse(run_page(run_values(charts=(chart,))))
+
+    assert console == ""
+    assert re.search(r"<text[^>]*>@red</text>", dom)
 
 
 def test_a_head_sorts_by_its_column_and_back(browse, study_values, trial):

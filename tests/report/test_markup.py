@@ -1,6 +1,9 @@
 """HTML that cannot be broken by what is put into it."""
 
+import html
 import json
+
+import pytest
 
 from trainwright.report.markup import Html, data_script, element, figure_text, joined
 
@@ -37,3 +40,9 @@ def test_data_cannot_end_its_script():
 
 def test_figures_show_a_text_as_it_is_written():
     assert figure_text("<b>R&D</b>") == "&lt;b&gt;R&amp;D&lt;/b&gt;"
+
+
+@pytest.mark.parametrize(("name", "written"), [("@red", "&#64;red"), ("a@red", "a@red")])
+def test_a_name_that_begins_with_an_at_is_no_colour_of_a_figure(name, written):
+    assert figure_text(name) == written
+    assert html.unescape(figure_text(name)) == name  # as the figure shows it

@@ -4,8 +4,11 @@ import re
 from html.parser import HTMLParser
 from itertools import product
 
+import numpy as np
 import pytest
 
+from trainwright.records import ConfusionChart
+from trainwright.report.answer_plots import chart_figures
 from trainwright.report.markup import VOID, Html
 from trainwright.report.page import COLOURS, GROUNDS, TEXT_COLOURS, Section, page, style
 from trainwright.report.run_page import run_page
@@ -84,6 +87,24 @@ def test_every_mark_of_a_figure_can_be_seen(mark, ground, theme):
 def test_what_is_written_on_a_filled_mark_can_be_read(theme):
     assert contrast(COLOURS["ground"][theme], COLOURS["blue"][theme]) >= 4.5
     assert contrast(COLOURS["ground"][theme], COLOURS["text"][theme]) >= 4.5
+
+
+@pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
+def test_every_count_can_be_read_on_its_shade_in_the_confusion_matrix(theme):
+    """A row of 1,000 images for each share: its shade and the colour of its count, as the theme has them."""
+    counts = [1, 10, 50, *range(100, 1000, 25), 990, 999]
+    worst = []
+    for count in counts:
+        chart = ConfusionChart(name="confusion", matrix=np.array([[count, 1000 - count], [0, 1]]), classes=("a", "b"))
+        (figure,) = chart_figures([chart], {})
+        heat, word = figure.data[0], figure.layout["annotations"][0]
+        empty, full = (COLOURS[name[1:]][theme] for _, name in heat["colorscale"])
+        ends = [[int(colour[place : place + 2], 16) for place in (1, 3, 5)] for colour in (empty, full)]
+        shade = heat["z"][0][0]
+        ground = "#" + "".join(f"{round(low + shade * (high - low)):02x}" for low, high in zip(*ends, strict=True))
+        worst.append(contrast(COLOURS[word["font"]["color"][1:]][theme], ground))
+
+    assert min(worst) >= 4.5
 
 
 def test_the_style_sheet_names_no_colour_that_does_not_exist():

@@ -216,3 +216,11 @@ def test_a_short_training_below_the_sweep_is_in_the_picture(run_values):
 
     assert figure.layout["yaxis"]["range"][0] < 0.2
     assert next(trace for trace in figure.data if trace["name"] == "short trainings")["y"] == [0.2]
+
+
+def test_a_class_may_be_called_as_a_colour_is():
+    chart = ConfusionChart(name="confusion", matrix=np.eye(2, dtype=int), classes=("@red", "dog"))
+
+    (figure,) = answer_plots.chart_figures([chart], {})
+
+    assert figure.data[0]["x"] == ["&#64;red", "dog"]

@@ -1,6 +1,9 @@
 """The page of a run: what it says, and in which order."""
 
+import dataclasses
+import html
 import re
+import shlex
 
 import pytest
 
@@ -135,11 +138,48 @@ def test_a_run_that_was_trained_on_its_validation_images_has_no_gap(run_values):
         }
     ]
 
-    text = text_of(run_page(run_values(result=result, charts=(), reliability=(), pictures=())))
+    epochs = [{**epoch, "val": {"loss": None, "score": None}} for epoch in run_values().epochs]
+    nothing = {"charts": (), "reliability": (), "pictures": (), "prescriptions": ()}
+    text = text_of(run_page(run_values(result=result, epochs=epochs, unseen=False, **nothing)))
 
     assert "Cannot tell yet" in text
     assert "None is left." in text
     assert "The gap and its parts" not in text
+    assert "accuracy on images it learned from 90.0 % eval mode, clean 100 of 300 images" in text
+    assert "on unseen images" not in text
+    assert "unseen accuracy" not in text
+    assert "train 300, val 100 of them, test 200" in text
+    assert "which nothing was learned from" not in text
+    assert "the validation images were learned from too" in text
+
+
+def test_a_run_under_way_on_its_validation_images_tells_of_train_images(run_values):
+    text = text_of(run_page(run_values(result=None, state="running", unseen=False, openings=())))
+
+    assert "in the last one the train score was 0.8." in text
+
+
+@pytest.mark.parametrize("verb", ["train", "improve"])
+def test_commands_read_the_data_as_it_was_read(run_values, verb):
+    manifest = run_values().manifest
+    source = {"path": "/data/labels.csv", "target": "age, size", "task": "regression"}
+
+    page = run_page(run_values(manifest={**manifest, "dataset": {**manifest["dataset"], "source": source}}))
+
+    commands = [html.unescape(one).replace("\\\n", "") for one in re.findall(r"<pre>(.*?)</pre>", page, re.DOTALL)]
+    found = [shlex.split(one) for one in commands if one.startswith(f"trainwright {verb} /data/labels.csv")]
+    assert len(found) == {"train": 2, "improve": 1}[verb]  # once more as it was, and with a remedy
+    assert all({"--target=age, size", "--task=regression"} <= set(words) for words in found)
+
+
+def test_an_opening_that_came_to_nothing_is_told_and_the_next_one_has_the_score(run_values, opening):
+    nothing = dataclasses.replace(opening(1795350000.0), result=None)
+
+    text = text_of(run_page(run_values(openings=(nothing, opening(note="Looked at once before.")))))
+
+    assert "accuracy on the test part 84.0 %" in text
+    assert "It was opened and ended before a score was written" in text
+    assert "Looked at once before." in text
 
 
 def test_a_run_of_a_study_leads_to_the_studys_page(run_values):

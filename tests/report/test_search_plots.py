@@ -38,6 +38,12 @@ def test_controls_are_the_same_recipe_again_and_failed_runs_have_no_score(trial)
     assert [one.number for one in searched(trials)] == [0, 3]
 
 
+def test_a_score_of_fewer_epochs_is_no_score_of_a_recipe(trial):
+    trials = [trial(0, 0.5), trial(1, 0.9, state="paused"), trial(2, 0.9, state="stopped"), trial(3, 0.6)]
+
+    assert [one.number for one in searched(trials)] == [0, 3]
+
+
 def test_values_that_are_the_same_everywhere_are_not_shown(trial):
     trials = [trial(n, 0.5, lr=0.1 * (n + 1)) for n in range(4)]
 

@@ -1,5 +1,6 @@
 """The page of a study: the result, the story, the runs."""
 
+import dataclasses
 import re
 
 import pytest
@@ -108,3 +109,41 @@ def test_a_searched_study_shows_what_matters(study_values):
 
 def test_two_hundred_runs_stay_well_below_twelve_megabytes(study_values):
     assert len(study_page(study_values(200)).encode()) < 1_000_000  # and two of plotly's script
+
+
+def searched(study_values, **changes):
+    """The values of a study that tuned, which has no rounds."""
+    result = {**study_values().result, "rounds": [], "compared": 11, "unchanged_scores": [0.7], **changes}
+    return study_values(result=result)
+
+
+def test_luck_of_a_search_is_that_of_its_trainings(study_values):
+    text = text_of(study_page(searched(study_values)))
+
+    assert "The best of 11 trainings that are all no better would look better by 1.20 points" in text
+    assert "(noise floor, from the best recipe with two seeds)" in text
+    assert "best of 0" not in text
+
+
+@pytest.mark.parametrize(("gain", "told"), [(None, False), ({"value": 0.02, "low": 0.01, "high": 0.03}, True)])
+def test_only_a_gain_that_there_is_is_spoken_of(study_values, gain, told):
+    text = text_of(study_page(searched(study_values, gain=gain)))
+
+    assert ("The gain above" in text) == told
+
+
+def test_a_test_part_that_was_opened_in_vain_is_not_called_locked(study_values, opening):
+    nothing = dataclasses.replace(opening(), result=None)
+
+    text = text_of(study_page(study_values(openings=(nothing,))))
+
+    assert "Locked" not in text
+    assert "22 November 2026, 12:27 UTC 20261122-1-pets – –  It was opened".replace("  ", " ") in text
+
+
+def test_the_foot_says_that_the_final_training_learned_from_the_unseen_images(study_values):
+    values = study_values()
+    alone = {**values.result, "best": {**values.result["best"], "trained_on": "train"}}
+
+    assert "nothing was learned from but the final training" in text_of(study_page(values))
+    assert "which nothing was learned from." in text_of(study_page(study_values(result=alone)))

@@ -50,3 +50,10 @@ def test_recipe_values_are_written_as_the_command_line_takes_them(value, said):
 @pytest.mark.parametrize(("count", "said"), [(0, "0 bytes"), (1500, "1.5 kB"), (2_000_000, "2.0 MB"), (3e9, "3.0 GB")])
 def test_sizes_are_in_powers_of_ten(count, said):
     assert wording.size(int(count)) == said
+
+
+@pytest.mark.parametrize(
+    ("count", "said"), [(7, "7"), (9999, "9999"), (12_345, "12k"), (999_500, "1.0M"), (1_234_567, "1.2M")]
+)
+def test_a_large_count_is_said_in_few_letters(count, said):
+    assert wording.short_count(count) == said

@@ -90,9 +90,62 @@ def test_the_longer_training_is_what_the_model_is_judged_by():
 
     waves = play(strategy, lambda proposal: 0.7 + 0.1 * augmented(proposal))
 
+    recipe, judged = strategy.handed_over
     assert strategy.final is not None
-    assert strategy.held.judged.number == waves[-1][0].number
-    assert strategy.held.recipe.epochs == waves[-1][1].recipe.epochs
+    assert judged.number == waves[-1][0].number
+    assert recipe.epochs == waves[-1][1].recipe.epochs
+
+
+def test_length_that_was_not_proven_is_told_apart_from_what_was():
+    strategy = coach(recipe=COSINE)
+
+    play(strategy, lambda proposal: 0.7)
+
+    assert strategy.held.remedies == ()
+    assert strategy.gain() is None
+    assert strategy.held.recipe.epochs == COSINE.epochs
+    assert "That length pays is not proven" in strategy.summary()
+
+
+def test_length_that_is_better_beyond_chance_is_a_remedy_like_any_other():
+    strategy = coach(recipe=COSINE)
+
+    play(strategy, lambda proposal: 0.8 if proposal.recipe.epochs > 3 * COSINE.epochs else 0.7)
+
+    assert [remedy.partition(" ")[0] for remedy in strategy.held.remedies] == ["longer"]
+    assert strategy.unproven is None
+    gain = strategy.gain()
+    assert gain is not None
+    assert gain.gain.low > 0
+
+
+@pytest.mark.parametrize("changes", [{"optimizer.lr": None}, {"batch_size": "auto"}])
+def test_no_control_stands_beside_a_baseline_that_measures_its_own_values(changes):
+    """The two would measure other ones, and no longer differ in their seed alone."""
+    waves = play(coach(recipe=STORY.changed(changes)), lambda proposal: 0.7)
+
+    assert roles(waves)[0] == ["baseline"]
+    assert roles(waves)[1][0] == "control"
+
+
+def test_a_control_that_fails_beside_its_arms_costs_none_of_them():
+    """Where there is time, later rounds have a control in the wave of their arms."""
+    strategy = coach(2400.0)
+    asked: dict[int, str] = {}
+
+    def accuracy(proposal: Proposal) -> float:
+        asked[proposal.number] = proposal.role
+        return 0.8 if augmented(proposal) else 0.7
+
+    def told(one: Outcome) -> Outcome:
+        fails = asked[one.number] == "control" and one.number > 1
+        return replace(one, state="failed", answers=None, result={"message": "gone."}) if fails else one
+
+    play(strategy, accuracy, told)
+
+    assert len(strategy.rounds) > 1
+    assert all(one.arms for one in strategy.rounds)
+    assert any("Earlier trainings stand in for it" in entry.text for entry in strategy.entries)
 
 
 def test_a_longer_training_that_is_worse_beyond_chance_hands_over_the_best_so_far():
@@ -104,7 +157,7 @@ def test_a_longer_training_that_is_worse_beyond_chance_hands_over_the_best_so_fa
     waves = play(strategy, accuracy)
 
     assert strategy.final is None
-    assert strategy.held.judged.number != waves[-1][0].number
+    assert strategy.handed_over[1].number != waves[-1][0].number
     assert any("not handed over" in entry.text for entry in strategy.entries)
 
 

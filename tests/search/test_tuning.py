@@ -13,7 +13,7 @@ from trainwright.records import Outcome, Proposal
 from trainwright.search.ledger import Ledger, Pace
 from trainwright.search.recipe_search import search_recipes
 from trainwright.search.space_file import parse_space
-from trainwright.search.tuning import Budget, Tuner
+from trainwright.search.tuning import Tuner
 
 RECIPE = Recipe(epochs=9)
 SPACE = parse_space({"optimizer.lr": {"low": 1e-4, "high": 1e-1, "log": True}}, RECIPE)
@@ -32,7 +32,7 @@ def tuner(strategy: str = "random", **more: Any) -> Tuner:
     searching = {key: more.pop(key) for key in ("trials", "lag", "first") if key in more}
     search = search_recipes(strategy, RECIPE, SPACE, **{"lag": 4, **searching})
     ledger = Ledger(limit=more.pop("limit", math.inf), pace=Pace(epoch_seconds=1.0, run_seconds=1.0))
-    asked = {"budget": Budget(), "strategy": strategy, **more}
+    asked = {"strategy": strategy, **more}
     return Tuner(search, ledger=ledger, **asked)
 
 
@@ -110,8 +110,8 @@ def test_an_advantage_that_another_seed_does_not_have_was_luck_and_the_first_tri
 @pytest.mark.parametrize("strategy", ["random", "sobol", "asha", "hyperband"])
 @pytest.mark.parametrize("slots", [2, 4])
 def test_any_number_of_workers_up_to_the_lag_finds_the_same(strategy, slots):
-    budget = Budget(epochs=7 * RECIPE.epochs)
-    alone, together = tuner(strategy, budget=budget, trials=15), tuner(strategy, budget=budget, trials=15)
+    budget = 7 * RECIPE.epochs
+    alone, together = tuner(strategy, most_epochs=budget, trials=15), tuner(strategy, most_epochs=budget, trials=15)
 
     assert told_of(played(together, slots=slots)) == told_of(played(alone))
     assert together.found.trial.values == alone.found.trial.values
@@ -134,7 +134,7 @@ def test_what_was_asked_for_by_name_is_trained_whatever_the_scores():
 
 
 def test_the_epochs_of_the_budget_are_not_overrun():
-    asked = played(tuner("asha", budget=Budget(epochs=3 * RECIPE.epochs)))
+    asked = played(tuner("asha", most_epochs=3 * RECIPE.epochs))
 
     pieces = [
         (one.epochs_now or 9) - one.epochs_before
@@ -168,7 +168,7 @@ def test_when_no_more_trials_may_begin_the_paused_ones_go_on_to_a_winner():
 
 
 def test_the_best_is_trained_to_its_end_where_it_is_paused():
-    one = tuner("asha", budget=Budget(epochs=RECIPE.epochs + 3))
+    one = tuner("asha", most_epochs=RECIPE.epochs + 3)
 
     asked = played(
         one, lambda proposal: 0.95 if proposal.number == 2 or proposal.continues == 2 else by_lr(proposal) - 0.1

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 
 import trainwright as tw
+from trainwright import plugins
 from trainwright.data.dataset import open_dataset
 from trainwright.data.digits import write_digits
 from trainwright.errors import OutOfResourcesError
@@ -24,9 +26,10 @@ from trainwright.execution.jobs import Ended
 from trainwright.recipe import Recipe
 from trainwright.records import Proposal
 from trainwright.workflows import hands
-from trainwright.workflows.hands import AtOnce, slots_for
+from trainwright.workflows.hands import AtOnce, Threads, made_here, slots_for
 from trainwright.workflows.options import RunOptions
 from trainwright.workflows.study import Clock
+from trainwright.workflows.trial import EVENT_SECONDS, Sender
 
 SMALL = {"epochs": 2, "network.width": 8, "data.image_size": 16, "precision": "fp32"}
 
@@ -84,31 +87,85 @@ def test_what_the_journal_has_is_not_counted_again():
         ({"threads": 2}, 2),
         ({"threads": 1}, 1),
         ({"device": "cuda"}, 1),
-        ({"elsewhere": False}, 1),
         ({"budget_seconds": 60.0}, 1),
         ({"budget_seconds": None}, 4),
     ],
 )
 def test_several_at_a_time_where_that_pays(monkeypatch, asked, expected):
-    """Eight threads of a processor, ten minutes, data that another process can open, unless said otherwise."""
+    """Eight threads of a processor, ten minutes, unless said otherwise."""
     monkeypatch.setattr(hands.os, "cpu_count", lambda: 8)
     monkeypatch.setattr(hands.psutil, "virtual_memory", lambda: SimpleNamespace(available=64 * 2**30))
 
-    assert slots_for(**{"device": "cpu", "threads": 8, "budget_seconds": 600.0, "elsewhere": True, **asked}) == expected
+    assert slots_for(**{"device": "cpu", "threads": 8, "budget_seconds": 600.0, **asked}) == expected
 
 
 def test_no_more_at_a_time_than_there_is_memory_for(monkeypatch):
     monkeypatch.setattr(hands.os, "cpu_count", lambda: 8)
     monkeypatch.setattr(hands.psutil, "virtual_memory", lambda: SimpleNamespace(available=5 * 2**30))
 
-    assert slots_for(device="cpu", threads=8, budget_seconds=600.0, elsewhere=True) == 2
+    assert slots_for(device="cpu", threads=8, budget_seconds=600.0) == 2
+
+
+ELSEWHERE = {"data": {"path": "photos"}, "own_network": False}
+
+
+def prepared(**changes: Any) -> Any:
+    return SimpleNamespace(
+        recipe=Recipe(task="classification").changed(changes), task=SimpleNamespace(name="classification")
+    )
+
+
+def test_what_another_process_can_open_and_build_is_trained_there():
+    assert made_here(prepared(), ELSEWHERE) == ""
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"data": None}, "the data was given by Python code"),
+        ({"own_network": True}, "the network was given by Python code"),
+    ],
+)
+def test_what_python_code_has_given_is_trained_here(content, said):
+    assert made_here(prepared(), {**ELSEWHERE, **content}) == said
+
+
+def test_what_this_program_alone_has_registered_is_trained_here(monkeypatch):
+    monkeypatch.setitem(plugins.losses._known, "mine", lambda spec: None)
+
+    assert made_here(prepared(**{"loss.name": "mine"}), ELSEWHERE) == "the loss 'mine' was registered by this program"
+
+
+def test_a_runs_threads_depend_on_what_was_asked_and_not_on_who_carries_it_out():
+    threads, proposal = Threads(whole=4, share=2), Proposal(number=0, role="arm", recipe=Recipe(), label="mine")
+
+    assert threads.of(proposal) == 2
+    assert threads.of(replace(proposal, alone=True)) == 4
+
+
+def test_the_epochs_of_a_run_are_told_though_its_evaluations_are_too():
+    """Between two epochs an evaluation ends, of which every end is told."""
+    said: list[Any] = []
+    sender = Sender(said.append)
+    for epoch in range(1, 3):
+        sender.progress("baseline: evaluating val", 100, 100)
+        sender.progress("baseline: epochs", epoch, 20)
+        time.sleep(1.1 * EVENT_SECONDS)
+
+    assert [event["done"] for event in said if event["what"] == "baseline: epochs"] == [1, 2]
 
 
 @pytest.fixture
 def dead(tmp_path: Path, digits: Path) -> Callable[[str], Any]:
     """role → what comes of a trial of that role whose worker died twice."""
     log = tmp_path / "log"
-    at_once = AtOnce(slots=2, data=open_dataset(digits), options=RunOptions(runs=tmp_path), threads=2, log=log)
+    at_once = AtOnce(
+        slots=2,
+        data=open_dataset(digits),
+        options=RunOptions(runs=tmp_path),
+        threads=Threads(whole=2, share=1),
+        log=log,
+    )
 
     def of(role: Any) -> Any:
         proposal = Proposal(number=3, role=role, recipe=Recipe(), label="mine")

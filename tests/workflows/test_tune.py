@@ -185,10 +185,9 @@ def test_a_study_whose_time_is_over_ends_with_what_it_has(
 
     result = ended.result
     states = [one["state"] for one in result["trials"]]
-    assert states[-1] == "unfinished"
-    assert states[:-1] == ["finished"] * (len(states) - 1)
-    assert len(states) >= begun
-    assert (result["best"] is None) == (len(states) == 1)
+    assert begun <= len(states) < 50
+    assert set(states) <= {"finished", "unfinished"}
+    assert (result["best"] is not None) == ("finished" in states)
     assert result["audit"]["over"] == "the time was over"
 
 

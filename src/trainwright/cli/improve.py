@@ -65,6 +65,8 @@ def improve(
     workers: options.Workers = 2,
     threads: options.Threads = None,
     slots: options.Slots = None,
+    executor: options.Executor = "auto",
+    address: options.Address = None,
     mirrors: options.Mirrors = None,
     offline: options.Offline = False,
     quiet: options.Quiet = False,
@@ -84,6 +86,8 @@ def improve(
         "workers": workers,
         "threads": threads,
         "slots": slots,
+        "executor": executor,
+        "address": address,
         "offline": offline,
         "mirrors": mirrors_from(mirrors),
     }

@@ -64,6 +64,24 @@ Slots = Annotated[
         show_default=False,
     ),
 ]
+Executor = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="Where the trainings of a study run: local, in processes of this machine, or ray, on a cluster. "
+        "Unless said: local, or as the study began.",
+        show_default=False,
+    ),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Of the Ray cluster: host:6379, ray://host:10001, auto for this machine's, local for one of its own. Means "
+        "--executor ray.",
+        show_default=False,
+    ),
+]
 Mirrors = Annotated[
     str | None,
     typer.Option(

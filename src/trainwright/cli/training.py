@@ -106,6 +106,8 @@ def resume(
     workers: options.Workers = 2,
     threads: options.Threads = None,
     slots: options.Slots = None,
+    executor: options.Executor = "auto",
+    address: options.Address = None,
     mirrors: options.Mirrors = None,
     checkpoint_seconds: options.CheckpointSeconds = CHECKPOINT_SECONDS,
     offline: options.Offline = False,
@@ -119,6 +121,8 @@ def resume(
         "workers": workers,
         "threads": threads,
         "slots": slots,
+        "executor": executor,
+        "address": address,
         "offline": offline,
     }
     chosen |= {"mirrors": mirrors_from(mirrors), "checkpoint_seconds": checkpoint_seconds}

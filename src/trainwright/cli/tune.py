@@ -125,6 +125,8 @@ def tune(
     workers: options.Workers = 2,
     threads: options.Threads = None,
     slots: options.Slots = None,
+    executor: options.Executor = "auto",
+    address: options.Address = None,
     mirrors: options.Mirrors = None,
     offline: options.Offline = False,
     quiet: options.Quiet = False,
@@ -149,6 +151,8 @@ def tune(
         "workers": workers,
         "threads": threads,
         "slots": slots,
+        "executor": executor,
+        "address": address,
         "offline": offline,
         "mirrors": mirrors_from(mirrors),
     }

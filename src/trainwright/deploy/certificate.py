@@ -47,12 +47,25 @@ def check(
 
     answering: any function from files to answers. own: of the same files in the same order, with their target.
     """
-    parts = []
+    said: dict[str, np.ndarray] = {}
     for start in range(0, len(files), FILES_AT_ONCE):
-        parts.append(answering(files[start : start + FILES_AT_ONCE]))
+        collect(said, answering(files[start : start + FILES_AT_ONCE]), start=start, own=own)
         if progress is not None:
             progress("certifying", min(start + FILES_AT_ONCE, len(files)), len(files))
-    said = {name: np.concatenate([part[name] for part in parts]) for name in parts[0] if name in own.columns}
+    return judge(said, files, own, task)
+
+
+def collect(said: dict[str, np.ndarray], part: Mapping[str, np.ndarray], *, start: int, own: Answers) -> None:
+    """Put the answers to some images, from number `start` on, into arrays [N, …] for all; only columns that `own` has."""
+    for name in own.columns.keys() & part.keys():
+        values = np.asarray(part[name])
+        if name not in said:
+            said[name] = np.empty((len(own.rows), *values.shape[1:]), values.dtype)
+        said[name][start : start + len(values)] = values
+
+
+def judge(said: Mapping[str, np.ndarray], files: Sequence[Path], own: Answers, task: Task) -> Parity:
+    """What comes of answers to all files. Raises UsageError for answers that it is not known how to compare."""
     found = agreement(task, own.columns, said)
     own_scores, scores = task.scores(own), task.scores(Answers(rows=own.rows, columns={**own.columns, **said}))
     order = np.argsort(found.by_image, kind="stable")
@@ -95,8 +108,12 @@ def latency(runs: Runs, *, size: Size) -> dict[str, float]:
 
 def _breaches(found: Agreement, own: float, exported: float) -> list[str]:
     breaches = []
+    if not found.decided:
+        breaches.append(f"nothing was decided ({found.of}), so that nothing shows that they agree")
     if found.share < LEAST_AGREEMENT:
         breaches.append(f"agreement {found.share:.4f} ({found.of}), at least {LEAST_AGREEMENT} is asked for")
+    if not found.finite:
+        breaches.append("some answers are not numbers")
     both_undefined = np.isnan(own) and np.isnan(exported)
     if not both_undefined and not abs(exported - own) <= SCORE_TOLERANCE:
         breaches.append(f"score {exported:.4f} instead of {own:.4f}, at most {SCORE_TOLERANCE} apart is asked for")
@@ -119,8 +136,15 @@ def as_text(certificate: Mapping[str, Any]) -> str:
     trained = certificate["score"]["trained"]
     if trained["score"] is not None:
         lines.append(_score_line(f"{metric} as judged after training, {trained['precision']}", trained))
+    if certificate["trained"] is not None:
+        kept = certificate["trained"]
+        lines.append(f"agreement with the answers of then: {kept['agreement']:.5f} of {kept['agreement_of']}")
+    if certificate["test_time_flip"]:
+        lines.append("An answer is the mean of those to the image and to its mirror image.")
     for name, made in certificate["files"].items():
         lines += ["", f"{name}, {made['bytes']:,} bytes, SHA-256 {made['sha256']}"]
+        if certificate["temperature"] != 1:
+            lines.append(f"  {_temperature_line(certificate['temperature'], made['temperature'])}")
         lines.append(_score_line(f"  {metric}", made["score"]))
         lines.append(f"  agreement           {made['agreement']:.5f} of {made['agreement_of']}")
         lines.append(f"  largest difference  {made['largest_difference']:.3g} ({made['largest_difference_of']})")
@@ -130,6 +154,12 @@ def as_text(certificate: Mapping[str, Any]) -> str:
     machine = certificate["machine"]
     lines.append(f"measured on {machine['processor'] or 'an unnamed processor'}, {machine['torch_threads']} threads")
     return "\n".join(lines) + "\n"
+
+
+def _temperature_line(asked: float, inside: float) -> str:
+    if inside == asked:
+        return f"logits are divided by a temperature of {asked:.4g} inside"
+    return f"held against the model without the temperature of {asked:.4g}, which is not in this file"
 
 
 def _score_line(what: str, score: Mapping[str, Any]) -> str:

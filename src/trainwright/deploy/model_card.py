@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+from trainwright.recipe import NetworkSpec
 
 PIPELINES = {  # names that model hubs sort by
     "classification": "image-classification",
@@ -11,6 +14,7 @@ PIPELINES = {  # names that model hubs sort by
     "detection": "object-detection",
     "regression": "image-feature-extraction",
 }
+MAKING = ("backbone", "width", "blocks", "norm")  # keys of a network without which its tensors find no place
 MOST_CLASSES = 30  # written out in the tables
 UNKNOWN = "unknown"  # licence: nobody but the owner of the data can say it
 TO_BE_SAID = "*To be filled in by whoever hands the model on.*"
@@ -33,8 +37,8 @@ def model_card(
     parts = [
         _front_matter(exported),
         f"# {manifest.get('name') or exported['run']}: {exported['task']}\n\n{_summary(result, exported)}",
-        f"## Scores\n\n{_scores(result, openings)}",
-        f"## What the diagnosis found\n\n{_findings(result)}",
+        f"## Scores\n\n{_scores(result, exported, openings)}",
+        f"## What the diagnosis found\n\n{_findings(result, exported)}",
         f"## Data\n\n{_data(manifest, exported)}",
         f"## Use\n\n{_use(exported)}",
         f"## Parity\n\n{_parity(certificate)}",
@@ -60,10 +64,25 @@ def _summary(result: Mapping[str, Any], exported: Mapping[str, Any]) -> str:
     height, width = exported["input"]["size"]
     network = exported["recipe"]["network"]
     start = "published weights" if network["weights"] == "pretrained" else f"{network['weights']} weights"
+    mirrored = " An answer is the mean of those to the image and to its mirror image." if _mirrors(exported) else ""
     return (
         f"`{network['name']}` from {start}, {result['parameters']:,} parameters, for {_answers(exported)}. It looks at RGB "
-        f"images of {height} × {width} pixels. Run `{exported['run']}`, weights SHA-256 `{exported['weights_sha256']}`."
+        f"images of {height} × {width} pixels.{mirrored} Run `{exported['run']}`, weights SHA-256 "
+        f"`{exported['weights_sha256']}`."
     )
+
+
+def _mirrors(exported: Mapping[str, Any]) -> bool:
+    return bool(exported.get("test_time_flip", False))
+
+
+def _temperature(exported: Mapping[str, Any]) -> float:
+    return float(exported.get("temperature", 1.0))
+
+
+def _nothing_unseen(exported: Mapping[str, Any]) -> bool:
+    """Whether the validation images were trained on too."""
+    return bool(exported["recipe"].get("data", {}).get("train_on") == "train+val")
 
 
 def _answers(exported: Mapping[str, Any]) -> str:
@@ -73,16 +92,17 @@ def _answers(exported: Mapping[str, Any]) -> str:
     return f"{task} of {len(names)} {one if len(names) == 1 else several}: {listed}"
 
 
-def _scores(result: Mapping[str, Any], openings: Sequence[Mapping[str, Any]]) -> str:
+def _scores(result: Mapping[str, Any], exported: Mapping[str, Any], openings: Sequence[Mapping[str, Any]]) -> str:
     metric, interval = result["metric"], result["intervals"]["score"]
     rows = ["| images | score | 95 % interval |", "|---|---|---|"]
     if openings:
         test = openings[0]["test"]
         rows.append(f"| test ({openings[0]['images']:,} images) | {_number(test['score'])} | {_between(test)} |")
-    rows.append(f"| validation | {_number(result['score']['val'])} | {_between(interval)} |")
+    if not _nothing_unseen(exported):
+        rows.append(f"| validation | {_number(result['score']['val'])} | {_between(interval)} |")
     rows.append(f"| train | {_number(result['score']['train'])} | |")
     lines = [f"Measured by {metric}.", "", *rows, ""]
-    lines.append(openings[0]["note"] if openings else "The test part was not opened: choices were made by validation.")
+    lines.append(openings[0]["note"] if openings else _unopened(exported))
     gap = result["gap"]
     if gap["value"] is not None:
         lines.append(
@@ -98,9 +118,18 @@ def _scores(result: Mapping[str, Any], openings: Sequence[Mapping[str, Any]]) ->
     return "\n".join(lines)
 
 
-def _findings(result: Mapping[str, Any]) -> str:
+def _unopened(exported: Mapping[str, Any]) -> str:
+    if _nothing_unseen(exported):
+        return "The validation images were trained on and the test part was not opened: no figure here is of unseen images."
+    return "The test part was not opened: choices were made by validation."
+
+
+def _findings(result: Mapping[str, Any], exported: Mapping[str, Any]) -> str:
     """What holds, then what could not be told: both are limits of what is known of the model."""
     lines = list(_listed(result["findings"], "yes"))
+    if _nothing_unseen(exported):
+        nothing = "The validation images were trained on too, so that none was left to look for faults with."
+        return "\n".join([*lines, "", nothing] if lines else [nothing])
     unsure = [finding["rule"] for finding in result["findings"] if finding["verdict"] == "cannot-tell"]
     if not lines:
         lines = ["No fault was found."]
@@ -117,9 +146,12 @@ def _listed(findings: Sequence[Mapping[str, Any]], verdict: str) -> Iterator[str
 
 def _data(manifest: Mapping[str, Any], exported: Mapping[str, Any]) -> str:
     dataset, split = manifest["dataset"], manifest["split"]
-    parts = (
-        f"{split['train']:,} images were trained on, {split['val']:,} validated on, {split['test']:,} kept for the test"
+    validated = (
+        f"among them the {split['val']:,} validation images"
+        if _nothing_unseen(exported)
+        else f"{split['val']:,} validated on"
     )
+    parts = f"{split['train']:,} images were trained on, {validated}, {split['test']:,} kept for the test"
     lines = [
         f"{manifest.get('name') or 'A dataset given by a program'}: {parts}. Fingerprint `{dataset['fingerprint']}`."
     ]
@@ -142,8 +174,8 @@ def _use(exported: Mapping[str, Any]) -> str:
     lines = []
     if "model.onnx" in files:
         lines += [
-            "`model.onnx` takes uint8 RGB pixels [N, H, W, 3]; normalization and what makes answers of the outputs are inside. "
-            "`reader.py` reads image files exactly as the training did, and needs numpy and Pillow alone:",
+            "`model.onnx` takes uint8 RGB pixels [N, H, W, 3]; normalization and what makes answers of the outputs are inside"
+            f"{_inside(exported)}. `reader.py` reads image files exactly as the training did, and needs numpy and Pillow alone:",
             _code(
                 "import json",
                 "import onnxruntime",
@@ -170,38 +202,89 @@ def _use(exported: Mapping[str, Any]) -> str:
     if "model.safetensors" in files:
         lines += [
             "`model.safetensors` holds the weights. Tensors named `network.…` are the network's; pixels of 0–255 are normalized "
-            "by `pixels * scale + shift`, which are in the file too.",
+            f"by `pixels * scale + shift`, which are in the file too.{_outside(exported)}",
             _code(*_loading(exported)),
         ]
     return "\n\n".join(lines)
 
 
+def _inside(exported: Mapping[str, Any]) -> str:
+    """What of the answers is in a graph, and in weights is not."""
+    parts = ["the mirror image"] if _mirrors(exported) else []
+    parts += [f"the temperature of {_temperature(exported):.4g}"] if _temperature(exported) != 1 else []
+    return "".join(f", and so is {part}" for part in parts)
+
+
+def _outside(exported: Mapping[str, Any]) -> str:
+    said = []
+    if _mirrors(exported):
+        said.append("The mean with the mirror image is not in it: the answers above are those of the code below.")
+    if _temperature(exported) != 1:
+        said.append(
+            f"Nor is the temperature of {_temperature(exported):.4g}, which logits have to be divided by for calibrated "
+            "probabilities; the certificate holds the weights against the model without it."
+        )
+    return "".join(f" {sentence}" for sentence in said)
+
+
 def _loading(exported: Mapping[str, Any]) -> list[str]:
-    network, outputs = exported["recipe"]["network"], len(exported["names"])
-    if exported["network_of"] == "timm":
-        return [
-            "import timm",
-            "from safetensors.torch import load_file",
-            "",
-            f'network = timm.create_model("{network["name"]}", num_classes={outputs})',
-            'tensors = load_file("model.safetensors")',
-            'network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})',
-        ]
-    if exported["network_of"] == "custom":
-        return [
-            "from safetensors.torch import load_file",
-            "",
-            "network = ...  # the nn.Module that was trained, made by your own code",
-            'tensors = load_file("model.safetensors")',
-            'network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})',
-        ]
+    """Code that makes answers of the weights alone, line by line; of networks of ours, which need this package, another run."""
+    network, maker = exported["recipe"]["network"], exported["network_of"]
+    if maker == "trainwright" or (maker == "timm" and network.get("norm") == "group"):
+        return _starting_a_run(network)
+    if maker == "timm":
+        sized = f", img_size={exported['input']['size'][0]}" if exported.get("network_is_sized") else ""
+        made = f'network = timm.create_model("{network["name"]}", num_classes={len(exported["names"])}{sized})'
+        imports, make = ["import json", "import timm", "import torch"], [made]
+    else:
+        imports, make = (
+            ["import json", "import torch"],
+            ["network = ...  # the nn.Module that was trained, made by your own code"],
+        )
+    return [
+        *imports,
+        "from safetensors.torch import load_file",
+        "from reader import read_images",
+        "",
+        *make,
+        'tensors = load_file("model.safetensors")',
+        'network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})',
+        "network.eval()",
+        'spec = json.load(open("export.json"))["input"]',
+        'pixels = torch.from_numpy(read_images(["photo.jpg"], spec)).permute(0, 3, 1, 2)',
+        "with torch.no_grad():",
+        '    images = pixels * tensors["scale"] + tensors["shift"]',
+        *(f"    {line}" for line in _answering(exported)),
+    ]
+
+
+def _answering(exported: Mapping[str, Any]) -> list[str]:
+    task, temperature = exported["task"], _temperature(exported)
+    back = ".flip(-1)" if task == "segmentation" else ""
+    lines = ["outputs = network(images)"]
+    if _mirrors(exported):
+        lines = [f"outputs = (network(images) + network(images.flip(-1)){back}) / 2"]
+    if task == "classification":
+        divided = f"(outputs / {temperature!r})" if temperature != 1 else "outputs"
+        lines.append(f"probabilities = {divided}.softmax(dim=1)")
+    if task == "regression":
+        info = exported["info"]
+        std = [deviation or 1.0 for deviation in info["std"]]
+        lines.append(f"values = outputs.double() * torch.tensor({std}) + torch.tensor({list(info['mean'])})")
+    if task == "segmentation":
+        lines.append("masks = outputs.argmax(dim=1)")
+    return lines
+
+
+def _starting_a_run(network: Mapping[str, Any]) -> list[str]:
+    usual = NetworkSpec().model_dump(mode="json")
+    own = {key: value for key, value in network.items() if key in MAKING and value != usual.get(key)}
+    changes = {"network.name": network["name"], **{f"network.{key}": value for key, value in own.items()}}
     return [
         "import trainwright as tw",
         "",
         "# A new run that starts from these weights; to predict with them, use model.onnx or the run itself.",
-        'tw.train("photos/", changes={"network.name": "'
-        + network["name"]
-        + '", "network.weights": "model.safetensors"})',
+        f'tw.train("photos/", changes={json.dumps({**changes, "network.weights": "model.safetensors"}, ensure_ascii=False)})',
     ]
 
 
@@ -216,6 +299,14 @@ def _parity(certificate: Mapping[str, Any]) -> str:
     for name, made in certificate["files"].items():
         largest = f"{made['largest_difference']:.2g} ({made['largest_difference_of']})"
         lines.append(f"| {name} | {made['agreement']:.5f} | {largest} | {made['bytes']:,} |")
+    if trained := certificate.get("trained"):
+        lines += [
+            "",
+            f"The model itself agrees by {trained['agreement']:.5f} ({trained['agreement_of']}) with the answers that it was "
+            "judged by after training.",
+        ]
+    if certificate.get("note"):
+        lines += ["", certificate["note"]]
     return "\n".join(lines)
 
 

@@ -27,7 +27,17 @@ def write_program(served: ServedModel, path: Path, *, size: Size, metadata: Mapp
         program = torch.export.export(
             served, (example_NHWC,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},), strict=False
         )
+        _forget_sources(program.graph_module)
         torch.export.save(program, path, extra_files={METADATA: json.dumps(metadata)})
+
+
+def _forget_sources(module: torch.nn.Module) -> None:
+    """Take out where in whose source code each step came from: paths of the machine that exported it."""
+    for part in module.modules():
+        if isinstance(part, torch.fx.GraphModule):
+            for node in part.graph.nodes:
+                node.meta.pop("stack_trace", None)
+                node.meta.pop("from_node", None)
 
 
 class ProgramModel:

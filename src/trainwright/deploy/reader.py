@@ -9,18 +9,25 @@
 
 The same steps as in training, in the same order: upright by EXIF, to 8-bit RGB with transparency over white, made to fit
 `stored` with antialiased bilinear interpolation, of which the middle of `size` is taken. In another language do the same: the
-order of colours, the filter and the place of the crop all matter.
+order of colours, the filter and the place of the crop all matter. Damaged files that the training would have refused are read as
+far as Pillow reads them.
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+# Left out on purpose: formats that start other programs (EPS) and those without a signature.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "ICO")
+MAX_PIXELS = 89_478_485  # where Pillow itself begins to warn of decompression bombs: 256 MB as RGB
+PNG = b"\x89PNG\r\n\x1a\n"
 PAD_COLOUR = (124, 116, 104)
 ORIENTATION = 0x0112  # EXIF 2.32 §4.6.4
 UPRIGHT = {
@@ -40,18 +47,39 @@ def read_images(paths: Sequence[str | PathLike[str]], spec: Mapping[str, Any]) -
 
 
 def read_image(path: str | PathLike[str], spec: Mapping[str, Any]) -> np.ndarray:
-    """One image, uint8 RGB [H, W, 3]. Raises ValueError for pixels that have no true 8-bit form, OSError as Pillow does."""
+    """One image, uint8 RGB [H, W, 3]. Raises ValueError for pixels that have no true 8-bit form and for too many of them, OSError
+    and on damaged files anything else as Pillow does."""
     (stored_height, stored_width), (height, width) = spec["stored"], spec["size"]
-    with Image.open(path) as image:
-        _draft(image, (stored_height, stored_width), spec["fit"])
-        image.load()
-        turned = image.getexif().get(ORIENTATION, 1)
-        rgb = _to_rgb(image)
+    data = Path(path).read_bytes()
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            _check_size(image)
+            _draft(image, (stored_height, stored_width), spec["fit"])
+            image.load()
+            _check_size(image)  # an ICO file says its size only now
+            turned = _orientation(image)
+            rgb = _to_rgb(image, data)
+    except Image.DecompressionBombError as error:
+        raise ValueError(str(error)) from error
     if turned in UPRIGHT:
         rgb = rgb.transpose(UPRIGHT[turned])
     fitted = _fitted(rgb, stored_height, stored_width, spec["fit"])
     top, left = (stored_height - height) // 2, (stored_width - width) // 2
     return np.ascontiguousarray(np.asarray(fitted)[top : top + height, left : left + width])
+
+
+def _check_size(image: Image.Image) -> None:
+    if image.width * image.height > MAX_PIXELS:
+        raise ValueError(f"{image.width} x {image.height} pixels; at most {MAX_PIXELS:,} are decoded: shrink it")
+
+
+def _orientation(image: Image.Image) -> int:
+    """1 where there is none, or none can be read: damaged EXIF data spoils no pixel."""
+    try:
+        turned = image.getexif().get(ORIENTATION, 1)
+    except Exception:  # Pillow raises anything at all on it
+        return 1
+    return turned if isinstance(turned, int) else 1
 
 
 def _draft(image: Image.Image, stored: tuple[int, int], fit: str) -> None:
@@ -63,13 +91,18 @@ def _draft(image: Image.Image, stored: tuple[int, int], fit: str) -> None:
         image.draft(None, (image.width // factor, image.height // factor))
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image, data: bytes) -> Image.Image:
     if image.mode == "RGB" and "transparency" not in image.info:
         return image.copy()
     if image.mode == "F" or image.mode == "I" or image.mode.startswith("I;16"):
-        return Image.fromarray(_grey(np.asarray(image), image.mode)).convert("RGB")
+        return Image.fromarray(_grey(image)).convert("RGB")
     if image.mode == "LAB":
-        raise ValueError("LAB colours: convert the image to RGB")
+        return _lab_to_rgb(image)
+    if data.startswith(PNG):
+        depth, colour_type = data[24], data[25]  # PNG specification, third edition, §11.2.1
+        if depth == 16 and colour_type in (4, 6) and not getattr(image, "is_animated", False):
+            return _alpha_16_over_white(data, grey=colour_type == 4)
+        _correct_transparency(image, depth)
     if image.has_transparency_data:
         rgba = image.convert("LA").convert("RGBA") if image.mode == "La" else image.convert("RGBA")
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
@@ -77,14 +110,55 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _grey(values_HW: np.ndarray, mode: str) -> np.ndarray:
-    """16-bit integers as 0–65535 and floats as 0–1, linearly to uint8."""
+def _grey(image: Image.Image) -> np.ndarray:
+    """16-bit integers as 0–65535 and floats as 0–1, linearly to uint8; what a PNG calls transparent is white."""
+    values_HW = np.asarray(image)
     low, high = values_HW.min(), values_HW.max()
-    if not (low >= 0 and high <= (1 if mode == "F" else 65535)):
+    if not (low >= 0 and high <= (1 if image.mode == "F" else 65535)):
         raise ValueError(f"pixels range from {low:g} to {high:g}: convert the image to 8 bits with the scale you want")
-    if mode == "F":
+    if image.mode == "F":
         return np.rint(values_HW * np.float32(255)).astype(np.uint8)
-    return ((values_HW.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    grey_HW = ((values_HW.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if isinstance(transparent := image.info.get("transparency"), int):
+        grey_HW[values_HW == transparent] = 255
+    return grey_HW
+
+
+def _lab_to_rgb(image: Image.Image) -> Image.Image:
+    from PIL import ImageCms
+
+    lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+    exact = ImageCms.Flags.NOOPTIMIZE  # its usual table of 33³ colours is off by up to 6 of 255
+    converted = ImageCms.applyTransform(image, ImageCms.buildTransform(lab, srgb, "LAB", "RGB", flags=exact))
+    assert converted is not None
+    return converted
+
+
+def _alpha_16_over_white(data: bytes, *, grey: bool) -> Image.Image:
+    """A PNG with 16 bits a channel and alpha, over white, rounded once at the end: Pillow by itself drops the lower 8 bits."""
+
+    def read(raw_mode: str) -> np.ndarray:
+        image = Image.open(io.BytesIO(data), formats=("PNG",))
+        image.tile = [tile._replace(args=raw_mode) for tile in image.tile]  # how the decoder unpacks the file's bytes
+        return np.asarray(image).astype(np.uint32)
+
+    if grey:  # four bytes a pixel: grey and alpha, the upper one first
+        bytes_HWC = read("RGBA")
+        values_HWC = 256 * bytes_HWC[:, :, [0, 0, 0, 2]] + bytes_HWC[:, :, [1, 1, 1, 3]]
+    else:
+        values_HWC = 256 * read("RGBA;16B") + read("RGBA;16L")
+    alpha_HW1 = values_HWC[:, :, 3:] / 65535
+    over_white_HWC = values_HWC[:, :, :3] * alpha_HW1 + 65535 * (1 - alpha_HW1)
+    return Image.fromarray(np.rint(over_white_HWC / 257).astype(np.uint8))
+
+
+def _correct_transparency(image: Image.Image, depth: int) -> None:
+    """Bring the transparent colour of a PNG to the 8 bits of its pixels, which Pillow leaves at the file's bit depth."""
+    colour = image.info.get("transparency")
+    if image.mode == "L" and depth < 8 and isinstance(colour, int):
+        image.info["transparency"] = colour * 255 // (2**depth - 1)
+    if image.mode == "RGB" and depth == 16 and isinstance(colour, tuple):
+        image.info["transparency"] = tuple(value >> 8 for value in colour)
 
 
 def _fitted(image: Image.Image, height: int, width: int, fit: str) -> Image.Image:

@@ -100,8 +100,7 @@ def work(given: Mapping[str, Any], exchange: Callable[[Sequence[Mapping[str, Any
         refuse([look(given["needs"])])
         return _carried_out(given, exchange)
     except BaseException as error:  # an end that is asked for by Ray, too
-        while _pools:
-            _pools.pop().processes.close()
+        _let_go()
         if isinstance(error, TrainwrightError):
             return failure(error)
         raise
@@ -120,6 +119,8 @@ def _carried_out(given: Mapping[str, Any], exchange: Callable[[Sequence[Mapping[
         pool.events.clear()
         said = time.monotonic()
         if ended:
+            if stopping:
+                _let_go()  # it begins nothing any more
             return _answer(ended[0])
         if stop and not stopping:
             stopping = True
@@ -131,8 +132,7 @@ def _pool(given: Mapping[str, Any]) -> _Pool:
     of = json.dumps([given["call"], given["environment"], given["log"], os.environ.get("CUDA_VISIBLE_DEVICES")])
     if _pools and _pools[0].of == of:
         return _pools[0]
-    while _pools:
-        _pools.pop().processes.close()
+    _let_go()
     events: list[Mapping[str, Any]] = []
     processes = Processes(
         given["call"],
@@ -144,6 +144,11 @@ def _pool(given: Mapping[str, Any]) -> _Pool:
     _pools.append(_Pool(of=of, processes=processes, events=events))
     processes.__enter__()
     return _pools[0]
+
+
+def _let_go() -> None:
+    while _pools:
+        _pools.pop().processes.close()
 
 
 def _answer(one: Ended) -> dict[str, Any]:

@@ -32,6 +32,7 @@ class _Worker:
     slot: int
     process: subprocess.Popen[bytes]
     job: _Job | None = None
+    ready: bool = False
     rest: bytes = b""
 
 
@@ -69,6 +70,7 @@ class Processes:
         self._workers: list[_Worker] = []
         self._waiting: list[_Job] = []
         self._selector = selectors.DefaultSelector()
+        self._stopping = False
 
     def __enter__(self) -> Processes:
         for slot in range(self.slots):
@@ -110,10 +112,11 @@ class Processes:
 
     def stop(self) -> None:
         """Ask every job to save and end; those that wait for a worker are dropped."""
+        self._stopping = True
         self._waiting.clear()
         for worker in self._workers:
             if worker.job is not None:
-                self._send(worker, {"kind": "stop"})
+                self._send(worker, {"kind": "stop", "key": worker.job.key})
 
     def close(self) -> None:
         """End all workers. What a job has saved stays saved."""
@@ -178,7 +181,7 @@ class Processes:
             if worker.job is None:
                 worker.job = self._waiting.pop(0)
                 worker.job.starts += 1
-                self._send(worker, {"kind": "job", "argument": worker.job.argument})
+                self._send(worker, {"kind": "job", "key": worker.job.key, "argument": worker.job.argument})
 
     def _send(self, worker: _Worker, message: Mapping[str, Any]) -> None:
         with contextlib.suppress(OSError):  # a dead worker is found by what it no longer says
@@ -202,6 +205,8 @@ class Processes:
 
     def _told(self, worker: _Worker, message: Mapping[str, Any]) -> list[Ended]:
         job = worker.job
+        if message["kind"] == "ready":
+            worker.ready = True
         if job is None:
             return []
         if message["kind"] == "event":
@@ -218,12 +223,16 @@ class Processes:
         job = worker.job
         late = job is not None and job.late
         status = self._replace(worker, wait_seconds=0.0 if late else ENDING_SECONDS)
-        if job is None:
+        if not worker.ready and not late:
             raise RunError(
-                f"a worker process ended by itself with status {status} before it had anything to do.",
+                f"a worker process could not start (it {_how(status)}).",
                 where=str(self._log or ""),
                 cure="Look at what it printed; one training at a time needs no worker (--slots 1).",
             )
+        if job is None:  # a fresh one stands in for it already
+            return []
+        if self._stopping:
+            return [Ended(key=job.key, seconds=time.monotonic() - job.began)]
         if job.starts < MOST_STARTS and not late:
             self._waiting.insert(0, job)
             return []

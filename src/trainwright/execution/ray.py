@@ -76,7 +76,11 @@ class Ray:
         self.slots = slots
         self._folder, self._needs, self._gpus, self._heard = folder, needs, gpus, heard
         self._address = address or os.environ.get("RAY_ADDRESS") or "local"
-        self._place: dict[str, Any] = {"call": call, "environment": dict(environment or {}), "log": log and str(log.absolute())}
+        self._place: dict[str, Any] = {
+            "call": call,
+            "environment": dict(environment or {}),
+            "log": log and str(log.absolute()),
+        }
         self._waiting: list[_Job] = []
         self._running: list[_Job] = []
         self._ours = self._uneasy = False

@@ -14,6 +14,7 @@ import queue
 import sys
 import threading
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, TextIO
 
 from trainwright.execution.jobs import Call, answer
@@ -23,15 +24,22 @@ def main(where: str) -> None:
     """Work off jobs until the standard input ends. where: `module:function`, called with (argument, send, stop_asked)."""
     answers = _own_output()
     jobs: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-    stop = threading.Event()
-    threading.Thread(target=_listen, args=(jobs, stop), daemon=True).start()
+    stopped: set[int] = set()  # keys of jobs
+    threading.Thread(target=_listen, args=(jobs, stopped), daemon=True).start()
     module, _, name = where.partition(":")
     call: Call = getattr(importlib.import_module(module), name)
     _write(answers, {"kind": "ready"})
     while True:
         job = jobs.get()
-        stop.clear()
-        _write(answers, answer(call, job["argument"], lambda event: _write_event(answers, event), stop.is_set))
+        _write(
+            answers,
+            answer(
+                call,
+                job["argument"],
+                lambda event: _write_event(answers, event),
+                partial(stopped.__contains__, job["key"]),
+            ),
+        )
 
 
 def _own_output() -> TextIO:
@@ -41,11 +49,11 @@ def _own_output() -> TextIO:
     return answers
 
 
-def _listen(jobs: queue.SimpleQueue[dict[str, Any]], stop: threading.Event) -> None:
+def _listen(jobs: queue.SimpleQueue[dict[str, Any]], stopped: set[int]) -> None:
     for line in sys.stdin:
         message = json.loads(line)
         if message["kind"] == "stop":
-            stop.set()
+            stopped.add(message["key"])
         else:
             jobs.put(message)
     os._exit(0)  # the parent is gone, or wants no more; what matters is on the disk at any time

@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 
 from trainwright.records import BarsChart, Chart, ConfusionChart, ResidualChart
+from trainwright.report.contrast import ink_on
 from trainwright.report.markup import figure_text
-from trainwright.report.page import Figure
+from trainwright.report.page import COLOURS, Figure
 from trainwright.report.plots import axis, layout, plain
-from trainwright.report.wording import counted, finite, has_bounds
+from trainwright.report.wording import counted, finite, has_bounds, short_count
 
 MOST_CLASSES = 60  # of a confusion matrix; of more those that are mistaken most
 MOST_COUNTED = 15  # classes up to which each cell says its count
+EMPTY, FULL = "panel", "blue"  # the shades of a cell with nothing and with all of its row
 MOST_POINTS = 3000  # of a scatter plot, evenly taken
 MOST_COLUMNS = 6  # of numbers
 MOST_BARS = 60
@@ -52,14 +54,15 @@ def _confusion(chart: ConfusionChart) -> Figure:
     names = _short_names([chart.classes[k] for k in shown])
     part = matrix[np.ix_(shown, shown)]
     share = np.divide(part, totals[shown, None], out=np.zeros(part.shape), where=totals[shown, None] > 0)
+    shade = np.round(np.sqrt(share), 4)  # the root: rare mistakes stay visible
     heat: dict[str, Any] = {
         "type": "heatmap",
         "x": names,
         "y": names,
-        "z": np.round(np.sqrt(share), 4).tolist(),  # the root: rare mistakes stay visible
+        "z": shade.tolist(),
         "zmin": 0,
         "zmax": 1,
-        "colorscale": [[0, "@panel"], [1, "@blue"]],
+        "colorscale": [[0, f"@{EMPTY}"], [1, f"@{FULL}"]],
         "showscale": False,
         "xgap": 1,
         "ygap": 1,
@@ -68,7 +71,7 @@ def _confusion(chart: ConfusionChart) -> Figure:
         + figure_text(chart.unit)
         + ", %{customdata[1]} % of its own<extra></extra>",
     }
-    words = _counts(part, share, names) if count <= MOST_COUNTED else []
+    words = _counts(part, shade) if count <= MOST_COUNTED else []
     side = int(min(720, 130 + max(34 if count <= MOST_COUNTED else 13, 220 / max(1, count)) * count))
     x = axis("prediction", type="category", showgrid=False, ticks="", tickangle=0 if count <= 4 else -60)
     y = axis("truth", type="category", showgrid=False, ticks="", autorange="reversed")
@@ -83,25 +86,18 @@ def _confusion(chart: ConfusionChart) -> Figure:
     )
 
 
-def _counts(part: np.ndarray, share: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:
+def _counts(part: np.ndarray, shade: np.ndarray) -> list[dict[str, Any]]:
+    """What each cell counts, in an ink that is read on its shade in both themes."""
     return [
         {
             "x": int(column),
             "y": int(row),
-            "text": _short_count(int(part[row, column])),
+            "text": short_count(int(part[row, column])),
             "showarrow": False,
-            "font": {"size": 12, "color": "@ground" if share[row, column] > 0.3 else "@text"},
+            "font": {"size": 12, "color": f"@{ink_on(COLOURS[EMPTY], COLOURS[FULL], float(shade[row, column]))}"},
         }
         for row, column in np.argwhere(part > 0)
     ]
-
-
-def _short_count(count: int) -> str:
-    """Up to four digits as they are, more as 12k or 1.2M."""
-    for unit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if count > 9999 and count >= 0.9995 * unit:  # 999,950 is 1.0M, not 1000k
-            return f"{count / unit:.{1 if count < 9.95 * unit else 0}f}{letter}"
-    return str(count)
 
 
 def _largest_mistakes(chart: ConfusionChart, most: int = 3) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trainwright.records import BarsChart, Chart, ConfusionChart, Interval, ResidualChart, Tile, TrainErrors
+from trainwright.report.wording import short_count
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,7 +42,7 @@ def learning_curves(epochs: Sequence[Mapping[str, Any]], chosen: int | None = No
     """
     from matplotlib.ticker import MaxNLocator
 
-    figure = _figure(8.0, 6.4)
+    figure = blank(8.0, 6.4)
     loss, score, lr = figure.subplots(3, 1, sharex=True, height_ratios=[3, 3, 1.1])
     numbers = [int(epoch["epoch"]) + 1 for epoch in epochs]
     for panel, key in ((loss, "loss"), (score, "score")):
@@ -72,7 +73,7 @@ def learning_curves(epochs: Sequence[Mapping[str, Any]], chosen: int | None = No
     loss.legend(loc="best", frameon=False, fontsize=9)
     lr.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     lr.set_xlim(min(numbers, default=1) - 0.5, max(numbers, default=1) + 0.5)
-    return _png(figure)
+    return as_png(figure)
 
 
 def chart(chart: Chart) -> bytes:
@@ -98,7 +99,7 @@ def sheet(tiles: Sequence[Tile]) -> bytes:
     columns = max(1, int(COLUMNS / aspect))
     columns = min(columns, max(4, len(shown)))
     rows = max(1, math.ceil(len(shown) / columns))
-    figure = _figure(SIDE * aspect * columns, (height + 0.5) * rows)
+    figure = blank(SIDE * aspect * columns, (height + 0.5) * rows)
     panels: list[Axes] = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
     for panel in panels:
         panel.set_axis_off()
@@ -106,7 +107,7 @@ def sheet(tiles: Sequence[Tile]) -> bytes:
         _tile(panel, tile, int(LINE_LENGTH * aspect))
     if not shown:
         panels[0].text(0, 0.5, "no images", fontsize=9)
-    return _png(figure)
+    return as_png(figure)
 
 
 def gap(errors: TrainErrors, interval: Interval, metric: str = "accuracy") -> bytes:
@@ -116,7 +117,7 @@ def gap(errors: TrainErrors, interval: Interval, metric: str = "accuracy") -> by
     """
     names = ["A  train, as it ran", "B  train mode", "C  augmented", "D  train, clean", "unseen"]
     values = [100 * error for error in (errors.running, errors.train_mode, errors.augmented, errors.clean, errors.val)]
-    figure = _figure(8.0, 2.9)
+    figure = blank(8.0, 2.9)
     panel = figure.add_subplot()
     panel.barh(names, np.nan_to_num(values), color=[GREY, GREY, GREY, BLUE, ORANGE], height=0.6)
     low, middle, high = (100 * (errors.clean + part) for part in (interval.low, interval.value, interval.high))
@@ -137,7 +138,7 @@ def gap(errors: TrainErrors, interval: Interval, metric: str = "accuracy") -> by
     panel.invert_yaxis()
     panel.set_xlabel("error, %" if metric == "accuracy" else f"error (1 − {metric}), %")
     panel.set_title(title, fontsize=10, loc="left")
-    return _png(figure)
+    return as_png(figure)
 
 
 def worth_showing(per_image: np.ndarray, sureness: np.ndarray | None = None) -> np.ndarray:
@@ -190,7 +191,7 @@ def _confusion(chart: ConfusionChart) -> bytes:
 
     matrix, count = np.asarray(chart.matrix), len(chart.classes)
     side = min(12.0, 3.4 + 0.42 * count)
-    figure = _figure(side + 0.8, side)
+    figure = blank(side + 0.8, side)
     panel = figure.add_subplot()
     totals = matrix.sum(axis=1, keepdims=True)
     share = np.divide(matrix, totals, out=np.zeros(matrix.shape), where=totals > 0)
@@ -206,29 +207,21 @@ def _confusion(chart: ConfusionChart) -> bytes:
         _write_counts(panel, matrix, share)
     bar = figure.colorbar(picture, ax=panel, fraction=0.04, pad=0.03)
     bar.set_label(f"share of the {chart.unit} of the class")
-    return _png(figure)
+    return as_png(figure)
 
 
 def _write_counts(panel: Axes, matrix: np.ndarray, share: np.ndarray) -> None:
     size = 10 if len(matrix) <= 10 else 8
     for row, column in np.argwhere(matrix > 0):
         colour = "white" if share[row, column] > 0.35 else "black"
-        text = _count(int(matrix[row, column]))
+        text = short_count(int(matrix[row, column]))
         panel.text(column, row, text, ha="center", va="center", color=colour, fontsize=size if len(text) < 5 else 6)
-
-
-def _count(count: int) -> str:
-    """Up to four digits as they are, more as 12k or 1.2M."""
-    for unit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if count > 9999 and count >= 0.9995 * unit:  # 999,950 is 1.0M, not 1000k
-            return f"{count / unit:.{1 if count < 9.95 * unit else 0}f}{letter}"
-    return str(count)
 
 
 def _residuals(chart: ResidualChart) -> bytes:
     """A row for each column of numbers: answer against truth with the diagonal, and how far answers are off."""
     shown = chart.columns[:MOST_NUMBERS]
-    figure = _figure(7.6, 3.1 * max(1, len(shown)))
+    figure = blank(7.6, 3.1 * max(1, len(shown)))
     panels = figure.subplots(max(1, len(shown)), 2, squeeze=False)
     for (scatter, histogram), column, name in zip(panels, range(len(shown)), shown, strict=False):
         truth_N, answer_N = np.asarray(chart.truth)[:, column], np.asarray(chart.answer)[:, column]
@@ -237,7 +230,7 @@ def _residuals(chart: ResidualChart) -> bytes:
         _off_by(histogram, (answer_N - truth_N)[known], _short(name, 30))
     if len(shown) < len(chart.columns):
         figure.suptitle(f"the first {len(shown)} of {len(chart.columns)} columns", fontsize=10)
-    return _png(figure)
+    return as_png(figure)
 
 
 def _against_truth(panel: Axes, truth_N: np.ndarray, answer_N: np.ndarray, name: str) -> None:
@@ -273,7 +266,7 @@ def _bars(chart: BarsChart) -> bytes:
     ranked = [*sorted(known, key=lambda name: -known[name]), *unknown]
     shown = ranked[-MOST_BARS:]
     values = [known.get(name, 0.0) for name in shown]
-    figure = _figure(7.0, 0.9 + 0.24 * max(2, len(shown)))
+    figure = blank(7.0, 0.9 + 0.24 * max(2, len(shown)))
     panel = figure.add_subplot()
     panel.barh(range(len(shown)), values, color=BLUE, height=0.7)
     panel.set_yticks(range(len(shown)), [_short(name, 28) for name in shown], fontsize=9)
@@ -286,7 +279,7 @@ def _bars(chart: BarsChart) -> bytes:
     panel.spines[["top", "right"]].set_visible(False)
     if len(shown) < len(ranked):
         panel.set_title(f"the lowest {len(shown)} of {len(ranked)}", fontsize=10, loc="left")
-    return _png(figure)
+    return as_png(figure)
 
 
 def _tile(panel: Axes, tile: Tile, line_length: int) -> None:
@@ -321,7 +314,7 @@ def _number(value: Any) -> float:
     return math.nan if value is None else float(value)
 
 
-def _figure(width: float, height: float) -> Figure:
+def blank(width: float, height: float) -> Figure:
     """An empty figure, inches; drawn by its own canvas, so that no global state of matplotlib is touched."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -331,7 +324,8 @@ def _figure(width: float, height: float) -> Figure:
     return figure
 
 
-def _png(figure: Figure) -> bytes:
+def as_png(figure: Figure) -> bytes:
+    """The figure as a PNG file, without what changes from one version of matplotlib to the next."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         # A class name in a script that the font lacks is drawn as boxes; that is no reason to stop a training.

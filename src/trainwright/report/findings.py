@@ -9,7 +9,8 @@ from trainwright.diagnosis.rules import DESCRIPTIVE, first_fault
 from trainwright.diagnosis.wording import points
 from trainwright.records import Finding, Prescription
 from trainwright.report.markup import Html, element, joined
-from trainwright.report.wording import command, recipe_value
+from trainwright.report.provenance import on_its_data
+from trainwright.report.wording import recipe_value
 
 # (kind, the word, what it means) of each verdict.
 VERDICTS = {
@@ -86,9 +87,8 @@ def prescription_list(
     """What to try next, with a command for each; none of it is proven for this data."""
     if not prescriptions:
         return None
-    source = ((manifest.get("dataset") or {}).get("source") or {}).get("path")
-    shown = [_prescription(one, source, folder) for one in prescriptions[:MOST_PRESCRIPTIONS]]
-    beside = command("trainwright", "improve", source, "--recipe", f"{folder}/recipe.yaml", "--budget", "30m")
+    shown = [_prescription(one, manifest, folder) for one in prescriptions[:MOST_PRESCRIPTIONS]]
+    beside = on_its_data(manifest, "improve", "--budget=30m", folder=folder)
     return joined(
         [
             element("h3", "What to try, the largest expected gain for its time first"),
@@ -97,22 +97,22 @@ def prescription_list(
                 "None of it is proven for this data: what it gained elsewhere is the expectation. ",
                 "This trains each beside an unchanged control and keeps what is better beyond chance:",
             ),
-            element("pre", beside) if source else None,
+            element("pre", beside) if beside else None,
             element("ul", shown, class_="findings", role="list"),
         ]
     )
 
 
-def _prescription(one: Prescription, source: Any, folder: str) -> Html:
+def _prescription(one: Prescription, manifest: Mapping[str, Any], folder: str) -> Html:
     sets = (f"--set={key}={recipe_value(value)}" for key, value in one.changes.items())
-    words = ("trainwright", "train", source, "--recipe", f"{folder}/recipe.yaml", *sets)
+    trains = on_its_data(manifest, "train", *sets, folder=folder) if one.changes else None
     return element(
         "li",
         element("h3", spoken(one.remedy), element("span", f"against {one.finding.replace('-', ' ')}", class_="tag")),
         element("p", one.reason),
         element("p", f"Expected: {points(one.gain)} of the score. {one.effect}.", class_="quiet small"),
         element("p", f"Source: {one.source}", class_="quiet small") if one.source else None,
-        element("pre", command(*words)) if source and one.changes else None,
+        element("pre", trains) if trains else None,
         class_="tells",
     )
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from trainwright.diagnosis.lr_sweep import swept_interval, tight_bounds
 from trainwright.records import LrRange
-from trainwright.report.figures import BLUE, GREEN, GREY, ORANGE, VERMILION, _figure, _png
+from trainwright.report.figures import BLUE, GREEN, GREY, ORANGE, VERMILION, as_png, blank
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,7 +22,7 @@ LEAST_HEIGHT = 0.1  # of the loss before learning: a flat curve is to look flat
 
 def lr_range(found: LrRange) -> bytes:
     """Loss against learning rate as PNG. What lies above the picture is divergence, and it says how high it goes."""
-    figure = _figure(8.0, 4.6)
+    figure = blank(8.0, 4.6)
     panel = figure.add_subplot()
     panel.set_xscale("log")
     _interval(panel, found)
@@ -49,7 +49,7 @@ def lr_range(found: LrRange) -> bytes:
     figure.suptitle(conclusion(found), fontsize=11, fontweight="bold", x=0.012, ha="left")
     notes = [f"{note[0].upper()}{note[1:]}." for note in tight_bounds(found)]
     panel.set_title(_wrapped(" ".join([f"{found.reason.rstrip('.')}.", *notes])), fontsize=9, loc="left")
-    return _png(figure)
+    return as_png(figure)
 
 
 def conclusion(found: LrRange) -> str:

@@ -45,8 +45,12 @@ def data_script(value: Any, *, class_: str) -> Html:
 
 
 def figure_text(text: str) -> str:
-    """A text for a place in a figure that understands a little HTML (labels, what appears under the pointer)."""
-    return html.escape(str(text), quote=False)
+    """A text for a place in a figure that understands a little HTML (labels, what appears under the pointer).
+
+    An @ at its beginning would make it the name of a colour (`page.Figure`).
+    """
+    escaped = html.escape(str(text), quote=False)
+    return f"&#64;{escaped[1:]}" if escaped.startswith("@") else escaped
 
 
 def _attribute(key: str) -> str:

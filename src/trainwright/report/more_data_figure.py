@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trainwright.diagnosis.more_data import MoreData
-from trainwright.report.figures import BLUE, GREEN, GREY, ORANGE, VERMILION, _figure, _png
+from trainwright.report.figures import BLUE, GREEN, GREY, ORANGE, VERMILION, as_png, blank
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,7 +19,7 @@ STYLES = {"power": "-", "exponential": "--", "logarithmic": "-.", "arctangent": 
 
 def more_data(found: MoreData, *, metric: str = "accuracy") -> bytes:
     """Unseen error against the number of train images as PNG, with what is predicted for more of them."""
-    figure = _figure(8.0, 4.6)
+    figure = blank(8.0, 4.6)
     panel = figure.add_subplot()
     panel.set_xscale("log")
     _curve(panel, found)
@@ -41,7 +41,7 @@ def more_data(found: MoreData, *, metric: str = "accuracy") -> bytes:
     figure.suptitle(
         "\n".join(textwrap.wrap(found.reason, LINE_LENGTH)), fontsize=11, fontweight="bold", x=0.012, ha="left"
     )
-    return _png(figure)
+    return as_png(figure)
 
 
 def _curve(panel: Axes, found: MoreData) -> None:

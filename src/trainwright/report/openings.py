@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from trainwright.report.markup import Html, element, joined
 from trainwright.report.tables import Cell, Column, table
 from trainwright.report.values import Opening
-from trainwright.report.wording import finite, moment, score, within
+from trainwright.report.wording import NOTHING, finite, moment, score, within
+
+CAME_TO_NOTHING = "It was opened and ended before a score was written: somebody may have seen these images."
 
 
 def opened(openings: Sequence[Opening]) -> Html | None:
@@ -24,6 +26,12 @@ def opened(openings: Sequence[Opening]) -> Html | None:
     ]
     rows = []
     for one in openings:
+        if one.result is None:
+            when = Cell(shown=moment(one.time), value=finite(one.time))
+            rows.append(
+                [when, one.run, Cell(shown=NOTHING, value=None), "", Cell(shown=NOTHING, value=None), CAME_TO_NOTHING]
+            )
+            continue
         result, metric = one.result, str(one.result["metric"])
         rows.append(
             [
@@ -38,3 +46,13 @@ def opened(openings: Sequence[Opening]) -> Html | None:
     return joined(
         [element("h3", "The test part"), table(columns, rows, caption="Every look at the locked test images")]
     )
+
+
+def test_facts(openings: Sequence[Opening], metric: str) -> list[tuple[str, str, Sequence[str]]]:
+    """The score of the first opening that came to one, as a fact (`tables.facts_of`); none where none did."""
+    first = next((one for one in openings if one.result is not None), None)
+    if first is None or first.result is None:
+        return []
+    test = first.result["test"]
+    more = (within(test, metric), f"opened {moment(first.time)}" if first.time else "opened")
+    return [(f"{metric} on the test part", score(test["score"], metric), more)]

@@ -12,7 +12,7 @@
   const show = () => {
     if (theme === "auto") root.removeAttribute("data-theme"); else root.dataset.theme = theme;
     button.textContent = `Theme: ${theme}`;
-    plots.filter((plot) => plot.dataset.drawn).forEach(draw);
+    plots.filter((plot) => plot.dataset.drawn).forEach(drawn);
   };
   button.addEventListener("click", () => {
     theme = themes[(themes.indexOf(theme) + 1) % themes.length];
@@ -28,12 +28,24 @@
     if (value && typeof value === "object") return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, inTheme(item, style)]));
     return value;
   };
-  const asked = new Map(plots.map((plot) => [plot, JSON.parse(plot.nextElementSibling.textContent)]));
+  const asked = new Map(plots.map((plot) => [plot, plot.nextElementSibling.textContent]));
   function draw(plot) {
-    const { data, layout } = inTheme(asked.get(plot), getComputedStyle(root));
+    const { data, layout } = inTheme(JSON.parse(asked.get(plot)), getComputedStyle(root));
     if (matchMedia("(pointer: coarse)").matches) layout.dragmode = false; // a finger on a figure scrolls the page
-    plot.dataset.drawn = "yes";
     return Plotly.react(plot, data, layout, { responsive: true, displayModeBar: false, doubleClick: "reset" });
+  }
+  const inWords = (plot, why, error) => {
+    plot.textContent = `${why} ${plot.getAttribute("aria-label")}`;
+    console.warn(error);
+  };
+  async function drawn(plot) { // a figure that fails takes nothing from the others
+    try {
+      plot.dataset.drawn = "yes";
+      await draw(plot);
+    } catch (error) {
+      delete plot.dataset.drawn;
+      inWords(plot, "This figure could not be drawn.", error);
+    }
   }
   async function unpack() {
     const packed = document.getElementById("plotly");
@@ -48,13 +60,13 @@
     if (!plots.length) return;
     try {
       await unpack();
-      for (const plot of plots) { // in their order, so that what is on the screen comes first and scrolling stays smooth
-        await draw(plot);
-        await new Promise((resolve) => setTimeout(resolve));
-      }
     } catch (error) {
-      plots.forEach((plot) => { plot.textContent = "This browser is too old to draw the figure. " + plot.getAttribute("aria-label"); });
-      console.warn(error);
+      plots.forEach((plot) => inWords(plot, "This browser is too old to draw the figure.", error));
+      return;
+    }
+    for (const plot of plots) { // in their order, so that what is on the screen comes first and scrolling stays smooth
+      await drawn(plot);
+      await new Promise((resolve) => setTimeout(resolve));
     }
   }
 

@@ -10,6 +10,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+from trainwright.report.contrast import INKS
 from trainwright.report.markup import Html, data_script, element, joined
 
 # (light, dark) by the name that the style sheet and the figures use. Text has a contrast of at least 4.5 on ground and panel,
@@ -28,11 +29,13 @@ COLOURS = {
     "red": ("#b93500", "#ff946b"),
     "grey": ("#66717d", "#97a4b1"),
     "band": ("#cfe2f1", "#1c3f5a"),  # the area of an interval, behind its line
+    **INKS,  # of what is written on a shade
 }
 TEXT_COLOURS = ("text", "quiet", "link", "blue", "orange", "green", "red")
 GROUNDS = ("ground", "panel")
 # Nothing of the page may be fetched from anywhere: a browser refuses it, whatever stands in it.
 POLICY = "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+UNSEEN = "“unseen” are the validation images, which nothing was learned from."
 SQUEEZE = 6  # zlib's own default; 9 takes a third longer for 0.2 % less
 
 
@@ -86,12 +89,9 @@ def page(*, title: str, kind: str, head: Html, sections: Sequence[Section], foot
     )
 
 
-def foot(version: str, folder: str) -> str:
-    """The last line of every page: who wrote it, and what its words mean."""
-    return (
-        f"Written by trainwright {version} from {folder}. Intervals are 95 % ones; a score is higher when better; “unseen” are "
-        "the validation images, which nothing was learned from."
-    )
+def foot(version: str, folder: str, unseen: str = UNSEEN) -> str:
+    """The last line of every page: who wrote it, and what its words mean. unseen: what is to be known of the unseen images."""
+    return f"Written by trainwright {version} from {folder}. Intervals are 95 % ones; a score is higher when better; {unseen}"
 
 
 def figure(one: Figure | None) -> Html:

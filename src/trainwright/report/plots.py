@@ -100,7 +100,7 @@ def _of_epochs(
         said.append(f"{name} from {amount(values[0])} to {amount(values[-1])}")
     what = metric if key == "score" else "loss"
     marked = [] if kept is None else [upright(kept + 1, label=f"kept: epoch {kept + 1}")]
-    y = axis(what)
+    y = axis(figure_text(what))
     known = [finite(epoch[part][key]) for epoch in epochs for part, *_ in parts]
     known = [value for value in known if math.isfinite(value)]
     if key == "score" and known and min(known) < LOWEST_SCORE < max(known):

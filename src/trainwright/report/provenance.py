@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trainwright.report.markup import Html, element, joined
@@ -19,7 +19,10 @@ def asked(values: RunValues) -> Html:
     changed = [one for one in values.recipe if one.given]
     data = values.manifest.get("dataset") or {}
     split = values.manifest.get("split") or {}
-    parts = ", ".join(f"{part} {split[part]:,}" for part in ("train", "val", "test") if split.get(part))
+    known = {part: f"{part} {split[part]:,}" for part in ("train", "val", "test") if split.get(part)}
+    if not values.unseen and "val" in known:
+        known["val"] = f"{known['val']} of them"
+    parts = ", ".join(known.values())
     named = values.recipe_name or "no published one"
     about = rows_of(
         [
@@ -70,15 +73,14 @@ def repeated(values: RunValues) -> Html:
     if words and words[0].endswith((".py", "trainwright")):
         words[0] = "trainwright"
     data, split, seeds = (manifest.get(key) or {} for key in ("dataset", "split", "seeds"))
-    source = (data.get("source") or {}).get("path")
-    again = command("trainwright", "train", source, "--recipe", f"{values.folder}/recipe.yaml")
+    again = on_its_data(manifest, "train", folder=values.folder)
     packages = manifest.get("packages") or {}
     code = manifest.get("code") or {}
     return joined(
         [
             [element("p", "The command that made it:"), element("pre", command(*words))] if words else None,
             [element("p", "The same training from its record:"), element("pre", again)]
-            if source
+            if again
             else element("p", GIVEN),
             rows_of(
                 [
@@ -96,6 +98,16 @@ def repeated(values: RunValues) -> Html:
             opened(values.openings),
         ]
     )
+
+
+def on_its_data(manifest: Mapping[str, Any], verb: str, *more: str, folder: str) -> str | None:
+    """The command that does something with a run's data and recipe, as they were read then; None where its data was given by
+    Python code. verb: train, improve. more: further options. folder: of the run."""
+    source = (manifest.get("dataset") or {}).get("source") or {}
+    if not source.get("path"):
+        return None
+    read = [f"--{name}={source[name]}" for name in ("target", "task") if source.get(name)]
+    return command("trainwright", verb, source["path"], *read, "--recipe", f"{folder}/recipe.yaml", *more)
 
 
 def _study(values: RunValues) -> Html | str | None:

@@ -11,17 +11,17 @@ from trainwright.report.answer_plots import chart_figures
 from trainwright.report.class_table import class_table
 from trainwright.report.findings import finding_list, headline, prescription_list
 from trainwright.report.markup import Html, element, joined
-from trainwright.report.page import Figure, Section, figure, figures, foot, page
+from trainwright.report.openings import test_facts
+from trainwright.report.page import UNSEEN, Figure, Section, figure, figures, foot, page
 from trainwright.report.plots import epoch_curves, gap_parts, lr_range, reliability, step_curves
 from trainwright.report.provenance import asked, repeated
-from trainwright.report.tables import Cell, Column, rows_of, table
+from trainwright.report.tables import Cell, Column, facts_of, rows_of, table
 from trainwright.report.values import Picture, Pictures, RunValues
 from trainwright.report.wording import (
     amount,
     counted,
     duration,
     finite,
-    moment,
     points_within,
     score,
     size,
@@ -29,6 +29,9 @@ from trainwright.report.wording import (
 )
 
 TINY = 96  # pixels: smaller pictures are shown with their pixels, larger ones smoothly
+NOT_UNSEEN = (
+    "the validation images were learned from too, so that no image of this run is unseen but those of the test part."
+)
 LARGE, WIDE = 200, 1.6  # pixels, and times as wide as high: such pictures need more room
 
 
@@ -61,7 +64,7 @@ def run_page(values: RunValues) -> str:
             for anchor, short, title, body in sections
             if body
         ],
-        foot=foot(values.version, values.folder),
+        foot=foot(values.version, values.folder, NOT_UNSEEN if not values.unseen else UNSEEN),
     )
 
 
@@ -74,7 +77,8 @@ def _head(values: RunValues) -> Html:
         so_far = ""
         if last is not None:
             done = counted(len(values.epochs), "epoch")
-            so_far = f"So far {done}; in the last one the unseen score was {amount(last['val']['score'])}."
+            of, part = ("unseen", "val") if values.unseen else ("train", "train")
+            so_far = f"So far {done}; in the last one the {of} score was {amount(last[part]['score'])}."
         cure = "" if values.state == "running" else f"Go on with: trainwright resume {values.run}"
         lines = [element("p", text) for text in (values.message, so_far, cure) if text]
         kind = "bad" if values.state == "failed" else "unsure"
@@ -87,55 +91,35 @@ def _facts(values: RunValues, result: Mapping[str, Any]) -> Html:
     metric, split = str(result["metric"]), values.manifest.get("split") or {}
     scores, interval = result["score"], (result.get("intervals") or {}).get("score")
     images = {part: f"{split[part]:,} images" for part in ("train", "val", "test") if split.get(part)}
-    facts = [
-        (
-            f"{metric} on unseen images",
-            score(scores["val"], metric),
-            _lines(within(interval, metric), images.get("val", "")),
-        ),
-        (
-            f"{metric} on train images",
-            score(scores["train"], metric),
-            _lines("the same way: eval mode, clean", _scored_train(split)),
-        ),
-    ]
+    facts: list[tuple[str, str, Sequence[str]]] = []
+    if values.unseen:
+        more = (within(interval, metric), images.get("val", ""))
+        facts.append((f"{metric} on unseen images", score(scores["val"], metric), more))
+        facts.append(
+            (
+                f"{metric} on train images",
+                score(scores["train"], metric),
+                ("the same way: eval mode, clean", _scored_train(split)),
+            )
+        )
+    else:
+        learned = ("eval mode, clean", _scored_train(split), "train and validation images: none is unseen")
+        facts.append((f"{metric} on images it learned from", score(scores["train"], metric), learned))
     if math.isfinite(finite(result["gap"].get("value"))):
         said = points_within(result["gap"])
         value, _, doubt = said.partition(" (")
         margin = f"worth acting on above {100 * finite(result['gap_margin']):.1f}"
-        facts.append(("gap: unseen error − train error", value, _lines(doubt.rstrip(")"), margin)))
-    if values.openings:
-        first = values.openings[0].result
-        test, when = first["test"], values.openings[0].time
-        facts.append(
-            (
-                f"{metric} on the test part",
-                score(test["score"], metric),
-                _lines(within(test, metric), f"opened {moment(when)}" if when else "opened"),
-            )
-        )
+        facts.append(("gap: unseen error − train error", value, (doubt.rstrip(")"), margin)))
+    facts += test_facts(values.openings, metric)
     kept = f"weights of epoch {result['kept_epoch'] + 1} kept" if result.get("kept_epoch") is not None else ""
-    facts.append(("trained for", duration(result["seconds"]), _lines(f"{result['epochs']} epochs", kept)))
-    return element(
-        "dl",
-        [
-            element(
-                "div", element("dt", name), element("dd", value, class_="value"), element("dd", more, class_="more")
-            )
-            for name, value, more in facts
-        ],
-        class_="facts",
-    )
+    facts.append(("trained for", duration(result["seconds"]), (f"{result['epochs']} epochs", kept)))
+    return facts_of(facts)
 
 
 def _scored_train(split: Mapping[str, Any]) -> str:
     """How many train images the score is of: as many as there are validation images (statistics.md, "The gap")."""
     train, val = int(split.get("train") or 0), int(split.get("val") or 0)
     return f"{min(train, max(val, 1)):,} of {train:,} images" if train else ""
-
-
-def _lines(*texts: str) -> Html:
-    return joined([joined([text, element("br")]) for text in texts if text])
 
 
 def _gap(result: Mapping[str, Any]) -> Html | None:
@@ -198,21 +182,23 @@ def _curves(values: RunValues) -> Html | None:
     metric = str((values.result or {}).get("metric") or values.manifest.get("metric") or "score")
     kept = None if values.result is None else values.result.get("kept_epoch")
     drawn = [*epoch_curves(values.epochs, kept, metric=metric), *step_curves(values.losses, values.lrs)]
-    return joined([figures(*drawn), _epoch_table(values.epochs, metric)])
+    return joined([figures(*drawn), _epoch_table(values.epochs, metric, unseen=values.unseen)])
 
 
-def _epoch_table(epochs: Sequence[Mapping[str, Any]], metric: str) -> Html | None:
+def _epoch_table(epochs: Sequence[Mapping[str, Any]], metric: str, *, unseen: bool) -> Html | None:
     if not epochs:
         return None
-    titles = ("epoch", "train loss", "unseen loss", f"train {metric}", f"unseen {metric}", "lr", "seconds")
+    parts = {"train": "train", "val": "unseen"} if unseen else {"train": "train"}
+    of_parts = [f"{said} {what}" for what in ("loss", metric) for said in parts.values()]
+    titles = ("epoch", *of_parts, "lr", "seconds")
     columns = [
         Column(title=title, number=True, lower_first=title in ("epoch", "train loss", "unseen loss"))
         for title in titles
     ]
     rows = []
     for epoch in epochs:
-        figures_ = [epoch["train"]["loss"], epoch["val"]["loss"]]
-        scores = [epoch["train"]["score"], epoch["val"]["score"]]
+        figures_ = [epoch[part]["loss"] for part in parts]
+        scores = [epoch[part]["score"] for part in parts]
         rows.append(
             [
                 Cell(shown=epoch["epoch"] + 1, value=float(epoch["epoch"])),
@@ -225,7 +211,7 @@ def _epoch_table(epochs: Sequence[Mapping[str, Any]], metric: str) -> Html | Non
     return element(
         "details",
         element("summary", "The curves as numbers"),
-        table(columns, rows, caption="Every epoch; train and unseen in eval mode on clean images"),
+        table(columns, rows, caption=f"Every epoch; {' and '.join(parts.values())} in eval mode on clean images"),
     )
 
 

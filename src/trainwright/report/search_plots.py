@@ -21,8 +21,13 @@ FIFTH = 5
 
 
 def searched(trials: Sequence[Trial]) -> list[Trial]:
-    """The scored runs whose recipes were chosen: not the controls, which are the same one again."""
-    return [one for one in trials if math.isfinite(one.score) and one.role not in ("control", "confirmation", "final")]
+    """The scored runs whose recipes were chosen, trained to their end: not the controls, which are the same one again, nor what
+    was paused or stopped, whose score is of fewer epochs."""
+    return [
+        one
+        for one in trials
+        if math.isfinite(one.score) and one.state == "finished" and one.role not in ("control", "confirmation", "final")
+    ]
 
 
 def varied(trials: Sequence[Trial], importance: Mapping[str, Any] | None = None) -> list[str]:

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trainwright.report.markup import Html, element, joined
-from trainwright.report.openings import opened
-from trainwright.report.page import Section, figure, figures, foot, page
+from trainwright.report.openings import opened, test_facts
+from trainwright.report.page import UNSEEN, Section, figure, figures, foot, page
 from trainwright.report.search_plots import best_of_m, importance_bars, isolation_plots, parallel_coordinates
 from trainwright.report.study_plots import arms_forest, best_so_far, unchanged_scores
-from trainwright.report.tables import Cell, Column, rows_of, table
+from trainwright.report.tables import Cell, Column, facts_of, rows_of, table
 from trainwright.report.values import Entry, StudyValues, Trial
 from trainwright.report.wording import (
     NOTHING,
@@ -24,9 +24,9 @@ from trainwright.report.wording import (
     points_within,
     recipe_value,
     score,
-    within,
 )
 
+BUT_THE_LAST = UNSEEN.removesuffix(".") + " but the final training, which was given no score."
 TRAINED_ON = {"train+val": "train and validation images together", "train": "train images"}
 ROUND = re.compile(r"(Round \d+)\. ")
 STEPS = {  # sign, what it is, of a sentence of the story
@@ -60,7 +60,11 @@ def study_page(values: StudyValues) -> str:
             for anchor, short, title, body in sections
             if body
         ],
-        foot=foot(values.version, values.folder),
+        foot=foot(
+            values.version,
+            values.folder,
+            BUT_THE_LAST if (result.get("best") or {}).get("trained_on") == "train+val" else UNSEEN,
+        ),
     )
 
 
@@ -102,11 +106,7 @@ def _facts(values: StudyValues, result: Mapping[str, Any]) -> Html:
         if best.get("scored_by") and best["scored_by"] != best["run"]:
             more.append("of the run that its recipe was judged by")
         facts.append((f"now: {metric} on unseen images", score(best["score"], metric), more))
-    if values.openings:
-        first = values.openings[0]
-        test = first.result["test"]
-        more = [within(test, metric), f"opened {moment(first.time)}" if first.time else "opened"]
-        facts.append((f"{metric} on the test part", score(test["score"], metric), more))
+    facts += test_facts(values.openings, metric)
     budget = result.get("budget_seconds")
     facts.append(
         (
@@ -115,19 +115,7 @@ def _facts(values: StudyValues, result: Mapping[str, Any]) -> Html:
             (f"of a budget of {duration(budget)}" if budget else "", counted(len(values.trials), "run")),
         )
     )
-    return element(
-        "dl",
-        [
-            element(
-                "div",
-                element("dt", name),
-                element("dd", value, class_="value"),
-                element("dd", joined([joined([text, element("br")]) for text in more if text]), class_="more"),
-            )
-            for name, value, more in facts
-        ],
-        class_="facts",
-    )
+    return facts_of(facts)
 
 
 def _gap(of: Mapping[str, Any]) -> str:
@@ -240,17 +228,23 @@ def _noise(values: StudyValues, result: Mapping[str, Any]) -> Html | None:
     noise, lucky = finite(result.get("noise_floor")), finite(result.get("luck"))
     if not math.isfinite(noise):
         return None
-    compared = sum(len(one["arms"]) for one in result.get("rounds") or ())
     unchanged = result.get("unchanged_scores") or ()
+    if "compared" in result:  # of a search: the noise is that of the best recipe, once more with another seed
+        compared, what, measured = int(result["compared"]), "trainings", "the best recipe with two seeds"
+    else:
+        compared, what = sum(len(one["arms"]) for one in result.get("rounds") or ()), "arms"
+        measured = f"{counted(len(unchanged), 'training')} of the unchanged recipe"
     sentences = [
         f"Two trainings that differ in nothing but the seed differ by chance on single images: the deviation of a score is at "
-        f"least {100 * noise:.2f} points (noise floor, from {counted(len(unchanged), 'training')} of the unchanged recipe)."
+        f"least {100 * noise:.2f} points (noise floor, from {measured})."
     ]
-    if math.isfinite(lucky):
+    if math.isfinite(lucky) and compared > 1:
         sentences.append(
-            f"The best of {compared} arms that are all no better would look better by {100 * lucky:.2f} points: so much of "
-            "a best score may be luck. The gain above is that of trainings which were not chosen for their score."
+            f"The best of {compared} {what} that are all no better would look better by {100 * lucky:.2f} points: so much of "
+            "a best score may be luck."
         )
+    if math.isfinite(finite((result.get("gain") or {}).get("value"))):
+        sentences.append("The gain above is that of trainings which were not chosen for their score.")
     best = result.get("best") or {}
     drawn = unchanged_scores(unchanged, best.get("score") if best.get("remedies") else None, values.metric)
     return joined([[element("p", sentence) for sentence in sentences], figure(drawn)])
@@ -316,7 +310,7 @@ def _changes(one: Trial) -> Html | str:
 
 
 def _test(values: StudyValues) -> Html | None:
-    if values.openings:
+    if values.openings:  # as the ledger has them: one that came to nothing has unlocked the images too
         return opened(values.openings)
     if values.result is None:
         return None

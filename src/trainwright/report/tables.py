@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trainwright.report.markup import Html, element
+from trainwright.report.markup import Html, element, joined
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +59,23 @@ def rows_of(pairs: Sequence[tuple[str, Any]]) -> Html:
     """Names with what they are, below each other; those with nothing are left out."""
     known = [(name, value) for name, value in pairs if value not in (None, "")]
     return element("dl", [[element("dt", name), element("dd", value)] for name, value in known], class_="rows")
+
+
+def facts_of(facts: Sequence[tuple[str, str, Sequence[str]]]) -> Html:
+    """The figures that stand first: of each its name, its value, and what is to be known of it, a line each."""
+    return element(
+        "dl",
+        [
+            element(
+                "div",
+                element("dt", name),
+                element("dd", value, class_="value"),
+                element("dd", [joined([text, element("br")]) for text in more if text], class_="more"),
+            )
+            for name, value, more in facts
+        ],
+        class_="facts",
+    )
 
 
 def bar(share: float) -> Html:

@@ -44,9 +44,11 @@ class RecipeValue:
 
 @dataclass(frozen=True, kw_only=True)
 class Opening:
-    """A look at the test part. result: `trainwright.final/1`. time: epoch seconds, None where nobody wrote it down."""
+    """A look at the test part. result: `trainwright.final/1`, None where it came to nothing after the images were unlocked.
+    time: epoch seconds, None where nobody wrote it down."""
 
-    result: Mapping[str, Any]
+    run: str
+    result: Mapping[str, Any] | None
     time: float | None
 
 
@@ -57,6 +59,7 @@ class RunValues:
     lr_range: the record of its range test. lr_sweeps: losses of each seed of it. charts: the task's, of the unseen images.
     class_images: how many images (or what a class is counted in) of each class. recipe_name: of the published recipe, empty
     for none. choice: why it was taken where nobody named one. study: (name, link) of the study that it is a part of.
+    unseen: whether the validation images are; not those of a training on train and val together.
     """
 
     run: str
@@ -83,6 +86,7 @@ class RunValues:
     openings: Sequence[Opening]
     would_tell: Sequence[str] = ()
     study: tuple[str, str] | None = None
+    unseen: bool = True
     version: str = ""
 
 

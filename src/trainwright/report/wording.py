@@ -94,6 +94,14 @@ def counted(count: int, one: str, many: str | None = None) -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
+def short_count(count: int) -> str:
+    """Up to four digits as they are, more as 12k or 1.2M."""
+    for unit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if count > 9999 and count >= 0.9995 * unit:  # 999,950 is 1.0M, not 1000k
+            return f"{count / unit:.{1 if count < 9.95 * unit else 0}f}{letter}"
+    return str(count)
+
+
 def command(*words: Any) -> str:
     """A command for a shell; a long one has a line for each option."""
     parts = [shlex.quote(str(word)) for word in words]

@@ -29,7 +29,8 @@ def baseline(coach: Coach) -> Generator[list[Proposal], list[Outcome], bool]:
         label = "baseline" if not remedies else f"baseline with {remedies[-1]}"
         why, seconds = "what everything is compared with", min(PROBES_SHARE * coach.ledger.limit, MOST_PROBING)
         asked = [coach.propose("baseline", recipe, label, reason=why, probe_seconds=seconds)]
-        if coach.ledger.slots > 1:  # the other slot would stand idle
+        open_values = recipe.optimizer.lr is None or recipe.batch_size == "auto"  # each run would measure its own
+        if coach.ledger.slots > 1 and not open_values:  # the other slot would stand idle
             twin = recipe.changed({"seed": coach.seed_of(0, 2)})
             asked.append(coach.propose("control", twin, "control", reason=NOTHING_CHANGED))
         outcome, *twins = yield asked

@@ -2,8 +2,7 @@
 
 A round: findings of the incumbent → prescriptions → a control (nothing changed, another seed) and an arm for each
 prescription with the same budget and seed → paired comparison with Holm's correction → the best proven arm becomes the
-incumbent, or the simpler recipe stays. Decisions depend on outcomes alone, told in order (decision 7).
-"""
+incumbent, or the simpler recipe stays. Decisions depend on outcomes alone, told in order (decision 7)."""
 
 from __future__ import annotations
 
@@ -11,7 +10,7 @@ import math
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
-from trainwright.diagnosis.comparison import Comparison, adopted, compare, worth_a_second_look
+from trainwright.diagnosis.comparison import SETTLED, Comparison, adopted, compare, worth_a_second_look
 from trainwright.diagnosis.noise import noise_floor
 from trainwright.diagnosis.prescribe import Tried, prescribe
 from trainwright.diagnosis.remedies.case import Circumstances
@@ -21,7 +20,7 @@ from trainwright.recipe import Recipe
 from trainwright.records import Outcome, Prescription, Proposal, Role
 from trainwright.search import beginning, ending, planning, telling
 from trainwright.search.ledger import Ledger
-from trainwright.search.rounds import Arm, Entry, Incumbent, Round, Step
+from trainwright.search.rounds import Arm, Entry, Incumbent, Round, Step, Unproven
 from trainwright.seeding import derive
 
 MOST_ARMS = 3  # of a round: Holm's correction over more asks for gains that few remedies have
@@ -55,6 +54,7 @@ class Coach:
         self.baselines: list[Outcome] = []
         self.incumbent: Incumbent | None = None
         self.final: Outcome | None = None
+        self.unproven: Unproven | None = None
         self.tried: list[Tried] = []
         self._proven: list[Prescription] = []
         self._known_recipes: list[Recipe] = []  # that were arms already
@@ -143,9 +143,8 @@ class Coach:
         ]
         outcomes = yield asked
         if len(outcomes) > len(arms):
-            control, *outcomes = outcomes
-            if not self._control_told(control):
-                return False
+            beside, *outcomes = outcomes
+            control = beside if self._control_told(beside) else control
         this = Round(number=number, epochs=epochs, believed=believed, control=control, lean=lean)
         self.rounds.append(this)
         unchanged = incumbent.unchanged
@@ -168,8 +167,8 @@ class Coach:
     def _control_told(self, control: Outcome) -> bool:
         """Take a round's control in; whether there is something to compare with."""
         if control.answers is None:
-            said = f"The control {control.state}: {telling.why(control)} No comparison without it."
-            self.say("decision", said, control.run)
+            without = "No comparison without it." if self.ledger.slots == 1 else "Earlier trainings stand in for it."
+            self.say("decision", f"The control {control.state}: {telling.why(control)} {without}", control.run)
             return False
         self.take_in(control)
         self.say("outcome", f"Control, {control.result['epochs']} epochs: {telling.scored(control)}.", control.run)
@@ -258,11 +257,16 @@ class Coach:
         else:
             why = "the control beside an arm that seems better, once more"
             again, control = yield [repeated, self.propose("control", fresh, "control, once more", reason=why)]
-            if control.answers is None:
-                return None
-            self.take_in(control)
+            if control.answers is not None:
+                self.take_in(control)
         if again.answers is None:
+            self.say(
+                "outcome", f"Once more with another seed: {one.remedy} {again.state}: {telling.why(again)}", again.run
+            )
             return None
+        if alone:  # no control has said what seed alone does: the arm's own two trainings do, and it has to be surer
+            alike = [outcome.answers for outcome in (best.outcome, again) if outcome.answers is not None]
+            self.noise, level = noise_floor(*alike, score=self.score, groups=again.groups), SETTLED
         compared = self.compared([best.outcome, again], self.held.unchanged)
         verdict = adopted({**first, one.remedy: compared}, noise=self.sigma, level=level)[one.remedy]
         best.comparison = compared
@@ -282,7 +286,7 @@ class Coach:
         return self.incumbent
 
     def seed_of(self, number: int, turn: int) -> int:
-        """Of a round's runs; turn: 1, or 2 for those that confirm."""
+        """Of a round's runs. turn: 1, or 2 for those that confirm."""
         return derive(self.seed, "coach", number, turn) % 2**31
 
     def compared(self, arm: Sequence[Outcome], control: Sequence[Outcome]) -> Comparison:
@@ -374,6 +378,13 @@ class Coach:
             self.say("decision", "No further round: two have proven nothing.")
         return not end
 
+    @property
+    def handed_over(self) -> tuple[Recipe, Outcome]:
+        """(the recipe of the model, the run on train alone that says how good it is)."""
+        if self.unproven is not None:
+            return self.unproven.recipe, self.unproven.outcome
+        return self.held.recipe, self.held.judged
+
     def gain(self) -> Comparison | None:
         """The incumbent against the baseline, by runs that were not chosen for their score where there are any."""
         incumbent = self.incumbent
@@ -386,4 +397,4 @@ class Coach:
         if self.incumbent is None:
             return "The baseline did not finish, so nothing was compared."
         tried = sum(len(one.arms) for one in self.rounds)
-        return telling.summary(self.baselines[0], self.incumbent, self.gain(), tried=tried)
+        return telling.summary(self.baselines[0], self.incumbent, self.gain(), tried=tried, unproven=self.unproven)

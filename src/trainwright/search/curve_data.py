@@ -27,6 +27,7 @@ class Curves:
 
     end: int
     scores: dict[int, dict[int, float]] = field(default_factory=dict)
+    best: dict[int, float] = field(default_factory=dict)  # score of each trial
 
     def add(self, history: History, tolds: Iterable[Told]) -> None:
         """Take in outcomes, in their order. Where their curves were not told, the ends of the pieces are all that is known."""
@@ -40,6 +41,12 @@ class Curves:
             finite = {epoch: score for epoch, score in new.items() if math.isfinite(score)}
             if finite:
                 self.scores.setdefault(ask.trial, {}).update(finite)
+                self.best[ask.trial] = max(self.best.get(ask.trial, -math.inf), *finite.values())
+
+    def foremost(self, count: int, *, reaching: int = 1) -> list[int]:
+        """All trials that are known at that epoch or later, by number; of more than `count` those with the best scores."""
+        fit = [number for number, scores in self.scores.items() if max(scores) >= reaching]
+        return sorted(sorted(fit, key=lambda number: (-self.best[number], number))[:count])
 
     def reach(self, epoch: int) -> bool:
         """Whether any is known at that epoch or later."""

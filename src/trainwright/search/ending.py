@@ -10,6 +10,7 @@ from trainwright.diagnosis.comparison import adopted
 from trainwright.diagnosis.wording import points_within
 from trainwright.records import Outcome, Proposal
 from trainwright.search import planning, telling
+from trainwright.search.rounds import Unproven
 
 if TYPE_CHECKING:
     from trainwright.recipe import Recipe
@@ -84,12 +85,15 @@ def together(coach: Coach, epochs: int) -> Plan:
             "decision", "The final training was as long, so it is not handed over: the best run so far is.", final.run
         )
         return
-    remedies = (*incumbent.remedies, f"longer ({epochs} epochs)") if decision == "adopt" else incumbent.remedies
-    recipe = incumbent.recipe.changed({"epochs": epochs})
-    found = replace(incumbent, recipe=recipe, chosen=outcome, fresh=[outcome], remedies=remedies, stretched=True)
     _hand_over(coach, final, epochs, judged=outcome)
-    if coach.final is not None or decision == "adopt":
-        coach.incumbent = found
+    recipe = incumbent.recipe.changed({"epochs": epochs})
+    if decision == "adopt":
+        longer_too = (*incumbent.remedies, f"longer ({epochs} epochs)")
+        coach.incumbent = replace(
+            incumbent, recipe=recipe, chosen=outcome, fresh=[outcome], remedies=longer_too, stretched=True
+        )
+    elif coach.final is not None:  # what is proven stays what it was; the model has learned for longer
+        coach.unproven = Unproven(recipe=recipe, outcome=outcome, gain=compared, proven_epochs=proven)
 
 
 def stretch(coach: Coach) -> Plan:
@@ -104,7 +108,8 @@ def stretch(coach: Coach) -> Plan:
             return
         recipe = incumbent.recipe.changed({"epochs": epochs, "seed": coach.seed_of(0, turn)})
         coach.say("trial", f"Trying the same for longer ({epochs} epochs): a training that anneals and is not at rest.")
-        (outcome,) = yield [coach.propose("arm", recipe, "longer", reason="whether length pays for what was found")]
+        why = "whether length pays for what was found"
+        (outcome,) = yield [coach.propose("arm", recipe, "longer", reason=why, alone=True)]
         if outcome.answers is None:
             coach.say("outcome", f"longer: {telling.why(outcome)}", outcome.run)
             return

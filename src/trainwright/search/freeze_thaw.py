@@ -21,7 +21,7 @@ from trainwright.search.searching import Setting
 from trainwright.search.space import Values
 from trainwright.seeding import stream
 
-# Choices of ours, most of them tried on the development tasks of benchmarks/search_lcbench.py.
+# Choices of ours; what they come to is measured by benchmarks/search_lcbench.py.
 STARTUP = 10  # recipes that are begun before the model is asked
 STARTUP_AROUND = 0.5  # share of them that lies around the published one
 SHORTEST = 27  # a new recipe is trained for the whole training over this, three thirds of thirds
@@ -34,7 +34,8 @@ BEST = 5  # recipes that candidates lie around
 STEPS = (0.03, 0.1, 0.25)  # lengths of steps from the best, as shares of a scale
 STEP_AROUND = 0.2  # length of steps from the published one
 MOVED = 0.6  # probability that a dimension is moved
-OBSERVED = 300  # points of curves that the model is given; last ones come first
+LOOKED_AT = 300  # trainings that a decision is made from: it takes the same time however many there were
+OBSERVED = 300  # points of their curves that the model is given; the last ones come first
 TUNED_ON = 120  # of them, that its scales are tuned on
 TUNED_AGAIN = 1.25  # times as many outcomes as at the last tuning
 ONE_BELOW = (0.1587, 0.8413)  # shares of a normal distribution below one deviation on either side
@@ -67,7 +68,8 @@ class FreezeThaw:
         self._epochs = levels(first, self._end)
         self._features, self._chance = Features(setting.space), Chance(setting)
         self._places: dict[int, np.ndarray] = {}  # features by trial
-        self._curves, self._tolds = Curves(end=self._end), 0
+        self._curves = Curves(end=self._end)
+        self._asks = self._tolds = 0  # of the history, that were read
         self._tuned_at, self._tuned = 0, usual(self._features.groups_F)  # at how many outcomes, and what came of it
         self._is_choice_D = np.array([isinstance(one.domain, Choice) for one in self._space.dimensions], bool)
         self._widths_D = np.array([_width(one.domain) for one in self._space.dimensions])
@@ -86,13 +88,13 @@ class FreezeThaw:
     def _read(self, history: History) -> None:
         self._curves.add(history, history.tolds[self._tolds :])
         self._tolds = len(history.tolds)
-        for number, trial in history.trials.items():
-            if number not in self._places:
-                self._places[number] = self._features.of(trial.values)
+        new = [ask for ask in history.asks[self._asks :] if ask.new]
+        self._places |= {ask.trial: self._features.of(ask.values) for ask in new}
+        self._asks = len(history.asks)
 
     def _comparable(self, curves: Curves) -> tuple[int, ...]:
         """Epochs at which curves are looked at."""
-        lowest = lowest_comparable(curves.scores.values(), self._epochs)
+        lowest = lowest_comparable(list(curves.scores.values())[-LOOKED_AT:], self._epochs)
         return tuple(epoch for epoch in self._epochs if epoch >= lowest)
 
     # New recipes without a model
@@ -124,7 +126,7 @@ class FreezeThaw:
 
     def _modelled(self, history: History, epochs: Sequence[int], random: np.random.Generator) -> Move | None:
         model, best_target = self._model(history, epochs)
-        known = np.array(sorted(self._curves.scores))
+        known = np.array(self._curves.foremost(LOOKED_AT))
         mean_N, deviation_N = model.predict(self._points(known, np.full(len(known), self._end)))
         ranked = known[np.argsort(CAUTION * deviation_N - mean_N, kind="stable")]
         paused = self._paused(history)
@@ -144,7 +146,8 @@ class FreezeThaw:
         )
         mean_N, deviation_N = model.predict(points)
         wanted = best_target + 10 ** random.uniform(LEAST_GAIN, MOST_GAIN)
-        constraints = Constraints(history.trials.values(), self._places, end=self._end)
+        latest = list(history.trials.values())[-LOOKED_AT:]
+        constraints = Constraints(latest, self._places, end=self._end)
         merits_N = log_ndtr((mean_N - wanted) / deviation_N)
         merits_N += constraints.log_feasible(features_NF) - constraints.log_pace(features_NF)
         return self._chosen(history, merits_N, paused, candidates_ND, epochs, horizon)
@@ -176,7 +179,7 @@ class FreezeThaw:
     def _paused(self, history: History) -> _Paused:
         trials = [
             trial
-            for trial in history.trials.values()
+            for trial in map(history.trials.__getitem__, self._curves.foremost(LOOKED_AT))
             if trial.state == "finished" and not trial.pending and trial.epochs is not None and trial.epochs < self._end
         ]
         places = [self._places[trial.number] for trial in trials]
@@ -203,7 +206,8 @@ class FreezeThaw:
     def _model(self, history: History, epochs: Sequence[int]) -> tuple[CurveProcess, float]:
         """Of what is known, and the best target in it. What is under way counts as going as predicted (Ginsbourger et al., 2010,
         "Kriging is well-suited to parallelize optimization": the kriging believer), so that nothing is asked for twice."""
-        points, scores_N = self._observed(self._curves, epochs, most=OBSERVED)
+        foremost = self._curves.foremost(LOOKED_AT, reaching=epochs[0])
+        points, scores_N = self._observed(self._curves, foremost, epochs, most=OBSERVED)
         targets_N = Target(seen=scores_N).of(scores_N)
         scales = self._scales(history)
         model = CurveProcess(points, targets_N, scales)
@@ -225,14 +229,17 @@ class FreezeThaw:
             epochs = self._comparable(curves)
             self._tuned_at, self._tuned = outcomes, usual(self._features.groups_F)
             if curves.reach(epochs[0]):
-                points, scores_N = self._observed(curves, epochs, most=TUNED_ON)
+                points, scores_N = self._observed(curves, list(curves.scores), epochs, most=TUNED_ON)
                 self._tuned = tuned(points, Target(seen=scores_N).of(scores_N), self._features.groups_F)
         return self._tuned
 
-    def _observed(self, curves: Curves, epochs: Sequence[int], *, most: int) -> tuple[Points, np.ndarray]:
-        """Points of the curves and their scores [N]: the last of each, and as many others by chance as there is room for."""
+    def _observed(
+        self, curves: Curves, trials: Sequence[int], epochs: Sequence[int], *, most: int
+    ) -> tuple[Points, np.ndarray]:
+        """Points of their curves and the scores [N]: the last of each, and as many others by chance as there is room for."""
         last, others = [], []
-        for number, scores in curves.scores.items():
+        for number in trials:
+            scores = curves.scores[number]
             done = max(scores)
             last += [(number, done)] if done >= epochs[0] else []
             others += [(number, epoch) for epoch in epochs if epoch < done and epoch in scores]
@@ -247,7 +254,7 @@ class FreezeThaw:
 
     def _times(self, epochs: np.ndarray) -> np.ndarray:
         """0 after the first epoch, 1 after the last."""
-        return np.log(epochs) / max(math.log(self._end), 1.0)
+        return np.asarray(np.log(epochs) / max(math.log(self._end), 1.0))
 
     def _stepped(self, places_ND: np.ndarray, steps: np.ndarray, random: np.random.Generator) -> np.ndarray:
         """Normal steps in some of the dimensions, held in the cube: what is best at an end of a range is found there.

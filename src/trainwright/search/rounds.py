@@ -48,6 +48,17 @@ class Round:
     adopted: str | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Unproven:
+    """What the model that is handed over has beyond what was proven: length. outcome: of that recipe, on train alone. gain: of it
+    over proven_epochs."""
+
+    recipe: Recipe
+    outcome: Outcome
+    gain: Comparison
+    proven_epochs: int
+
+
 @dataclass(kw_only=True)
 class Incumbent:
     """The recipe that is held to be the best. chosen: its outcome when it was chosen. fresh: outcomes of other seeds since.

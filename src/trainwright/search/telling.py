@@ -10,7 +10,7 @@ from trainwright.diagnosis.comparison import Comparison
 from trainwright.diagnosis.rules import DESCRIPTIVE
 from trainwright.diagnosis.wording import points_within
 from trainwright.records import Finding, Interval, Outcome, Prescription
-from trainwright.search.rounds import Incumbent
+from trainwright.search.rounds import Incumbent, Unproven
 
 SAID = 3  # findings that a round's belief names
 
@@ -67,8 +67,20 @@ def why(outcome: Outcome) -> str:
     return str(outcome.result.get("message", "")) or f"it {outcome.state}."
 
 
-def summary(baseline: Outcome, incumbent: Incumbent, better: Comparison | None, *, tried: int) -> str:
+def summary(
+    baseline: Outcome,
+    incumbent: Incumbent,
+    better: Comparison | None,
+    *,
+    tried: int,
+    unproven: Unproven | None = None,
+) -> str:
     """What was wrong, what helped, by how much, and how sure that is. better: the incumbent against the baseline."""
+    said = _proven(baseline, incumbent, better, tried=tried)
+    return said if unproven is None else f"{said} {longer(unproven)}"
+
+
+def _proven(baseline: Outcome, incumbent: Incumbent, better: Comparison | None, *, tried: int) -> str:
     verdict = baseline.result["verdict"]
     began = f"The baseline reached {scored(baseline)} on unseen images ({gap(baseline)}; {verdict})."
     if better is None:
@@ -79,6 +91,15 @@ def summary(baseline: Outcome, incumbent: Incumbent, better: Comparison | None, 
     return (
         f"{began} What helped: {helped}. Now {scored(incumbent.judged)} ({gap(incumbent.judged)}): "
         f"{points_within(better.gain)} better on the same {better.images:,} images, p = {better.p:.2g}."
+    )
+
+
+def longer(unproven: Unproven) -> str:
+    """What the model has that was not proven."""
+    reached = f"{scored(unproven.outcome)} ({gap(unproven.outcome)})"
+    return (
+        f"The model has {unproven.recipe.epochs} epochs instead of {unproven.proven_epochs}: "
+        f"trained as long on train alone, {reached}. That length pays is not proven ({points_within(unproven.gain.gain)}), nor that it harms."
     )
 
 

@@ -29,15 +29,6 @@ Ending = Generator[Proposal, Outcome, None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Budget:
-    """How much is searched, whatever is reached first. trials: that are begun. epochs: that are asked for in all. Time is the
-    ledger's. All but the time is the search's alone; what follows it comes on top."""
-
-    trials: int | None = None
-    epochs: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
 class Found:
     """What a search found. trial: with the best score of those trained to their end; chosen: its outcome. fresh: the same recipe
     with another seed, whose score nothing was chosen by; None where it was not trained."""
@@ -60,14 +51,16 @@ class Tuner:
         search: RecipeSearch,
         *,
         ledger: Ledger,
-        budget: Budget,
+        most_epochs: float | None = None,
         strategy: str = "",
         on_all: float | None = None,
         confirms: bool = True,
     ) -> None:
-        """strategy: its name. on_all: images of train and val over those of train, None to train no final one. confirms:
-        whether what was found is trained once more."""
-        self.search, self.ledger, self.budget, self.on_all, self.confirms = search, ledger, budget, on_all, confirms
+        """most_epochs: of the search in all; what follows it comes on top, unlike with time, which the ledger limits. The
+        search itself knows how many trials may be begun. strategy: its name. on_all: images of train and val over those of
+        train, None to train no final one. confirms: whether what was found is trained once more."""
+        self.search, self.ledger, self.most_epochs = search, ledger, most_epochs
+        self.on_all, self.confirms = on_all, confirms
         self.entries: list[Entry] = []
         self.first: Outcome | None = None  # of the first trial, to its end
         self.found: Found | None = None
@@ -153,8 +146,7 @@ class Tuner:
                 used_up = "all trials of the budget were begun"
                 self.over = used_up if search.full else "the strategy has nothing left to try"
             return bool(self._open)
-        epochs = self._epochs_of(ask)
-        most = self.budget.epochs
+        epochs, most = self._epochs_of(ask), self.most_epochs
         if ask.number and most is not None and self._asked_epochs + epochs > most + 1e-9:
             self.over = "the epochs of the budget were used up"
         elif ask.number and self._seconds_with(epochs) > self.ledger.left - self._kept():

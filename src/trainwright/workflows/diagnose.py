@@ -20,7 +20,7 @@ from trainwright.workflows.kept_evidence import evidence_of
 from trainwright.workflows.label_probe import LABELS
 from trainwright.workflows.lr import recorded_finding
 from trainwright.workflows.options import RunOptions, options_from
-from trainwright.workflows.probes import check_probe, run_probe, subject_of
+from trainwright.workflows.probes import Subject, check_probe, run_probe, subject_of
 from trainwright.workflows.report import refresh
 from trainwright.workflows.run import Run, recipe_of
 
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 AUTO = "auto"
-COST, COSTS = 2.0, {LABELS: 5.0}  # times the run's own: most train as long or twice as long, of `labels` one for each fold
+MOST_DEATHS = 2  # of the process that runs a probe: it is not begun a third time
+COST = 2.0  # times the run's own: a probe trains as long, and a second time where the first did not settle it
+COSTS = {"longer": 4.0, LABELS: 5.0}  # twice or four times as long; one for each fold
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,10 +76,29 @@ def diagnose(
         while left is not None and subject is not None:
             if time.perf_counter() - began + COSTS.get(left, COST) * took > limit_seconds:
                 break
-            found = run_probe(subject, left)
+            found = _run(subject, left)
             evidence = replace(evidence, probes={**evidence.probes, left: found})
             left = _next(evidence, wanted, auto=probes == AUTO)
-    return _judged(folder, evidence)
+    return _judged(folder, evidence, data=data, options=options)
+
+
+def _run(subject: Subject, name: str) -> ProbeResult:
+    """Run a probe; one whose process was ended twice while it was run has failed."""
+    folder = subject.folder
+    states = [record["state"] for record in folder.records("probing") if record["name"] == name]
+    deaths = states.count("began") - states.count("let go")
+    if deaths >= MOST_DEATHS:
+        return ProbeResult(name=name, state="failed", note=f"Its process was ended {deaths} times while it was run.")
+    _note(folder, name, "began")
+    try:
+        return run_probe(subject, name)
+    finally:  # not where the process is gone
+        _note(folder, name, "let go")
+
+
+def _note(folder: RunFolder, name: str, state: str) -> None:
+    with folder:
+        folder.append("probing", {"name": name, "state": state})
 
 
 def _next(evidence: Evidence, wanted: Sequence[str], *, auto: bool) -> str | None:
@@ -85,7 +106,7 @@ def _next(evidence: Evidence, wanted: Sequence[str], *, auto: bool) -> str | Non
     return next(iter(names), None)
 
 
-def _judged(folder: RunFolder, evidence: Evidence) -> Diagnosis:
+def _judged(folder: RunFolder, evidence: Evidence, *, data: Dataset | None, options: RunOptions) -> Diagnosis:
     """Judge, and keep verdict, findings and probes in the result of the run."""
     result = folder.result()
     if result is not None and recipe_of(folder).data.train_on == "train+val":  # nothing unseen is left to judge by
@@ -99,7 +120,7 @@ def _judged(folder: RunFolder, evidence: Evidence) -> Diagnosis:
             with folder:
                 folder.claim()
                 folder.write_json("result.json", {**result, **kept})
-            refresh(folder)
+            refresh(folder, data=data, reporter=options.reporter)
     return Diagnosis(
         run=folder.run_id,
         verdict=verdict,

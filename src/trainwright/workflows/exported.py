@@ -17,7 +17,7 @@ from trainwright.deploy.predict import Fitting, find_images, predict_files
 from trainwright.errors import RunError
 from trainwright.recipe import Recipe
 from trainwright.records import Answers, Progress, TargetInfo
-from trainwright.workflows.predict import PIXELS_AT_ONCE, _Gallery, _said
+from trainwright.workflows.predict import PIXELS_AT_ONCE, tell
 from trainwright.workflows.prepare import build_task
 
 
@@ -39,19 +39,9 @@ def predict_exported(
     task = build_task(Recipe.model_validate(described["recipe"]), TargetInfo(**info))
     stored, size = (tuple(described["input"][key]) for key in ("stored", "size"))
     fitting = Fitting(stored=stored, size=size, fit=described["input"]["fit"])
-    gallery = None if pictures is None else _Gallery(Path(pictures))
-    found = []
     at_once = max(1, min(32, PIXELS_AT_ONCE // math.prod(size)))
-    for answer in predict_files(_as_network(runs), files, fitting=fitting, batch_size=at_once):
-        said = _said(answer, task, fitting)
-        if gallery is not None and answer.answers is not None:
-            gallery.add(answer, task, said)
-        found.append(said)
-        if progress is not None:
-            progress("predicting", len(found), len(files))
-    if gallery is not None:
-        gallery.finish()
-    return described["run"], found
+    answered = predict_files(_as_network(runs), files, fitting=fitting, batch_size=at_once)
+    return described["run"], tell(answered, task, fitting, images=len(files), pictures=pictures, progress=progress)
 
 
 def _opened(path: Path) -> tuple[Runs, Mapping[str, Any]]:

@@ -16,7 +16,7 @@ import torch
 from trainwright.data.cache import open_pixels, pixels_key
 from trainwright.data.dataset import Dataset
 from trainwright.data.loader import EvalBatches
-from trainwright.diagnosis.stats import bootstrap_measures, wilson
+from trainwright.diagnosis.stats import bootstrap_measures
 from trainwright.errors import DataError, RunError
 from trainwright.records import Answers, Interval, Scores, to_json
 from trainwright.tracking import journal
@@ -26,7 +26,7 @@ from trainwright.tracking.runs import find_run
 from trainwright.tracking.study_folder import LAST, find_study, study_of_newest_run
 from trainwright.training.device import PRECISIONS, choose_device
 from trainwright.training.evaluate import evaluate
-from trainwright.workflows.judge import groups_of, moved_to
+from trainwright.workflows.judge import groups_of, moved_to, share_right
 from trainwright.workflows.manifest import command_line
 from trainwright.workflows.options import RunOptions, options_from
 from trainwright.workflows.predict import load_model, task_of
@@ -84,7 +84,7 @@ def finalise(
             where=str(data.table.root),
             cure="Give the data a test/ folder, or let one be split off: train on data without val/ and test/ parts.",
         )
-    before = _open(folder, data, split.test, study)
+    before, opened = _open(folder, data, split.test, study)
     answers = _answered(folder, task, network, data, split.test, device=device, options=options)
     scores = task.scores(answers)
     groups = groups_of(data, answers.rows)
@@ -97,6 +97,7 @@ def finalise(
         "metrics": dict(scores.metrics),
         "per_class": dict(scores.per_class),
         "images": len(split.test),
+        "time": opened,
         "opened_before": len(before),
         "note": _said(before),
     }
@@ -108,7 +109,7 @@ def finalise(
         save_arrays(folder, name, {"rows": answers.rows, "paths": paths, **answers.columns, **tallies})
         clean: dict[str, Any] = to_json(result)
         folder.write_json(f"{name}.json", clean)
-    refresh(folder, study=study)
+    refresh(folder, study=study, data=data, reporter=options.reporter)
     return clean
 
 
@@ -168,8 +169,8 @@ def openings(runs: Path, hashes: Collection[str]) -> list[float]:
     return [share for share in shares if share > 0]
 
 
-def _open(folder: RunFolder, data: Dataset, test: np.ndarray, study: str | None) -> list[float]:
-    """Write the opening down; the shares of these images that were looked at before, one an opening."""
+def _open(folder: RunFolder, data: Dataset, test: np.ndarray, study: str | None) -> tuple[list[float], float]:
+    """Write the opening down; (the shares of these images that were looked at before, one an opening; when, epoch seconds)."""
     runs, hashes = folder.path.parent, {data.fingerprint.pixel_hashes[row] for row in test}
     lock = FileLock(runs / f"{OPENINGS}.lock")
     if not lock.acquire(wait_seconds=LOCK_SECONDS):
@@ -177,13 +178,13 @@ def _open(folder: RunFolder, data: Dataset, test: np.ndarray, study: str | None)
             f"process {lock.holder} is opening a test part.", where=str(runs), cure="Wait until it has ended."
         )
     try:
-        before = openings(runs, hashes)
+        before, opened = openings(runs, hashes), time.time()
         record = {
             "images": base64.b64encode(b"".join(sorted(map(_prefix, hashes)))).decode(),
             "run": folder.run_id,
             "study": study,
             "command": command_line(),
-            "time": time.time(),
+            "time": opened,
         }
         if (runs / OPENINGS).is_file():
             os.truncate(
@@ -195,7 +196,7 @@ def _open(folder: RunFolder, data: Dataset, test: np.ndarray, study: str | None)
             os.fsync(file.fileno())
     finally:
         lock.release()
-    return before
+    return before, opened
 
 
 def _prefix(known: str) -> bytes:
@@ -232,10 +233,10 @@ def _free_name(folder: RunFolder) -> str:
 
 def with_interval(task: Task, scores: Scores, groups: np.ndarray) -> dict[str, Any]:
     """{"score", "low", "high"}: over images, or groups of them."""
+    dependent = None if len(np.unique(groups)) == len(groups) else groups
     if task.counts_right:
-        found: Interval | None = wilson(scores.score * len(scores.per_image), len(scores.per_image))
+        found: Interval | None = share_right(scores.score, scores.per_image, dependent)
     else:
-        dependent = None if len(np.unique(groups)) == len(groups) else groups
         found = bootstrap_measures(scores.tally, task.measures, groups=dependent).get("score")
         found = None if found is None else moved_to(found, scores.score)
     return {

@@ -141,8 +141,9 @@ def _grey(prepared: Prepared) -> bool:
 
 def _end(folder: StudyFolder, coach: Coach, runs: Path) -> dict[str, Any]:
     if coach.incumbent is not None:
-        folder.write_json("best-recipe.json", coach.incumbent.recipe.model_dump(mode="json"))
-        folder.write_text("best-recipe.yaml", coach.incumbent.recipe.to_yaml())
+        recipe, _ = coach.handed_over
+        folder.write_json("best-recipe.json", recipe.model_dump(mode="json"))
+        folder.write_text("best-recipe.yaml", recipe.to_yaml())
     return result_of(folder, coach)
 
 

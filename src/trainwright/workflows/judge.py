@@ -16,7 +16,7 @@ from trainwright.diagnosis.evidence import Evidence
 from trainwright.diagnosis.gap import Gap, cross_fitted_gap, gap
 from trainwright.diagnosis.recorded import as_json
 from trainwright.diagnosis.rules import judge
-from trainwright.diagnosis.stats import bootstrap_measures, paired_bootstrap, wilson
+from trainwright.diagnosis.stats import bootstrap_measures, effective_count, paired_bootstrap, wilson
 from trainwright.files import write_atomically
 from trainwright.plugins import Task
 from trainwright.records import Answers, Finding, Interval, Scores, TrainErrors, part_of, to_json
@@ -295,14 +295,26 @@ def _chance(prepared: Prepared) -> float:
 def _intervals(training: Training, val: Scores) -> dict[str, Any]:
     """Every measure of the unseen images with its interval over images, by the names of `Task.measures`."""
     prepared = training.prepared
+    groups = _dependent(prepared)
     if not prepared.task.counts_right:
-        found = bootstrap_measures(val.tally, prepared.task.measures, groups=_dependent(prepared))
+        found = bootstrap_measures(val.tally, prepared.task.measures, groups=groups)
         exact = {"score": val.score, **{f"class.{name}": value for name, value in val.per_class.items()}}
         return dict(to_json({name: moved_to(interval, exact.get(name)) for name, interval in found.items()}))
-    images = prepared.dataset.targets.counts(prepared.split.val)
-    of_class = {f"class.{name}": wilson(share * images[name], images[name]) for name, share in val.per_class.items()}
-    count = len(val.per_image)
-    return dict(to_json({"score": wilson(val.score * count, count), **of_class}))
+    strata = prepared.dataset.targets.strata()
+    class_N = np.array([strata[row] for row in prepared.split.val])
+    of_class = {
+        f"class.{name}": share_right(share, val.per_image[own_N], None if groups is None else groups[own_N])
+        for name, share in val.per_class.items()
+        for own_N in [class_N == name]
+    }
+    return dict(to_json({"score": share_right(val.score, val.per_image, groups), **of_class}))
+
+
+def share_right(share: float, right_N: np.ndarray, groups: np.ndarray | None) -> Interval:
+    """The score interval of a share of right answers. right_N: 0 or 1 of each image. groups: [N], None where all images are on
+    their own; images of a group fall together, so that they say as much as fewer independent ones would."""
+    count = float(effective_count(right_N, groups)) if groups is not None and len(right_N) else len(right_N)
+    return wilson(share * count, count)
 
 
 def moved_to(interval: Interval, exact: float | None) -> Interval:

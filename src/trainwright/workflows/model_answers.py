@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,47 +14,46 @@ from trainwright.batch import Batch
 from trainwright.data.cache import open_pixels, pixels_key
 from trainwright.data.dataset import Dataset
 from trainwright.data.loader import EvalBatches
-from trainwright.deploy.certificate import Runs
+from trainwright.data.split import Split
+from trainwright.deploy.agreement import EXACT, ROUNDED, agreement
+from trainwright.deploy.certificate import LEAST_AGREEMENT, Runs
 from trainwright.deploy.predict import as_function
-from trainwright.errors import DataError
+from trainwright.errors import DataError, GoalNotMetError
 from trainwright.plugins import Task
-from trainwright.records import Answers
+from trainwright.records import Answers, part_of
 from trainwright.tracking.run_folder import RunFolder
 from trainwright.training.device import PRECISIONS
 from trainwright.training.evaluate import evaluate
 from trainwright.training.model import ImageNetwork
-from trainwright.workflows.judge import groups_of
 from trainwright.workflows.options import RunOptions
 from trainwright.workflows.prepare import stored_for
 from trainwright.workflows.run import recipe_of
 
 EVALUATED_AT_ONCE = 64
+LEAST_AS_ROUNDED = (
+    0.98  # agreement with answers that were computed with fewer bits, our choice: rounding decides edges of masks
+)
 CPU = torch.device("cpu")  # where what is handed over is held against the model: everybody has one
 
 
-def own_answers(
-    folder: RunFolder,
-    network: ImageNetwork,
-    task: Task,
-    data: Dataset,
-    *,
-    temperature: float,
-    options: RunOptions,
-    scratch: Path,
-) -> tuple[Answers, list[Path], np.ndarray]:
-    """(the model's own answers for all validation images in fp32, their files, their groups): read as in training.
-
-    scratch: folder for the files of images that a program gave as arrays. Raises DataError where the data changed since.
-    """
-    recipe = recipe_of(folder)
-    split = data.split(recipe.data)
+def split_of(folder: RunFolder, data: Dataset) -> Split:
+    """The split of the run. Raises DataError where the data changed since."""
+    split = data.split(recipe_of(folder).data)
     if split.digest != folder.manifest["split"]["digest"]:
         raise DataError(
             "the data has changed since the run began.",
             where=str(data.table.root),
             cure="Bring the files back as they were.",
         )
-    rows, stored = split.val, stored_for(task, recipe)
+    return split
+
+
+def own_answers(
+    folder: RunFolder, network: ImageNetwork, task: Task, data: Dataset, rows: np.ndarray, *, options: RunOptions
+) -> Answers:
+    """What the model says of these rows of the sample table, read as in training."""
+    recipe = recipe_of(folder)
+    stored = stored_for(task, recipe)
     pixels = open_pixels(
         lambda row: data.read(row, stored, recipe.data.fit),
         rows=rows,
@@ -68,17 +68,60 @@ def own_answers(
     )
     network = copy.deepcopy(network)  # another layout in memory
     network.to(memory_format=torch.channels_last if recipe.channels_last else torch.contiguous_format)
-    answers = evaluate(
+    return evaluate(
         network,
         task,
         batches,
         device=CPU,
         after_batch=lambda done: options.reporter.progress("the model's own answers", done, len(rows)),
     )
-    files = [data.table.root / data.table.paths[row] for row in answers.rows]
+
+
+def refuse_other_than_trained(
+    folder: RunFolder, network: ImageNetwork, task: Task, data: Dataset, own: Answers, *, options: RunOptions
+) -> dict[str, Any] | None:
+    """Hold what the model says today against what it said when it was judged after training, which the run has kept.
+
+    own: of the validation images. Of a training on these too, other images were kept, which are answered once more. Returns what
+    a certificate says of it, None where no answers are kept. Raises GoalNotMetError where they are others: a module of the same
+    tensors that computes something else, packages that do.
+    """
+    part = "train" if recipe_of(folder).data.train_on == "train+val" else "val"
+    kept = _kept(folder, part)
+    if kept is None:
+        return None
+    if not np.array_equal(np.sort(kept.rows), np.sort(own.rows)):
+        own = own_answers(folder, network, task, data, np.sort(kept.rows), options=options)
+    order = np.argsort(kept.rows)
+    kept = part_of(kept, order[np.searchsorted(kept.rows[order], own.rows)])
+    manifest = folder.manifest
+    exact = manifest["precision"]["name"] == "fp32" and manifest["machine"]["device"] == "cpu"
+    found = agreement(task, kept.columns, own.columns, EXACT if exact else ROUNDED)
+    least = LEAST_AGREEMENT if exact else LEAST_AS_ROUNDED
+    differs = found.allowed is not None and not found.largest <= found.allowed
+    if found.share < least or not found.finite or differs:
+        raise GoalNotMetError(
+            f"the model no longer answers as it did when it was judged: agreement {found.share:.4f} ({found.of}), largest "
+            f"difference {found.largest:.3g} ({found.largest_of}). Nothing was written.",
+            where=folder.run_id,
+            cure="Are the packages the same as then, and is model= the one that was trained?",
+        )
+    return {"agreement": found.share, "agreement_of": found.of, "least": least, "images": len(own.rows)}
+
+
+def _kept(folder: RunFolder, part: str) -> Answers | None:
+    file = folder.answers / f"{part}.npz"
+    if not file.is_file():
+        return None
+    with np.load(file, allow_pickle=False) as saved:
+        return Answers(rows=saved["rows"], columns={name: saved[name] for name in saved.files if name != "rows"})
+
+
+def image_files(data: Dataset, rows: np.ndarray, scratch: Path) -> list[Path]:
+    """The files of these rows. scratch: folder for those of images that a program gave as arrays."""
     if data.source is None:
-        files = _as_files(data, answers.rows, scratch)
-    return tempered(answers, temperature), files, groups_of(data, answers.rows)
+        return _as_files(data, rows, scratch)
+    return [data.table.root / data.table.paths[row] for row in rows]
 
 
 def tempered(answers: Answers, temperature: float) -> Answers:

@@ -22,7 +22,9 @@ class RunOptions:
 
     runs: folder of run folders. device: auto, cpu, cuda, cuda:N. workers: loader threads. offline: fetch nothing.
     mirrors: of mlflow and tensorboard, those to copy the record to; None: those installed. threads: of torch on the CPU;
-    None leaves them. slots: trainings of a study at a time; None: as many as pay. stop_asked: polled between steps; the run then
+    None leaves them. slots: trainings of a study at a time; None: as many as pay. executor: of a study, `local` in processes of
+    this machine, `ray` on a cluster, `auto` as it began, at first local; address: of the cluster, as `execution/ray.py` has it;
+    alone it means ray. stop_asked: polled between steps; the run then
     saves and ends. checkpoint_seconds: the most work that a kill costs. report: whether a run that has finished writes its
     page, `report.html`.
     """
@@ -34,6 +36,8 @@ class RunOptions:
     mirrors: Sequence[str] | None = None
     threads: int | None = None
     slots: int | None = None
+    executor: str = "auto"
+    address: str | None = None
     reporter: Reporter = field(default_factory=Silent)
     stop_asked: Callable[[], bool] = lambda: False
     checkpoint_seconds: float = CHECKPOINT_SECONDS

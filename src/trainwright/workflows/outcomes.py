@@ -25,8 +25,8 @@ OPTIONAL = ("arm", "probe", "confirmation", "final", "trial")  # roles that a st
 NO_GAP = dict.fromkeys(("value", "low", "high"))
 
 
-def finished(proposal: Proposal, folder: RunFolder, *, seconds: float, probed_seconds: float = 0.0) -> dict[str, Any]:
-    """The `tell` record of a run that has a result. seconds: its wall-clock, of which probes took probed_seconds.
+def finished(proposal: Proposal, folder: RunFolder, *, seconds: float) -> dict[str, Any]:
+    """The `tell` record of a run that has a result. seconds: its wall-clock since it was last gone on with, probes included.
 
     Raises RunError where the result is gone.
     """
@@ -34,9 +34,15 @@ def finished(proposal: Proposal, folder: RunFolder, *, seconds: float, probed_se
     if result is None:
         raise RunError("has no result any more.", where=str(folder.path), cure="Restore the run, or start a new study.")
     kept = {key: result[key] for key in KEPT} | {"val_scores": _val_scores(folder), "message": ""}
-    kept |= {"probed_seconds": probed_seconds}
     trained = _trained_seconds(folder, proposal) if proposal.epochs_before else float(result["seconds"])
-    return _record(proposal, folder.path.name, "finished", result["score"]["val"], max(seconds, trained), kept)
+    probed = probed_seconds(folder)
+    kept |= {"probed_seconds": probed}
+    return _record(proposal, folder.path.name, "finished", result["score"]["val"], max(seconds, trained + probed), kept)
+
+
+def probed_seconds(folder: RunFolder) -> float:
+    """Wall-clock of all probes of a run that have ended."""
+    return sum(float(record["seconds"]) for record in folder.records("probe"))
 
 
 def paused(proposal: Proposal, folder: RunFolder, *, seconds: float) -> dict[str, Any]:

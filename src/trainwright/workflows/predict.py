@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,15 +59,29 @@ def predict(
     recipe = recipe_of(folder)
     task = task_of(folder, recipe)
     fitting = Fitting(stored=stored_for(task, recipe), size=recipe.data.size, fit=recipe.data.fit)
+    answered = _answers(folder, recipe, task, files, fitting, custom=model, device=choose_device(device))
+    return tell(answered, task, fitting, images=len(files), pictures=pictures, progress=progress)
+
+
+def tell(
+    answered: Iterable[Predicted],
+    task: Task,
+    fitting: Fitting,
+    *,
+    images: int,
+    pictures: Path | str | None = None,
+    progress: Progress | None = None,
+) -> list[dict[str, Any]]:
+    """What `predict` returns of what was said of `images` files; pictures and progress as there."""
     gallery = None if pictures is None else _Gallery(Path(pictures))
     found = []
-    for answer in _answers(folder, recipe, task, files, fitting, custom=model, device=choose_device(device)):
+    for answer in answered:
         said = _said(answer, task, fitting)
         if gallery is not None and answer.answers is not None:
             gallery.add(answer, task, said)
         found.append(said)
         if progress is not None:
-            progress("predicting", len(found), len(files))
+            progress("predicting", len(found), images)
     if gallery is not None:
         gallery.finish()
     return found

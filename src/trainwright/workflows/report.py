@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +17,14 @@ from trainwright.tracking.study_folder import StudyFolder, find_study, folder_of
 from trainwright.workflows.options import RunOptions, options_from
 from trainwright.workflows.report_of_run import run_values
 from trainwright.workflows.report_of_study import study_values
+from trainwright.workflows.reporting import Reporter
 from trainwright.workflows.run import Run
 
 if TYPE_CHECKING:
     from trainwright.data.dataset import Dataset
     from trainwright.workflows.studies import Study
 
+log = logging.getLogger(__name__)
 REPORT = "report.html"  # in a run's or study's folder
 
 
@@ -60,14 +64,26 @@ def write_study_report(folder: StudyFolder, *, runs: Path, file: Path | None = N
     return file
 
 
-def refresh(folder: RunFolder, *, study: str | None = None) -> None:
+def refresh(folder: RunFolder, *, reporter: Reporter, study: str | None = None, data: Dataset | None = None) -> None:
     """Write the pages anew that tell of a run: its own, and that of the study it is handed over by. What has not been written
-    yet is left to who asks for it."""
+    yet is left to who asks for it.
+
+    data: what the run was trained on, where it is at hand. What the pages tell of is kept already: whatever keeps one from
+    being written takes nothing from it, and is noted.
+    """
     if (folder.path / REPORT).is_file():
-        write_run_report(folder)
+        _try_again(folder.run_id, lambda: write_run_report(folder, data=data), reporter)
     path = folder_of_studies(folder.path.parent) / (study or "")
     if study and (path / REPORT).is_file():
-        write_study_report(StudyFolder.open(path), runs=folder.path.parent)
+        _try_again(study, lambda: write_study_report(StudyFolder.open(path), runs=folder.path.parent), reporter)
+
+
+def _try_again(name: str, write: Callable[[], Path], reporter: Reporter) -> None:
+    try:
+        write()
+    except Exception as error:
+        log.warning("%s: its page was not written anew", name, exc_info=True)
+        reporter.note(f"the report is as it was ({error}); 'trainwright report {name}' tries again")
 
 
 def _found(run: str | os.PathLike[str] | Run | Study, runs: Path) -> RunFolder | StudyFolder:

@@ -17,14 +17,14 @@ from trainwright.recipe import Recipe
 from trainwright.recipes import published
 from trainwright.records import Answers, Chart, Finding, Prescription
 from trainwright.report.reliability import Bin, reliability_bins
-from trainwright.report.values import Opening, RecipeValue, RunValues
-from trainwright.tracking import journal
-from trainwright.tracking.run_folder import OPENINGS, RunFolder
+from trainwright.report.values import RecipeValue, RunValues
+from trainwright.tracking.run_folder import RunFolder
 from trainwright.tracking.study_folder import ASKED, folder_of_studies
 from trainwright.workflows.judge import EVIDENCE
 from trainwright.workflows.kept_evidence import evidence_of
 from trainwright.workflows.lr import PICTURE
 from trainwright.workflows.predict import task_of
+from trainwright.workflows.report_openings import openings_of
 from trainwright.workflows.report_pictures import of_one_class, pictures_of
 from trainwright.workflows.run import recipe_of
 
@@ -62,29 +62,11 @@ def run_values(folder: RunFolder, *, data: Dataset | None, beside: Path) -> RunV
         openings=openings_of(folder),
         study=_study_of(folder, beside),
         version=str((manifest.get("code") or {}).get("version", "")),
+        unseen=recipe.data.train_on != "train+val",
         prescriptions=_prescriptions(result, recipe, manifest) if result else (),
         would_tell=_would_tell(folder) if result else (),
         **_of_answers(folder, recipe, result, data),
     )
-
-
-def openings_of(folder: RunFolder) -> tuple[Opening, ...]:
-    """Every time that the test part was opened for this run, the first one first."""
-    ledger = folder.path.parent / OPENINGS
-    times = (
-        [record.get("time") for record in journal.read_records(ledger, "opening") if record["run"] == folder.run_id]
-        if ledger.is_file()
-        else []
-    )
-    results = []
-    for number in range(1, 1000):
-        result = folder.read_json("test.json" if number == 1 else f"test-{number}.json")
-        if result is None:
-            break
-        results.append(result)
-    # An opening that was written down and came to nothing leaves a time without a result: the last ones belong together then.
-    times = times[len(times) - len(results) :] if len(times) >= len(results) else [None] * len(results)
-    return tuple(Opening(result=result, time=when) for result, when in zip(results, times, strict=True))
 
 
 def _of_answers(

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from trainwright import __version__
 from trainwright.errors import RunError
-from trainwright.report.values import Entry, Opening, StudyValues, Trial
+from trainwright.report.values import Entry, StudyValues, Trial
 from trainwright.tracking.run_folder import RunFolder
 from trainwright.tracking.study_folder import StudyFolder
-from trainwright.workflows.report_of_run import by_key, link_to, openings_of
+from trainwright.workflows.report_of_run import by_key, link_to
+from trainwright.workflows.report_openings import openings_of_study
 
+Record = Mapping[str, Any]  # of a study's journal
 SELF_EVIDENT = ("seed", "title")  # values whose difference between two runs says nothing of their recipes
 
 
@@ -24,7 +26,24 @@ def study_values(folder: StudyFolder, *, runs: Path, beside: Path) -> StudyValue
     asks = {record["number"]: record for record in folder.records("ask")}
     tells = {record["number"]: record for record in folder.records("tell")}
     first = by_key(asks[min(asks)]["recipe"]) if asks else {}
-    trials = [_trial(asked, tells.get(number), first, folder, runs, beside) for number, asked in sorted(asks.items())]
+    pieces: dict[
+        int, list[Record]
+    ] = {}  # of each training its asks: one that was paused has one for each time it went on
+    for number, asked in sorted(asks.items()):
+        began = number if asked.get("continues") is None else int(asked["continues"])
+        pieces.setdefault(began, []).append(asked)
+    trials = [
+        _trial(
+            asked,
+            [tells.get(one["number"]) for one in asked],
+            first,
+            folder,
+            runs=runs,
+            beside=beside,
+            ended=result is not None,
+        )
+        for asked in pieces.values()
+    ]
     told = next((tell["result"]["metric"] for tell in tells.values() if (tell.get("result") or {}).get("metric")), "")
     return StudyValues(
         study=folder.name,
@@ -40,36 +59,44 @@ def study_values(folder: StudyFolder, *, runs: Path, beside: Path) -> StudyValue
             Entry(step=str(entry["step"]), text=str(entry["text"]), runs=tuple(entry.get("runs") or ()))
             for entry in folder.records("entry")
         ),
-        openings=_openings(trials, runs),
+        openings=openings_of_study(folder.name, [one.run for one in trials], runs),
         version=__version__,
     )
 
 
 def _trial(
-    asked: Mapping[str, Any],
-    told: Mapping[str, Any] | None,
+    pieces: Sequence[Record],
+    tells: Sequence[Record | None],
     first: Mapping[str, Any],
     folder: StudyFolder,
+    *,
     runs: Path,
     beside: Path,
+    ended: bool,
 ) -> Trial:
-    run = folder.run_id(int(asked["number"])) if told is None else str(told["run"])
+    """A training with all of its pieces. pieces: their asks. tells: what was told of each, None where nothing was yet. first: the
+    values of the first recipe. ended: whether the study has."""
+    asked, told = pieces[0], [tell for tell in tells if tell is not None]
+    run = folder.run_id(int(asked["number"])) if not told else str(told[-1]["run"])
     recipe = {key: value for key, value in by_key(asked["recipe"]).items() if key not in SELF_EVIDENT}
-    if recipe.get("optimizer.lr") is None and told is not None:
+    if recipe.get("optimizer.lr") is None and told:
         recipe["optimizer.lr"] = _rate_found(runs / run)
-    score = (told or {}).get("score")
+    scores = [float(tell["score"]) for tell in told if tell.get("score") is not None]
+    last = told[-1] if told else {}
+    when = last.get("time")
+    state = "running" if not ended and len(told) < len(pieces) else str(last.get("state", "unfinished"))
     return Trial(
         number=int(asked["number"]),
         run=run,
         role=str(asked["role"]),
         label=str(asked["label"]),
-        state="running" if told is None else str(told["state"]),
-        score=math.nan if score is None else float(score),
-        seconds=math.nan if told is None else float(told["seconds"]),
-        verdict=str(((told or {}).get("result") or {}).get("verdict") or ""),
+        state=state,
+        score=scores[-1] if scores else math.nan,
+        seconds=sum(float(tell["seconds"]) for tell in told) if told else math.nan,
+        verdict=str((last.get("result") or {}).get("verdict") or ""),
         changes={key: (first.get(key), value) for key, value in recipe.items() if value != first.get(key)},
         recipe=recipe,
-        ended=None if told is None or told.get("time") is None else float(told["time"]) - folder.created,
+        ended=None if when is None else float(when) - folder.created,
         link=link_to(runs / run / "report.html", beside),
     )
 
@@ -82,14 +109,3 @@ def _rate_found(path: Path) -> float | None:
         return None
     used = (result.get("lr") or {}).get("used")
     return None if used is None else float(used)
-
-
-def _openings(trials: list[Trial], runs: Path) -> tuple[Opening, ...]:
-    """Every time that the test part was opened for a run of the study, the first one first."""
-    found: list[Opening] = []
-    for trial in trials:
-        try:
-            found += openings_of(RunFolder.open(runs / trial.run))
-        except RunError:  # its folder has been moved or taken away since: the study's own record still tells the story
-            continue
-    return tuple(sorted(found, key=lambda one: math.inf if one.time is None else one.time))

@@ -22,7 +22,8 @@ from trainwright.tracking.run_folder import MANIFEST
 from trainwright.tracking.study_folder import RESULT, StudyFolder, folder_of_studies
 from trainwright.tracking.sync import sync
 from trainwright.training.device import choose_device
-from trainwright.workflows.hands import AtOnce, Hands, InTurn, slots_for
+from trainwright.workflows.executors import as_begun, asked_executor, check_elsewhere, on_a_cluster
+from trainwright.workflows.hands import MOST_AT_ONCE, AtOnce, Hands, InTurn, Threads, made_here, slots_for
 from trainwright.workflows.manifest import command_line, machine, packages, sources_sha256
 from trainwright.workflows.options import RunOptions, installed_mirrors
 from trainwright.workflows.pace import pace_of
@@ -172,12 +173,17 @@ def measured_here(prepared: Prepared, content: Mapping[str, Any], *, budget: flo
     """How many trainings at a time pay here, and how long an epoch takes then. content: `begun`. budget: in seconds."""
     with repeatable(prepared.device, options.threads):
         here = machine(prepared.device)
-    slots = options.slots or slots_for(
-        device=prepared.device.type,
-        threads=here["torch_threads"],
-        budget_seconds=budget,
-        elsewhere=content["data"] is not None and not content["own_network"],
-    )
+    slots, alone = 1, made_here(prepared, content)
+    check_elsewhere(options, alone=alone)
+    if on_a_cluster(options):
+        slots = options.slots or MOST_AT_ONCE
+    elif not alone:
+        threads = here["torch_threads"]
+        slots = options.slots or slots_for(device=prepared.device.type, threads=threads, budget_seconds=budget)
+    elif (options.slots or 1) > 1:
+        options.reporter.note(
+            f"one training at a time, not {options.slots}: {alone}, so no other process can train with it"
+        )
     with repeatable(prepared.device, max(1, here["torch_threads"] // slots)):
         return Here(machine=here, slots=slots, pace=pace_of(prepared, options=options))
 
@@ -190,6 +196,7 @@ def options_asked(here: Here, prepared: Prepared, options: RunOptions) -> dict[s
         "device": str(prepared.device),
         "offline": options.offline,
         "mirrors": None if options.mirrors is None else list(options.mirrors),
+        **asked_executor(options),
     }
 
 
@@ -311,11 +318,19 @@ def _report(folder: StudyFolder, options: RunOptions) -> None:
 
 
 def _hands(folder: StudyFolder, data: Dataset, options: RunOptions, model: nn.Module | None) -> Hands:
-    """Those that the study began with, unless `options` has another number: what is asked for stays the same."""
-    slots = options.slots or folder.asked["options"].get("slots", 1)
-    if slots == 1 or model is not None or folder.asked["data"] is None:
-        return InTurn(data=data, options=options, model=model)
-    threads = options.threads or 1
+    """Those that the study began with, unless `options` has another number: what is asked for stays the same, and so does a
+    run's share of the threads."""
+    planned = folder.asked["options"].get("slots", 1)
+    slots = options.slots or planned
+    if slots < planned:
+        options.reporter.note(
+            f"planned for {planned} trainings at a time, carried out {slots} at a time: it will take longer"
+        )
+    threads = Threads(whole=options.threads or 1, share=max(1, (options.threads or 1) // planned))
+    if on_a_cluster(options):
+        check_elsewhere(options, alone="the network was given by Python code" if model is not None else "")
+    elif slots == 1 or planned == 1:
+        return InTurn(data=data, options=options, threads=threads, model=model)
     return AtOnce(slots=slots, data=data, options=options, threads=threads, log=folder.path / "workers.log")
 
 
@@ -323,7 +338,7 @@ def _as_begun(folder: StudyFolder, options: RunOptions) -> RunOptions:
     """The options, with what the study began with where they leave it open: it decides the bits of every run."""
     begun = folder.asked["options"]
     return replace(
-        options,
+        as_begun(options, begun),
         threads=begun["threads"] if options.threads is None else options.threads,
         device=begun["device"] if options.device == "auto" else options.device,
         offline=begun["offline"] or options.offline,

@@ -22,16 +22,18 @@ def result_of(folder: StudyFolder, coach: Coach) -> dict[str, Any]:
     compared = sum(len(one.arms) for one in coach.rounds)
     best: dict[str, Any] | None = None
     if incumbent is not None:
-        model = coach.final or incumbent.judged
+        recipe, judged = coach.handed_over
+        model = coach.final or judged
         best = {
             "run": model.run,
-            "score": incumbent.judged.score,
-            "gap": incumbent.judged.result["gap"],
-            "scored_by": incumbent.judged.run,
+            "score": judged.score,
+            "gap": judged.result["gap"],
+            "scored_by": judged.run,
             "trained_on": "train+val" if coach.final is not None else "train",
             "remedies": list(incumbent.remedies),
             "repairs": list(incumbent.repairs),
-            "recipe": incumbent.recipe.model_dump(mode="json"),
+            "unproven": None if coach.unproven is None else f"{recipe.epochs} epochs",
+            "recipe": recipe.model_dump(mode="json"),
         }
     return {
         "schema": "trainwright.study/1",

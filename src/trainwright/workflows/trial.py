@@ -14,18 +14,20 @@ from trainwright.data.dataset import Dataset, open_dataset
 from trainwright.errors import DataError, TrainwrightError
 from trainwright.recipe import Recipe
 from trainwright.records import EpochRecord, Proposal, to_json
+from trainwright.tracking.lock import FileLock
 from trainwright.tracking.run_folder import MANIFEST, RunFolder
 from trainwright.training.checkpoint import load_newest
 from trainwright.workflows import run as runs
 from trainwright.workflows.diagnose import diagnose
 from trainwright.workflows.options import RunOptions
-from trainwright.workflows.outcomes import ended, finished, is_outcome, paused
+from trainwright.workflows.outcomes import ended, finished, is_outcome, paused, probed_seconds
 from trainwright.workflows.reporting import Reporter, Silent
 
 if TYPE_CHECKING:
     from torch import nn
 
 EVENT_SECONDS = 0.2  # between two words of a worker on how far it is
+LEFT_SECONDS = 30.0  # for a worker that nobody waits for any more to end
 JOB = "trainwright.workflows.trial:job"
 
 _opened: dict[str, Dataset] = {}  # by a worker, for all of its jobs
@@ -56,12 +58,10 @@ def carry_out(
         seconds = time.perf_counter() - began
         return ended(proposal, path, state="failed", seconds=seconds, message=message, error=error)
     if found is not None and found.finished:
-        trained = time.perf_counter()
         _probe(proposal, found, data=data, options=options, model=model)
         if proposal.probe_seconds > 0 and options.stop_asked():
             return None  # its probes may not be whole; it has finished, so going on with it is quick
-        now = time.perf_counter()
-        return finished(proposal, RunFolder.open(path), seconds=now - began, probed_seconds=now - trained)
+        return finished(proposal, RunFolder.open(path), seconds=time.perf_counter() - began)
     seconds = time.perf_counter() - began
     if watch.hopeless:
         message = f"stopped after epoch {watch.epochs}: far below the control at the same epoch."
@@ -70,15 +70,23 @@ def carry_out(
 
 
 def _probe(proposal: Proposal, run: runs.Run, *, data: Dataset, options: RunOptions, model: nn.Module | None) -> None:
-    """Run the probes that would tell why its train error is high, as far as there is time; its findings say what they showed."""
-    if proposal.probe_seconds > 0:
-        quiet = replace(options, reporter=Silent(), mirrors=())
-        fresh = None if model is None else lambda: copy.deepcopy(model)
-        try:
-            diagnose(run, probes="auto", data=data, model=fresh, limit_seconds=proposal.probe_seconds, options=quiet)
-        except TrainwrightError as error:
-            if not options.stop_asked():
-                options.reporter.note(f"{proposal.label}: no probe could tell more ({error.message})")
+    """Run the probes that would tell why its train error is high, as far as there is time; its findings say what they showed.
+
+    A probe that cannot be run takes nothing from the run, which has finished. Raises what has to be seen: a full disk.
+    """
+    left = proposal.probe_seconds - probed_seconds(run._folder)
+    if left <= 0:
+        return
+    quiet = replace(options, reporter=Silent(), mirrors=())
+    fresh = None if model is None else lambda: copy.deepcopy(model)
+    try:
+        diagnose(run, probes="auto", data=data, model=fresh, limit_seconds=left, options=quiet)
+    except Exception as error:
+        if isinstance(error, OSError) or isinstance(error.__cause__, OSError):
+            raise
+        if not options.stop_asked():
+            options.reporter.note(f"{proposal.label}: a probe could not be run ({error})")
+            diagnose(run, data=data, options=quiet)  # with those before it
 
 
 def _trained(
@@ -150,7 +158,7 @@ def job_of(proposal: Proposal, path: Path, *, data: Dataset, options: RunOptions
     """What a worker is given to carry a trial out: plain JSON. The data has to be one that can be opened again."""
     return {
         "proposal": {**to_json(replace(proposal, recipe=Recipe())), "recipe": proposal.recipe.model_dump(mode="json")},
-        "path": str(path),
+        "path": str(path.absolute()),
         "data": dict(data.source or {}),
         "fingerprint": data.digest,
         "options": {
@@ -176,7 +184,16 @@ def job(
     recipe = Recipe.model_validate(asked["recipe"])
     proposal = Proposal(**{**asked, "recipe": recipe, "floor": tuple(asked["floor"])})
     data = _data(argument, options)
-    return carry_out(proposal, Path(argument["path"]), data=data, options=options)
+    path = Path(argument["path"])
+    _wait_for(path)
+    return carry_out(proposal, path, data=data, options=options)
+
+
+def _wait_for(path: Path) -> None:
+    """Until whoever had the run before has let go of it: a worker whose machine was given up may end a little later."""
+    if path.is_dir():
+        with FileLock(path / "run.lock") as lock:
+            lock.acquire(wait_seconds=LEFT_SECONDS)
 
 
 def _data(argument: Mapping[str, Any], options: RunOptions) -> Dataset:
@@ -194,19 +211,20 @@ def _data(argument: Mapping[str, Any], options: RunOptions) -> Dataset:
 
 
 class Sender:
-    """A reporter that sends on how far a run is, not more often than anybody reads."""
+    """A reporter that sends on how far a run is, not more often than anybody reads; and every note."""
 
     def __init__(self, send: Callable[[Mapping[str, Any]], None]) -> None:
-        self._send, self._said = send, -math.inf
+        self._send = send
+        self._said: dict[str, float] = {}  # when, by what was said
 
     def progress(self, what: str, done: int, total: int) -> None:
         now = time.monotonic()
-        if done >= total or now - self._said > EVENT_SECONDS:
-            self._said = now
+        if done >= total or now - self._said.get(what, -math.inf) > EVENT_SECONDS:
+            self._said[what] = now
             self._send({"what": what, "done": done, "total": total})
 
     def epoch(self, record: EpochRecord, epochs: int) -> None:
         self.progress("epochs", record.epoch + 1, epochs)
 
     def note(self, text: str) -> None:
-        return
+        self._send({"note": text})

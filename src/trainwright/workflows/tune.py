@@ -22,7 +22,7 @@ from trainwright.search.recipe_search import RecipeSearch, search_recipes
 from trainwright.search.recipe_space import recipe_space
 from trainwright.search.space import Space
 from trainwright.search.space_file import load_space, parse_space, space_tree
-from trainwright.search.tuning import Budget, Tuner
+from trainwright.search.tuning import Tuner
 from trainwright.tracking.study_folder import StudyFolder
 from trainwright.workflows.options import RunOptions, options_from
 from trainwright.workflows.pace import seconds_of
@@ -158,7 +158,7 @@ def tuner_of(folder: StudyFolder, data: Dataset) -> Tuner:
     return Tuner(
         _search(asked),
         ledger=ledger,
-        budget=Budget(epochs=None if full is None else full * recipe.epochs),
+        most_epochs=None if full is None else full * recipe.epochs,
         strategy=asked["strategy"],
         on_all=asked["on_all"],
         confirms=asked["confirm"],
