@@ -80,6 +80,7 @@ def _training(draws: Draws) -> dict[str, Any]:
         "schedule.warmup": 0.0 if schedule == "one-cycle" else draws.suggest_float("schedule.warmup", 0.0, 0.1),
         "loss.label_smoothing": draws.suggest_float("loss.label_smoothing", 0.0, 0.2),
         "ema_decay": None if window is None else 1 - 1 / window,
+        "test_time_flip": draws.suggest_categorical("test_time_flip", (False, True)),
         "clip_norm": draws.suggest_categorical("clip_norm", (None, 1.0)),
         "keep": draws.suggest_categorical("keep", ("last", "best")),
     }

@@ -31,6 +31,7 @@ def test_what_was_written_is_shown_with_how_far_it_agrees(cli, two_runs, runs, t
     assert lines[0].split() == ["file", "bytes", "agreement", "largest", "difference"]
     assert lines[1].split()[0] == "model.safetensors"
     assert lines[1].split()[2:] == ["1.00000", "0", "(probability)"]
+    assert lines[-2] == "which agrees by 1.00000 with the answers that it was judged by (images with the same class)"
     assert lines[-1].split() == ["folder", str(tmp_path / "model")]
 
 

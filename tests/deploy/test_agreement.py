@@ -155,13 +155,14 @@ def test_one_number_that_is_none_is_told_however_many_there_are():
     assert agreement(task, ours, ours).finite
 
 
-def test_a_near_tie_is_no_other_decision_where_one_side_was_rounded():
+def test_where_one_side_was_rounded_probabilities_decide_and_no_near_tie():
     ours = {"probabilities": np.array([[0.51, 0.49], [0.9, 0.1]])}
-    theirs = {"probabilities": np.array([[0.48, 0.52], [0.1, 0.9]])}
+    theirs = {"probabilities": np.array([[0.48, 0.52], [0.7, 0.3]])}
 
     found = agreement(task_named("classification"), ours, theirs, ROUNDED)
 
     assert (found.by_image.tolist(), found.allowed) == ([1, 0], None)
+    assert found.of == "images with the same probabilities, within 0.1"
 
 
 def test_answers_that_nobody_knows_how_to_compare_are_refused_with_what_would_do():

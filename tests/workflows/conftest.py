@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,6 +66,17 @@ def train(tmp_path: Path, digits: Path, recipe: tw.Recipe, monkeypatch: pytest.M
         options = {"runs": tmp_path / "runs", "mirrors": (), "workers": 1, "report": False, **more}
         own = {"network.dropout": 0.0} if "model" in more else {}  # nothing is put inside of a network of one's own
         return tw.train(data, recipe.changed(own | (changes or {})), **options)
+
+    return start
+
+
+@pytest.fixture
+def weights(trained: tw.Run, tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """(any argument) → an export of the weights alone, which is quick, into `tmp_path / "out"`."""
+
+    def start(run: Any = trained, **more: Any) -> dict[str, Any]:
+        arguments = {"format": "safetensors", "out": tmp_path / "out", "workers": 1, **more}
+        return tw.export(run, **arguments)
 
     return start
 

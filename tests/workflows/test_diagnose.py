@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import trainwright as tw
@@ -15,7 +17,7 @@ from trainwright.diagnosis.evidence import Evidence, ProbeResult
 from trainwright.errors import RunError, UsageError
 from trainwright.records import Interval, to_json
 from trainwright.tracking.run_folder import RunFolder
-from trainwright.workflows import probes
+from trainwright.workflows import probes, report
 from trainwright.workflows.diagnose import diagnose, evidence_of
 from trainwright.workflows.probes import NONE, PROBES, recorded_probes
 
@@ -275,3 +277,32 @@ def test_auto_finds_a_learning_rate_that_is_far_too_low(train: Callable[..., tw.
     assert found.verdict == "underfits"
     assert found.findings[0].rule == "learning-rate"
     assert found.would_tell == ()
+
+
+def test_a_page_that_cannot_be_written_takes_nothing_from_a_judgement(
+    run: tw.Run, monkeypatch: pytest.MonkeyPatch, listener: Any
+) -> None:
+    def fail(*arguments: object, **more: object) -> None:
+        raise ValueError("no page today")
+
+    (run.folder / "result.json").write_text(json.dumps({**run.result, "verdict": "of an older version"}))
+    monkeypatch.setattr(report, "run_page", fail)
+
+    found = diagnose(run, reporter=listener)
+
+    assert json.loads((run.folder / "result.json").read_text())["verdict"] == found.verdict
+    assert listener.notes == [f"the report is as it was (no page today); 'trainwright report {run.id}' tries again"]
+
+
+def test_data_from_python_keeps_its_pictures_where_the_page_is_written_anew(train: Callable[..., tw.Run]) -> None:
+    images_NHWC = np.random.default_rng(0).integers(0, 255, (60, 16, 16, 3), dtype=np.uint8)
+    data = tw.Dataset.from_arrays(images_NHWC, [str(index % 3) for index in range(60)])
+    run = train({"epochs": 1}, data=data)
+    run.report(data=data)
+    (run.folder / "result.json").write_text(json.dumps({**run.result, "verdict": "of an older version"}))
+
+    diagnose(run, data=data)
+
+    page = (run.folder / "report.html").read_text()
+    assert "of an older version" not in page
+    assert "data:image/jpeg" in page

@@ -5,12 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from torch import nn
 
 import trainwright as tw
-from trainwright.workflows.finalise import OPENINGS, _said, openings
+from trainwright.diagnosis.stats import effective_count, wilson
+from trainwright.records import Scores, TargetInfo
+from trainwright.tasks.classification import Classification
+from trainwright.tracking import journal
+from trainwright.workflows import report
+from trainwright.workflows.finalise import OPENINGS, _said, openings, with_interval
 
 
 @pytest.fixture
@@ -106,3 +113,78 @@ def test_last_is_the_newest_run_though_a_study_is_called_so(train: Callable[...,
     StudyFolder.create(run.folder.parent.parent / "studies", asked={}, name="last-week").close()
 
     assert tw.finalise("last", runs=run.folder.parent)["run"] == run.id
+
+
+def test_a_page_that_cannot_be_written_takes_nothing_from_an_opening(
+    train: Callable[..., tw.Run], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, listener: Any
+) -> None:
+    def fail(*arguments: object, **more: object) -> None:
+        raise ValueError("no page today")
+
+    run = train({"epochs": 1})
+    (run.folder / "report.html").write_text("old")
+    monkeypatch.setattr(report, "run_page", fail)
+
+    found = tw.finalise(run, runs=run.folder.parent, reporter=listener)
+
+    assert json.loads((run.folder / "test.json").read_text()) == found
+    assert listener.notes == [f"the report is as it was (no page today); 'trainwright report {run.id}' tries again"]
+    assert "its page was not written anew" in caplog.text
+
+
+def test_data_from_python_keeps_its_pictures_in_the_page(train: Callable[..., tw.Run]) -> None:
+    images_NHWC = np.random.default_rng(0).integers(0, 255, (60, 16, 16, 3), dtype=np.uint8)
+    data = tw.Dataset.from_arrays(images_NHWC, [str(index % 3) for index in range(60)])
+    run = train({"epochs": 1}, data=data)
+    run.report(data=data)
+
+    tw.finalise(run, data=data, runs=run.folder.parent)
+
+    page = (run.folder / "report.html").read_text()
+    assert "accuracy on the test part" in page
+    assert "data:image/jpeg" in page
+
+
+def test_an_opening_says_when_it_was(train: Callable[..., tw.Run]) -> None:
+    run = train({"epochs": 1})
+
+    found = tw.finalise(run, runs=run.folder.parent)
+
+    (record,) = journal.read_records(run.folder.parent / OPENINGS, "opening")
+    assert found["time"] == record["time"]
+
+
+def scores_of(right: list[int]) -> Scores:
+    per_image_N = np.array(right, dtype=np.float64)
+    return Scores(score=float(per_image_N.mean()), loss=0.0, per_image=per_image_N, tally=per_image_N[:, None])
+
+
+def test_images_of_one_group_that_fall_together_say_as_much_as_one() -> None:
+    """Forty groups of five alike: 200 images, and the doubt of 39, as the variance between forty groups estimates it."""
+    task = Classification(TargetInfo(names=("a", "b")), nn.CrossEntropyLoss())
+    scores = scores_of([group % 4 != 0 for group in range(40) for _ in range(5)])
+
+    alone = with_interval(task, scores, np.arange(200))
+    grouped = with_interval(task, scores, np.arange(200) // 5)
+
+    assert alone == {"score": 0.75, "low": wilson(150, 200).low, "high": wilson(150, 200).high}
+    assert grouped["score"] == 0.75
+    assert (grouped["low"], grouped["high"]) == pytest.approx((wilson(29.25, 39).low, wilson(29.25, 39).high))
+
+
+def test_a_runs_own_intervals_know_of_groups(train: Callable[..., tw.Run]) -> None:
+    """Each image is there four times: the answers for one are alike, so that they say as much as one."""
+    images_NHWC = np.random.default_rng(0).integers(0, 255, (60, 16, 16, 3), dtype=np.uint8).repeat(4, axis=0)
+    data = tw.Dataset.from_arrays(images_NHWC, [str(index // 4 % 2) for index in range(240)])
+
+    run = train({"epochs": 1}, data=data)
+
+    with np.load(run.folder / "answers" / "val.npz") as kept:
+        right_N, groups_N, target_N = kept["per_image"], kept["groups"], kept["target"]
+    intervals = run.result["intervals"]
+    for name, found in {"all": intervals["score"], **intervals["per_class"]}.items():
+        own_N = np.full(len(right_N), True) if name == "all" else target_N == data.classes.index(name)
+        count = effective_count(right_N[own_N], groups_N[own_N])
+        expected = wilson(right_N[own_N].mean() * count, count)
+        assert (found["low"], found["high"]) == pytest.approx((expected.low, expected.high))
+        assert count <= own_N.sum() / 4

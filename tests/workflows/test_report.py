@@ -13,7 +13,10 @@ from trainwright.report import page
 from trainwright.tracking.run_folder import RunFolder
 from trainwright.tracking.study_folder import StudyFolder
 from trainwright.workflows import report as reports
-from trainwright.workflows.report_of_run import openings_of, run_values
+from trainwright.workflows.report_of_run import run_values
+from trainwright.workflows.report_of_study import study_values
+from trainwright.workflows.report_openings import openings_of
+from trainwright.workflows.reporting import Silent
 
 
 @pytest.fixture(autouse=True)
@@ -201,21 +204,107 @@ def test_openings_of_the_test_part_stand_beside_their_dates(copied):
     assert "Again." in text_of(tw.write_report(copied.path))
 
 
+def write_ledger(runs, *records) -> None:
+    lines = [json.dumps({"kind": "opening", **record}) for record in records]
+    (runs / "test-openings.jsonl").write_text("".join(f"{line}\n" for line in lines))
+
+
+def test_an_opening_that_died_keeps_its_date_and_the_next_one_its_own(copied):
+    test = {"run": copied.run_id, "metric": "accuracy", "test": {"score": 0.8}, "images": 30, "note": "Again."}
+    (copied.path / "test.json").write_text(json.dumps({**test, "time": 2.0}))
+    times = [{"run": copied.run_id, "time": time} for time in (1.0, 2.0, 3.0)]
+    write_ledger(copied.path.parent, *times)
+
+    found = openings_of(copied)
+
+    assert [(one.time, one.result is None) for one in found] == [(1.0, True), (2.0, False), (3.0, True)]
+
+
+@pytest.mark.parametrize("record", [{"run": "story-000", "study": None}, {"run": "elsewhere", "study": "story"}])
+def test_a_test_part_that_the_ledger_says_was_opened_is_not_locked(copied, record):
+    run = copied.path.rename(copied.path.parent / "story-000")
+    manifest = json.loads((run / "manifest.json").read_text())
+    (run / "manifest.json").write_text(json.dumps({**manifest, "run_id": "story-000"}))
+    study = study_of(RunFolder.open(run), name="story")
+    (study.path / "study.json").write_text(
+        json.dumps({**json.loads((study.path / "study.json").read_text()), "test_images": 30})
+    )
+    locked = text_of(tw.write_report("story", runs=run.parent))
+    write_ledger(run.parent, {**record, "time": 1795350466.0})
+    shutil.rmtree(run)  # the ledger stays
+
+    opened = text_of(tw.write_report("story", runs=run.parent))
+
+    assert "Locked: no run of this study has looked" in locked
+    assert "Locked" not in opened
+    assert f"22 November 2026, 12:27 UTC {record['run']}" in opened
+
+
+def search_of(run: RunFolder, *, ended: bool) -> StudyFolder:
+    """A study that searched: trial 0 paused and went on to its end, trial 1 was paused, trial 2 is not told of."""
+    study = study_of(run, name="story")
+    (study.path / "records.jsonl").unlink(missing_ok=True)
+    recipe = tw.Recipe().model_dump(mode="json")
+    told = {"seconds": 2.0, "result": {"metric": "accuracy", "verdict": ""}}
+    with study:
+        for number, continues in enumerate((None, None, 0, None)):
+            asked = {"number": number, "role": "trial", "label": f"piece {number}", "recipe": recipe}
+            study.append("ask", {**asked, "continues": continues})
+        for number, trial, state, score in ((0, 0, "paused", 0.4), (1, 1, "paused", 0.7), (2, 0, "finished", 0.6)):
+            study.append(
+                "tell", {**told, "number": number, "run": f"story-{trial:03d}", "state": state, "score": score}
+            )
+    if not ended:
+        (study.path / "result.json").unlink()
+    return study
+
+
+@pytest.mark.parametrize(("ended", "state"), [(True, "unfinished"), (False, "running")])
+def test_a_training_in_pieces_is_one_run(copied, ended, state):
+    run = copied.path.rename(copied.path.parent / "story-000")
+    study = search_of(RunFolder.open(run), ended=ended)
+
+    trials = study_values(study, runs=run.parent, beside=study.path).trials
+
+    assert [(one.number, one.label, one.state, one.seconds) for one in trials[:2]] == [
+        (0, "piece 0", "finished", 4.0),
+        (1, "piece 1", "paused", 2.0),
+    ]
+    assert [one.score for one in trials[:2]] == [0.6, 0.7]
+    assert [(one.number, one.state) for one in trials[2:]] == [(3, state)]
+
+
 def test_pages_that_tell_of_a_run_are_written_anew_together(copied):
     study = study_of(RunFolder.open(copied.path.rename(copied.path.parent / "story-000")), name="story")
     run = RunFolder.open(copied.path.parent / "story-000")
     for folder in (run.path, study.path):
         (folder / "report.html").write_text("old")
 
-    reports.refresh(run, study="story")
+    reports.refresh(run, study="story", reporter=Silent())
 
     assert "old" not in {(folder / "report.html").read_text()[:3] for folder in (run.path, study.path)}
+
+
+def test_a_page_that_cannot_be_written_anew_keeps_the_others_from_nothing(copied, monkeypatch, caplog, listener):
+    def fail(*arguments, **more):
+        raise ValueError("no page today")
+
+    study = study_of(RunFolder.open(copied.path.rename(copied.path.parent / "story-000")), name="story")
+    run = RunFolder.open(copied.path.parent / "story-000")
+    (study.path / "report.html").write_text("old")
+    monkeypatch.setattr(reports, "run_page", fail)
+
+    reports.refresh(run, study="story", reporter=listener)
+
+    assert (study.path / "report.html").read_text()[:3] != "old"
+    assert listener.notes == [f"the report is as it was (no page today); 'trainwright report {run.run_id}' tries again"]
+    assert "its page was not written anew" in caplog.text
 
 
 def test_pages_that_were_never_asked_for_are_not_written(copied):
     (copied.path / "report.html").unlink()
 
-    reports.refresh(copied)
+    reports.refresh(copied, reporter=Silent())
 
     assert not (copied.path / "report.html").exists()
 

@@ -66,5 +66,12 @@ def _shown(made: dict[str, Any]) -> str:
         largest = f"{held['largest_difference']:.2g} ({held['largest_difference_of']})"
         lines.append(f"{name:<18} {held['bytes']:>12,}  {held['agreement']:.5f}    {largest}")
     lines += ["", f"held against the model on {certificate['images']:,} validation images, from the image file on"]
+    if certificate["trained"] is not None:
+        kept = certificate["trained"]
+        lines.append(
+            f"which agrees by {kept['agreement']:.5f} with the answers that it was judged by ({kept['agreement_of']})"
+        )
+    if certificate["note"]:
+        lines.append(certificate["note"])
     lines.append(f"folder     {made['folder']}")
     return "\n".join(lines)

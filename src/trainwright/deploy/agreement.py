@@ -24,15 +24,15 @@ DECISIVE = (
 class Tolerance:
     """What counts as the same. numbers: deviations that a number column has in training. overlap: intersection over union.
 
-    probability: None where any is, as long as the class is the same. ties: an image whose probabilities all differ by no more
-    than this is decided alike, whichever of two near ones is the largest.
+    rounded: whether an image is alike by its probabilities alone, whichever of two near ones is the largest. Otherwise by its
+    class, and a probability that differs by more is a breach wherever it is.
     """
 
-    probability: float | None
+    probability: float
     numbers: float
     score: float  # of a box: what is left of hundreds of places after suppression may hang on the last digit of one
     overlap: float
-    ties: float = 0.0
+    rounded: bool = False
 
 
 # Our choice: a hundred times and more what two ways of adding up in float32 were seen to differ by, and far less than what
@@ -40,7 +40,7 @@ class Tolerance:
 EXACT = Tolerance(probability=0.001, numbers=0.001, score=0.01, overlap=0.95)
 # Our choice too, for answers of which one side was computed with 8 to 11 bits (bf16, fp16, and TF32, in which a GPU convolves
 # float32): a layer is off by up to 2⁻⁹, and tens of layers add up.
-ROUNDED = Tolerance(probability=None, numbers=0.1, score=0.1, overlap=0.8, ties=0.1)
+ROUNDED = Tolerance(probability=0.1, numbers=0.1, score=0.1, overlap=0.8, rounded=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,20 +113,23 @@ def _of_probabilities(
     """Of one class an image where the score counts right ones, otherwise of yes and no to each class."""
     ours_NK, theirs_NK = ours["probabilities"], theirs["probabilities"]
     one_class = task.counts_right
-    same_N = (
-        ours_NK.argmax(axis=1) == theirs_NK.argmax(axis=1)
-        if one_class
-        else ((ours_NK >= 0.5) == (theirs_NK >= 0.5)).all(axis=1)
-    )
     apart_NK = np.abs(ours_NK.astype(np.float64) - theirs_NK)
-    same_N = (same_N | (apart_NK.max(axis=1) <= tolerance.ties)) & np.isfinite(theirs_NK).all(axis=1)
+    of = f"images with the same {'class' if one_class else 'classes'}"
+    if tolerance.rounded:
+        of = f"images with the same probabilities, within {tolerance.probability:g}"
+        same_N = apart_NK.max(axis=1) <= tolerance.probability
+    elif one_class:
+        same_N = ours_NK.argmax(axis=1) == theirs_NK.argmax(axis=1)
+    else:
+        same_N = ((ours_NK >= 0.5) == (theirs_NK >= 0.5)).all(axis=1)
+    same_N = same_N & np.isfinite(theirs_NK).all(axis=1)
     return Agreement(
         share=float(same_N.mean()),
-        of=f"images with the same {'class' if one_class else 'classes'}",
+        of=of,
         by_image=same_N.astype(np.float64),
         largest=_largest(apart_NK),
         largest_of="probability",
-        allowed=tolerance.probability,
+        allowed=None if tolerance.rounded else tolerance.probability,
         decided=len(ours_NK),
         alone=_alone(task, ours_NK.argmax(axis=1)) if one_class else None,
     )
@@ -151,8 +154,8 @@ def _of_boxes(task: Task, ours: Mapping[str, Any], theirs: Mapping[str, Any], to
     """Of boxes that either says (score of at least SAID): has the other one of the same class, place and score?"""
     alike, said, apart = [], [], 0.0
     for n in range(len(ours["boxes"])):
-        of_image = [{key: one[key][n] for key in ("boxes", "scores", "labels")} for one in (ours, theirs)]
-        forth, back = _found_again(*of_image, tolerance), _found_again(*reversed(of_image), tolerance)
+        one, other = ({key: side[key][n] for key in ("boxes", "scores", "labels")} for side in (ours, theirs))
+        forth, back = _found_again(one, other, tolerance), _found_again(other, one, tolerance)
         alike.append(int(np.isfinite(forth).sum() + np.isfinite(back).sum()))
         said.append(len(forth) + len(back))
         apart = max([apart, *forth[np.isfinite(forth)].tolist(), *back[np.isfinite(back)].tolist()])

@@ -341,6 +341,8 @@ def _connect(address: str) -> bool:
         raise cluster.no_cluster(address, str(error)) from error
     finally:
         cluster.tighten_token(create=False)
+    # What happens to nodes is printed on the standard output, log_to_driver or not; there stand results. No public switch.
+    ray._private.worker._worker_logs_enabled = False
     return True
 
 

@@ -97,9 +97,10 @@ def _proven(baseline: Outcome, incumbent: Incumbent, better: Comparison | None, 
 def longer(unproven: Unproven) -> str:
     """What the model has that was not proven."""
     reached = f"{scored(unproven.outcome)} ({gap(unproven.outcome)})"
+    gain = points_within(unproven.gain.gain)
     return (
-        f"The model has {unproven.recipe.epochs} epochs instead of {unproven.proven_epochs}: "
-        f"trained as long on train alone, {reached}. That length pays is not proven ({points_within(unproven.gain.gain)}), nor that it harms."
+        f"The model has {unproven.recipe.epochs} epochs instead of {unproven.proven_epochs}: trained as long on train "
+        f"alone, {reached}. That length pays is not proven ({gain}), nor that it harms."
     )
 
 
