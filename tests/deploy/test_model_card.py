@@ -163,6 +163,15 @@ def test_group_norms_are_put_in_by_what_put_them_in_before(given):
     assert '{"network.name": "resnet18", "network.norm": "group", "network.weights": "model.safetensors"}' in card
 
 
+def test_a_run_from_weights_of_ours_makes_the_network_as_it_was(given):
+    given["exported"] |= {"network_of": "trainwright", "test_time_flip": True}
+    given["exported"]["recipe"]["network"] = {"name": "unet", "weights": "random", "backbone": "resnet34", "width": 32}
+
+    expected = '"network.name": "unet", "network.backbone": "resnet34", "network.weights": "model.safetensors"'
+
+    assert f'changes={{{expected}, "test_time_flip": True}})' in model_card(**given)
+
+
 def test_the_code_for_weights_has_what_only_graphs_have_inside(given):
     given["exported"] |= {"temperature": 1.5, "test_time_flip": True}
 
@@ -172,7 +181,7 @@ def test_the_code_for_weights_has_what_only_graphs_have_inside(given):
     assert "probabilities = (outputs / 1.5).softmax(dim=1)\n" in card
     assert "An answer is the mean of those to the image and to its mirror image." in card
     assert "are inside, and so is the mirror image, and so is the temperature of 1.5." in card
-    assert "Nor is the temperature of 1.5" in card
+    assert "Nor are they divided by the temperature of 1.5" in card
 
 
 def test_maps_of_mirror_images_are_mirrored_back(given):

@@ -41,7 +41,7 @@ def test_weights_are_certified_for_what_they_say_which_has_no_temperature(
     text, card = ((tmp_path / "out" / name).read_text() for name in ("certificate.txt", "README.md"))
     assert "held against the model without the temperature of 2, which is not in this file" in text
     assert "probabilities = (outputs / 2.0).softmax(dim=1)" not in card  # of a network of ours, which needs the package
-    assert "Nor is the temperature of 2" in card
+    assert "Nor are they divided by the temperature of 2" in card
 
 
 @pytest.mark.usefixtures("temperature_of_2")

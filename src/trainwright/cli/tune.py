@@ -25,7 +25,7 @@ Strategy = Annotated[
     typer.Option(
         "--strategy",
         metavar="NAME",
-        help="tpe, gp, bohb, asha, hyperband, sobol, random, grid, list. Unless said: tpe where optuna is installed, else sobol.",
+        help="freeze-thaw (unless said), tpe, gp, cmaes, bohb, asha, hyperband, sobol, random, grid, list.",
         show_default=False,
     ),
 ]

@@ -218,10 +218,10 @@ def _inside(exported: Mapping[str, Any]) -> str:
 def _outside(exported: Mapping[str, Any]) -> str:
     said = []
     if _mirrors(exported):
-        said.append("The mean with the mirror image is not in it: the answers above are those of the code below.")
+        said.append("The mean with the mirror image is no part of them: it is in the code below.")
     if _temperature(exported) != 1:
         said.append(
-            f"Nor is the temperature of {_temperature(exported):.4g}, which logits have to be divided by for calibrated "
+            f"Nor are they divided by the temperature of {_temperature(exported):.4g}, as logits have to be for calibrated "
             "probabilities; the certificate holds the weights against the model without it."
         )
     return "".join(f" {sentence}" for sentence in said)
@@ -231,7 +231,7 @@ def _loading(exported: Mapping[str, Any]) -> list[str]:
     """Code that makes answers of the weights alone, line by line; of networks of ours, which need this package, another run."""
     network, maker = exported["recipe"]["network"], exported["network_of"]
     if maker == "trainwright" or (maker == "timm" and network.get("norm") == "group"):
-        return _starting_a_run(network)
+        return _starting_a_run(exported)
     if maker == "timm":
         sized = f", img_size={exported['input']['size'][0]}" if exported.get("network_is_sized") else ""
         made = f'network = timm.create_model("{network["name"]}", num_classes={len(exported["names"])}{sized})'
@@ -276,15 +276,19 @@ def _answering(exported: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _starting_a_run(network: Mapping[str, Any]) -> list[str]:
-    usual = NetworkSpec().model_dump(mode="json")
+def _starting_a_run(exported: Mapping[str, Any]) -> list[str]:
+    network, usual = exported["recipe"]["network"], NetworkSpec().model_dump(mode="json")
     own = {key: value for key, value in network.items() if key in MAKING and value != usual.get(key)}
     changes = {"network.name": network["name"], **{f"network.{key}": value for key, value in own.items()}}
+    changes |= {"network.weights": "model.safetensors"} | ({"test_time_flip": True} if _mirrors(exported) else {})
+    written = (
+        f'"{key}": {json.dumps(value) if isinstance(value, str) else repr(value)}' for key, value in changes.items()
+    )
     return [
         "import trainwright as tw",
         "",
         "# A new run that starts from these weights; to predict with them, use model.onnx or the run itself.",
-        f'tw.train("photos/", changes={json.dumps({**changes, "network.weights": "model.safetensors"}, ensure_ascii=False)})',
+        f'tw.train("photos/", changes={{{", ".join(written)}}})',
     ]
 
 

@@ -37,7 +37,6 @@ def _forget_sources(module: torch.nn.Module) -> None:
         if isinstance(part, torch.fx.GraphModule):
             for node in part.graph.nodes:
                 node.meta.pop("stack_trace", None)
-                node.meta.pop("from_node", None)
 
 
 class ProgramModel:

@@ -194,7 +194,8 @@ class Ray:
             for place in places
         ]
         nodes.refuse(_answers(asked))
-        here = On(ray.get_runtime_context().get_node_id(), soft=True)
+        # Where the driver is, or its connection ends: what ends that ends the study anyhow.
+        here = On(ray.get_runtime_context().get_node_id(), soft=False)
         self._board = ray.remote(_Board).options(num_cpus=0, scheduling_strategy=here).remote()
         # Kept for the next job, workers of a connection that is not ours would outlive us.
         self._task = ray.remote(_work) if self._ours else ray.remote(max_calls=1)(_work)
@@ -225,9 +226,13 @@ class Ray:
     def _listen(self) -> None:
         """Take in what jobs have sent; what comes from an attempt that was lost is passed over."""
         import ray
+        from ray.exceptions import ActorUnavailableError
 
         attempts = {(job.key, job.attempt): job for job in self._running}
-        for key, attempt, events in ray.get(self._board.take.remote()):
+        sent: list[tuple[Key, int, str]] = []
+        with contextlib.suppress(ActorUnavailableError):  # for now: Ray raises another error once it is lost
+            sent = ray.get(self._board.take.remote())
+        for key, attempt, events in sent:
             job = attempts.get((key, attempt))
             if job is None:
                 continue
@@ -245,6 +250,8 @@ class Ray:
         try:
             answer = json.loads(ray.get(job.ref))
         except RayTaskError as error:
+            if isinstance(error.cause, RayError):  # it reached nobody for a while
+                return self._lost(job, error, seconds)
             return [Ended(key=job.key, error=RuntimeError(str(error)), seconds=seconds)]
         except RayError as error:
             return self._lost(job, error, seconds)

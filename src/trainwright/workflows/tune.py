@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import os
 import time
@@ -46,6 +45,7 @@ from trainwright.yaml_text import load_yaml
 if TYPE_CHECKING:
     from torch import nn
 
+DEFAULT = "freeze-thaw"  # ahead of the others at any budget (docs/log.md)
 BUDGET = "30m"  # where nothing else limits a study
 LAG = 4  # workers that are kept busy whatever their number; more of them where more were asked for
 # Trainings that a budget of time is to have room for, beside those that follow the search: with fewer, one by chance is as good.
@@ -79,7 +79,7 @@ def tune(
 ) -> Study:
     """Search for the values that train best on `data`, around `recipe`, within a budget.
 
-    strategy: its name (docs/search.md); None for `tpe` where optuna is installed, otherwise `sobol`. space: a YAML file, the
+    strategy: its name (docs/search.md); None for `freeze-thaw`. space: a YAML file, the
     same as plain data, or a `Space`; None for one as wide as the budget can look through. budget: wall-clock for everything, as
     `10m`; trials, full_trainings: how many, or how much training, the search has. Whatever is reached first ends it; 30
     minutes where nothing is said. first: changes that are trained right after the recipe as it is, plain or a YAML file.
@@ -91,7 +91,7 @@ def tune(
     """
     options = options_from(options, more)
     limit, start = limit_of(budget, trials, full_trainings), time.perf_counter()
-    chosen = strategy or _default_strategy()
+    chosen = strategy or DEFAULT
     strategies.get(chosen)
     wanted = {**(changes or {}), **({} if seed is None else {"seed": seed})}
     prepared = ready_for_a_study(data, recipe, wanted, model=model, target=target, options=options)
@@ -184,10 +184,6 @@ def _search(asked: Mapping[str, Any]) -> RecipeSearch:
         trials=asked["trials"],
         options=asked["strategy_options"],
     )
-
-
-def _default_strategy() -> str:
-    return "tpe" if importlib.util.find_spec("optuna") is not None else "sobol"
 
 
 def _first_of(given: Sequence[Mapping[str, Any]] | str | os.PathLike[str], recipe: Recipe) -> list[dict[str, Any]]:
