@@ -5,6 +5,8 @@ from __future__ import annotations
 import platform
 import signal
 import socket
+import subprocess
+import sys
 
 import pytest
 
@@ -36,6 +38,20 @@ def test_a_machine_without_the_folder_of_runs_is_refused_with_its_name_and_what_
 
     assert refused.value.message == f"machine b does not see {tmp_path / 'runs'} and /data/photos."
     assert "into a folder that all machines share under the same path" in refused.value.cure
+
+
+def test_marks_of_killed_programs_of_this_machine_are_taken_away_and_no_others(tmp_path):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    killed = tmp_path / f"{nodes.MARK}{HERE}.{gone.pid}.0"
+    elsewhere = tmp_path / f"{nodes.MARK}another.host.{gone.pid}.0"
+    alive = nodes.mark(tmp_path)
+    for path in (killed, elsewhere):
+        path.touch()
+
+    mine = nodes.mark(tmp_path)
+
+    assert set(tmp_path.iterdir()) == {alive, elsewhere, mine}
 
 
 def test_several_machines_are_named_together():

@@ -288,7 +288,7 @@ def test_a_network_of_maps_is_refused_where_each_image_is_asked_about():
 
     assert str(caught.value) == (
         "network.name: 'small-unet' gives figures for each pixel, and the task needs figures for each image. "
-        "Networks that give it: small-resnet and every network of timm."
+        "Networks that give it: small-resnet, small-resnet-9 and every network of timm."
     )
 
 

@@ -112,4 +112,4 @@ def test_choosing_without_any_weights_needs_no_timm(hub, photos, monkeypatch):
     """Its import takes seconds, which a dry run without weights need not wait for."""
     monkeypatch.setitem(sys.modules, "timm", None)
 
-    assert choose.choose_recipe(photos, {}, own_network=False, device="cpu").name == DEFAULT
+    assert choose.choose_recipe(photos, {}, own_network=False, device="cpu").name == "scratch-resnet-9"

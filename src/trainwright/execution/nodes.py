@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 import trainwright
 from trainwright.errors import RunError, TrainwrightError
 from trainwright.execution.jobs import Ended, failure
@@ -22,9 +24,16 @@ EXCHANGE_SECONDS = 0.5  # between two words of a job with the driver
 
 
 def mark(folder: Path) -> Path:
-    """A file of a name that nobody has asked for before: a network's file system may remember what it did not find."""
+    """A file of a name that nobody has asked for before: a network's file system may remember what it did not find.
+
+    Those that killed programs of this machine left behind are taken away.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder.absolute() / f"{MARK}{secrets.token_hex(8)}"
+    ours = f"{MARK}{platform.node()}."
+    for old in folder.glob(f"{MARK}*"):
+        if old.name.startswith(ours) and not psutil.pid_exists(int(old.name.rsplit(".", 2)[-2])):
+            old.unlink(missing_ok=True)
+    path = folder.absolute() / f"{ours}{os.getpid()}.{secrets.token_hex(8)}"
     path.touch()
     return path
 

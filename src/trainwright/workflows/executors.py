@@ -27,6 +27,13 @@ def on_a_cluster(options: RunOptions) -> bool:
     return options.executor == RAY or options.address is not None
 
 
+def given_by_code(content: Mapping[str, Any]) -> str:
+    """What of a study no other process can get; empty where there is nothing. content: of `study.json`."""
+    if content["data"] is None:
+        return "the data was given by Python code"
+    return "the network was given by Python code" if content["own_network"] else ""
+
+
 def check_elsewhere(options: RunOptions, *, alone: str) -> None:
     """alone: why no other process can carry out the runs, or empty. Raises UsageError where a cluster was asked for."""
     if alone and on_a_cluster(options):

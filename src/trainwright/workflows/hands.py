@@ -18,7 +18,7 @@ from trainwright.data.dataset import Dataset
 from trainwright.errors import OutOfResourcesError
 from trainwright.execution.jobs import Ended
 from trainwright.records import Proposal
-from trainwright.workflows.executors import executor_for, options_there
+from trainwright.workflows.executors import executor_for, given_by_code, options_there
 from trainwright.workflows.options import RunOptions
 from trainwright.workflows.outcomes import OPTIONAL, ended
 from trainwright.workflows.prepare import Prepared
@@ -194,10 +194,8 @@ def made_here(prepared: Prepared, content: Mapping[str, Any]) -> str:
     content: of `study.json`.
     """
     recipe = prepared.recipe
-    if content["data"] is None:
-        return "the data was given by Python code"
-    if content["own_network"]:
-        return "the network was given by Python code"
+    if by_code := given_by_code(content):
+        return by_code
     named = (
         (plugins.tasks, recipe.task or prepared.task.name, "task"),
         (plugins.networks, recipe.network.name, "network"),

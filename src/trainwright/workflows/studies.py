@@ -22,7 +22,7 @@ from trainwright.tracking.run_folder import MANIFEST
 from trainwright.tracking.study_folder import RESULT, StudyFolder, folder_of_studies
 from trainwright.tracking.sync import sync
 from trainwright.training.device import choose_device
-from trainwright.workflows.executors import as_begun, asked_executor, check_elsewhere, on_a_cluster
+from trainwright.workflows.executors import as_begun, asked_executor, check_elsewhere, given_by_code, on_a_cluster
 from trainwright.workflows.hands import MOST_AT_ONCE, AtOnce, Hands, InTurn, Threads, made_here, slots_for
 from trainwright.workflows.manifest import command_line, machine, packages, sources_sha256
 from trainwright.workflows.options import RunOptions, installed_mirrors
@@ -178,12 +178,11 @@ def measured_here(prepared: Prepared, content: Mapping[str, Any], *, budget: flo
     if on_a_cluster(options):
         slots = options.slots or MOST_AT_ONCE
     elif not alone:
-        threads = here["torch_threads"]
-        slots = options.slots or slots_for(device=prepared.device.type, threads=threads, budget_seconds=budget)
+        device, threads = prepared.device.type, here["torch_threads"]
+        slots = options.slots or slots_for(device=device, threads=threads, budget_seconds=budget)
     elif (options.slots or 1) > 1:
-        options.reporter.note(
-            f"one training at a time, not {options.slots}: {alone}, so no other process can train with it"
-        )
+        said = f"one training at a time, not {options.slots}"
+        options.reporter.note(f"{said}: {alone}, so no other process can train with it")
     with repeatable(prepared.device, max(1, here["torch_threads"] // slots)):
         return Here(machine=here, slots=slots, pace=pace_of(prepared, options=options))
 
@@ -323,13 +322,11 @@ def _hands(folder: StudyFolder, data: Dataset, options: RunOptions, model: nn.Mo
     planned = folder.asked["options"].get("slots", 1)
     slots = options.slots or planned
     if slots < planned:
-        options.reporter.note(
-            f"planned for {planned} trainings at a time, carried out {slots} at a time: it will take longer"
-        )
+        fewer = f"planned for {planned} trainings at a time, carried out {slots} at a time"
+        options.reporter.note(f"{fewer}: it will take longer")
     threads = Threads(whole=options.threads or 1, share=max(1, (options.threads or 1) // planned))
-    if on_a_cluster(options):
-        check_elsewhere(options, alone="the network was given by Python code" if model is not None else "")
-    elif slots == 1 or planned == 1:
+    check_elsewhere(options, alone=given_by_code(folder.asked))
+    if not on_a_cluster(options) and (slots == 1 or planned == 1):
         return InTurn(data=data, options=options, threads=threads, model=model)
     return AtOnce(slots=slots, data=data, options=options, threads=threads, log=folder.path / "workers.log")
 
