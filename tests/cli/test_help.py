@@ -52,7 +52,11 @@ def test_the_short_form_of_help_says_the_same(cli, command):
     assert cli(*command, "-h").out == cli(*command, "--help").out
 
 
-@pytest.mark.parametrize("command", [["lr"], ["train"], ["resume"], ["inspect"], ["export"], ["reproduce"], ["predict"], ["demo"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "command",
+    [["lr"], ["train"], ["resume"], ["inspect"], ["export"], ["reproduce"], ["predict"], ["demo"]],
+    ids=" ".join,
+)
 def test_commands_that_take_long_can_be_quiet_and_speak_json(cli, command):
     text = cli(*command, "--help").out
 

@@ -53,7 +53,8 @@ def test_only_the_confirming_rule_drops_an_arm_that_was_better_once(aa):
 
 
 @pytest.mark.parametrize(
-    ("shares", "expected"), [(((0.05, 0.0), (0.0, 0.05)), True), (((0.0, 0.0), (0.06, 0.0)), False), (((0.0, 0.06),), False)]
+    ("shares", "expected"),
+    [(((0.05, 0.0), (0.0, 0.05)), True), (((0.0, 0.0), (0.06, 0.0)), False), (((0.0, 0.06),), False)],
 )
 def test_the_benchmark_passes_where_no_pool_adopts_more_than_five_percent(aa, shares, expected):
     rules = [dict(zip(("confirmed", "lean"), ({"share": share} for share in pool), strict=True)) for pool in shares]

@@ -6,7 +6,19 @@ import sys
 
 import pytest
 
-HEAVY = {"torch", "torchvision", "timm", "mlflow", "numpy", "scipy", "sklearn", "matplotlib", "pandas", "plotly", "tensorboard"}
+HEAVY = {
+    "torch",
+    "torchvision",
+    "timm",
+    "mlflow",
+    "numpy",
+    "scipy",
+    "sklearn",
+    "matplotlib",
+    "pandas",
+    "plotly",
+    "tensorboard",
+}
 
 PROGRAM = """
 import contextlib, io, json, sys

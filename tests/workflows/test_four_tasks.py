@@ -223,7 +223,7 @@ def test_a_reflected_border_is_refused_where_it_would_show_objects_without_boxes
 
 
 def test_answers_that_cannot_be_averaged_with_those_to_the_mirror_image_are_refused(start):
-    with pytest.raises(RecipeError, match="test_time_flip: boxes cannot be averaged .* Set it to false"):
+    with pytest.raises(RecipeError, match=r"test_time_flip: boxes cannot be averaged .* Set it to false"):
         start("detection", {"test_time_flip": True})
 
 

@@ -30,10 +30,10 @@ from trainwright.tracking.lock import FileLock
 from trainwright.tracking.run_folder import RunFolder
 from trainwright.tracking.study_folder import StudyFolder
 from trainwright.workflows import judge
+from trainwright.workflows.hands import InTurn
 from trainwright.workflows.options import RunOptions
 from trainwright.workflows.outcomes import is_outcome
 from trainwright.workflows.reporting import Silent
-from trainwright.workflows.hands import InTurn
 from trainwright.workflows.study import Conductor
 from trainwright.workflows.trial import Watch
 

@@ -50,7 +50,8 @@ def start(
     """A search by the strategy of that name.
 
     first: values to be trained to the end before anything else, as a rule the published ones; what they leave out is taken as
-    unchanged. trials: the most that are begun; those that are paused go on. options: the strategy's own. Raises UnknownNameError for the name, UsageError for an option that it does not have.
+    unchanged. trials: the most that are begun; those that are paused go on. options: the strategy's own.
+    Raises UnknownNameError for the name, UsageError for an option that it does not have.
     """
     build = strategies.get(strategy)
     known = [name for name, one in inspect.signature(build).parameters.items() if one.kind is one.KEYWORD_ONLY]

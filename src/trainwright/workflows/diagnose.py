@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 AUTO = "auto"
-MOST_DEATHS = 2  # of the process that runs a probe: it is not begun a third time
+# Of the process that runs a probe, after which it is not begun again: a probe may take its process with it, as by its memory, and
+# would do so at every start. Kills by a person in one probe, after which a study goes on as if nothing was, are fewer.
+MOST_DEATHS = 6
 COST = 2.0  # times the run's own: a probe trains as long, and a second time where the first did not settle it
 COSTS = {"longer": 4.0, LABELS: 5.0}  # twice or four times as long; one for each fold
 

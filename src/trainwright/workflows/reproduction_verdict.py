@@ -172,8 +172,8 @@ def _unchanged(then: RunFolder, now: RunFolder, paths: set[str]) -> set[str]:
 
 
 def _exact_gain(then: RunFolder, now: RunFolder, part: str) -> float | None:
-    scores = [((folder.result() or {}).get("score") or {}).get(part) for folder in (now, then)]
-    return None if None in scores else scores[0] - scores[1]
+    after, before = (((folder.result() or {}).get("score") or {}).get(part) for folder in (now, then))
+    return None if after is None or before is None else float(after) - float(before)
 
 
 def beyond_chance(found: Mapping[str, Any]) -> bool:
