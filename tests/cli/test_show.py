@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from trainwright.cli.show import show_run, show_verdict
@@ -134,3 +135,13 @@ def test_a_training_that_learned_its_task_or_has_another_verdict_is_called_by_th
 
 def unsaid(findings: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{**finding, "evidence": "", "advice": ""} for finding in findings]
+
+
+def test_where_the_page_is_is_said_once_it_is_there(tmp_path: Path) -> None:
+    before = show_run(result(folder=str(tmp_path)))
+    (tmp_path / "report.html").touch()
+
+    after = show_run(result(folder=str(tmp_path)))
+
+    assert "report" not in before
+    assert after == f"{before}\nreport     {tmp_path / 'report.html'}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from trainwright.tracking.runs import RunSummary
@@ -38,6 +39,8 @@ def show_run(result: Mapping[str, Any]) -> str:
         f"time       {result['seconds']:,.0f} s, {result['images_per_second']:,.0f} images/s while training",
         f"folder     {result['folder']}",
     ]
+    page = Path(result["folder"]) / "report.html"
+    lines += [f"report     {page}"] if page.is_file() else []
     return "\n".join(lines)
 
 
