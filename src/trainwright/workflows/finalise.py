@@ -13,9 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from trainwright.data.cache import open_pixels, pixels_key
 from trainwright.data.dataset import Dataset
-from trainwright.data.loader import EvalBatches
 from trainwright.diagnosis.stats import bootstrap_measures
 from trainwright.errors import DataError, RunError
 from trainwright.records import Answers, Interval, Scores, to_json
@@ -30,9 +28,9 @@ from trainwright.workflows.judge import groups_of, moved_to, share_right
 from trainwright.workflows.manifest import command_line
 from trainwright.workflows.options import RunOptions, options_from
 from trainwright.workflows.predict import load_model, task_of
-from trainwright.workflows.prepare import stored_for
 from trainwright.workflows.report import refresh
 from trainwright.workflows.run import Run, data_of, recipe_of
+from trainwright.workflows.stored_images import batches_as_trained
 from trainwright.workflows.training import repeatable, save_arrays
 
 if TYPE_CHECKING:
@@ -44,7 +42,6 @@ if TYPE_CHECKING:
 
 HASH_BYTES = 8  # of an image's hash: that two of a million agree by chance has a probability of 3e-8
 LEAST_SHARE = 0.01  # of the images that is told in percent
-EVALUATED_AT_ONCE = 64
 LOCK_SECONDS = 60.0
 
 
@@ -125,31 +122,13 @@ def _answered(
 ) -> Answers:
     """What the run's model says of the test images, read as its validation images were."""
     recipe = recipe_of(folder)
-    stored = stored_for(task, recipe)
-    pixels = open_pixels(
-        lambda row: data.read(row, stored, recipe.data.fit),
-        rows=rows,
-        size=stored,
-        key=pixels_key((data.fingerprint.pixel_hashes[row] for row in rows), fit=recipe.data.fit),
-        workers=options.workers,
-        progress=options.reporter.progress,
-    )
-    targets = data.stored_targets(
-        rows, stored, recipe.data.fit, workers=options.workers, progress=options.reporter.progress
-    )
+    batches = batches_as_trained(recipe, task, data, rows, options=options)
     network.to(device, memory_format=torch.channels_last if recipe.channels_last else torch.contiguous_format)  # type: ignore[call-overload]
     with repeatable(device, options.threads):
         return evaluate(
             network,
             task,
-            EvalBatches(
-                pixels,
-                targets,
-                rows,
-                batch_size=EVALUATED_AT_ONCE,
-                image_size=recipe.data.size,
-                workers=options.workers,
-            ),
+            batches,
             device=device,
             dtype=PRECISIONS[recipe.precision],
             after_batch=lambda done: options.reporter.progress("test images", done, len(rows)),

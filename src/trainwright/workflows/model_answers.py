@@ -11,9 +11,7 @@ import numpy as np
 import torch
 
 from trainwright.batch import Batch
-from trainwright.data.cache import open_pixels, pixels_key
 from trainwright.data.dataset import Dataset
-from trainwright.data.loader import EvalBatches
 from trainwright.data.split import Split
 from trainwright.deploy.agreement import EXACT, ROUNDED, agreement
 from trainwright.deploy.certificate import LEAST_AGREEMENT, Runs
@@ -26,10 +24,9 @@ from trainwright.training.device import PRECISIONS
 from trainwright.training.evaluate import evaluate
 from trainwright.training.model import ImageNetwork
 from trainwright.workflows.options import RunOptions
-from trainwright.workflows.prepare import stored_for
 from trainwright.workflows.run import recipe_of
+from trainwright.workflows.stored_images import batches_as_trained
 
-EVALUATED_AT_ONCE = 64
 LEAST_AS_ROUNDED = (
     0.98  # agreement with answers that were computed with fewer bits, our choice: rounding decides edges of masks
 )
@@ -53,19 +50,7 @@ def own_answers(
 ) -> Answers:
     """What the model says of these rows of the sample table, read as in training."""
     recipe = recipe_of(folder)
-    stored = stored_for(task, recipe)
-    pixels = open_pixels(
-        lambda row: data.read(row, stored, recipe.data.fit),
-        rows=rows,
-        size=stored,
-        key=pixels_key((data.fingerprint.pixel_hashes[row] for row in rows), fit=recipe.data.fit),
-        workers=options.workers,
-        progress=options.reporter.progress,
-    )
-    targets = data.stored_targets(rows, stored, recipe.data.fit, workers=options.workers)
-    batches = EvalBatches(
-        pixels, targets, rows, batch_size=EVALUATED_AT_ONCE, image_size=recipe.data.size, workers=options.workers
-    )
+    batches = batches_as_trained(recipe, task, data, rows, options=options)
     network = copy.deepcopy(network)  # another layout in memory
     network.to(memory_format=torch.channels_last if recipe.channels_last else torch.contiguous_format)
     return evaluate(

@@ -105,10 +105,7 @@ def prepare(
         weights_follow=weights_follow,
     )
     mean, std = _normalization(start, pixels, split)
-    if recipe.test_time_flip and task.form == "boxes":
-        raise RecipeError(
-            "boxes cannot be averaged with those of a mirror image.", where="test_time_flip", cure="Set it to false."
-        )
+    _refuse_mirrored_boxes(recipe, task)
     model = ImageNetwork(network, mean=mean, std=std, test_time_flip=recipe.test_time_flip)
     if custom is not None:
         refuse_other_outputs(model, task, recipe.data.size)
@@ -308,6 +305,13 @@ def _refuse_more_stages(network: nn.Module, trainable: str) -> None:
             f"{trainable}: the network has {before} stage{'' if before == 1 else 's'} before its head.",
             where="network.trainable",
             cure="Set all, for everything to learn, or fewer stages." if before else "Set all.",
+        )
+
+
+def _refuse_mirrored_boxes(recipe: Recipe, task: Task) -> None:
+    if recipe.test_time_flip and task.form == "boxes":
+        raise RecipeError(
+            "boxes cannot be averaged with those of a mirror image.", where="test_time_flip", cure="Set it to false."
         )
 
 
