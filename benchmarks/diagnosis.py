@@ -15,7 +15,7 @@ rules can be changed without training again: --kept judges what is there.
 
     python benchmarks/diagnosis.py [--data FOLDER] [--results FOLDER] [--cells DATA.CONDITION.SEED …] [--seeds 0 1 …] [--kept]
 
-Maps (camvid) and counts (red-cells of bccd) are a table of their own. A condition counts there where it applies: where what was
+Maps (camvid) and counts (red cells in quarters of bccd's photographs) are a table of their own. A condition counts there where it applies: where what was
 planted changes the unseen score beyond its interval (`diagnosis_effect.py`), whatever the rules say of it. Probes that cannot
 change their first finding any more are not run.
 

@@ -150,7 +150,7 @@ class LrRange:
 @dataclass(frozen=True, kw_only=True)
 class EpochRecord:
     """One epoch. `train_running` is the mean during the epoch in train mode (train error A of statistics);
-    `train` and `val` are in eval mode on the clean transform."""
+    `train` and `val` are in eval mode on the clean transform, not a number where nobody looked."""
 
     epoch: int
     step: int

@@ -47,6 +47,18 @@ def test_a_pair_adds_to_what_came_in():
     torch.testing.assert_close(pair(x), x)
 
 
+def test_pooling_before_the_norm_answers_what_pooling_after_the_relu_does_where_scales_are_positive():
+    torch.manual_seed(0)
+    layer = network().eval().stage1
+    convolution, pool, norm, relu = layer
+    torch.nn.init.uniform_(norm.weight, 0.1, 2.0)
+    torch.nn.init.normal_(norm.bias)
+    norm.running_mean.normal_()
+    x = torch.randn(2, 8, 8, 8)
+
+    torch.testing.assert_close(layer(x), pool(relu(norm(convolution(x)))))
+
+
 def test_stochastic_depth_rises_from_nothing_to_the_rate_that_was_asked_for():
     built = network(blocks=2, drop_path=0.3)
     pairs = [*built.pairs1, *built.pairs3]

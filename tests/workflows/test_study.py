@@ -198,6 +198,7 @@ def test_a_model_that_learned_from_val_claims_no_unseen_score(learned_from_val: 
     assert run.result["score"]["val"] is None
     assert run.result["gap"] == {"value": None, "low": None, "high": None}
     assert [finding.rule for finding in run.findings] == ["nothing-unseen"]
+    assert run.result["verdict"] == "cannot-tell"
 
 
 def test_its_record_has_no_figure_of_unseen_images(learned_from_val: tw.Run) -> None:
@@ -208,6 +209,25 @@ def test_its_record_has_no_figure_of_unseen_images(learned_from_val: tw.Run) -> 
     assert [record["name"] for record in records if record["kind"] == "figure"] == ["learning-curves.png"]
     assert {file.name for file in (learned_from_val.folder / "figures").iterdir()} == {"learning-curves.png"}
     assert not (learned_from_val.folder / "answers" / "val.npz").exists()
+
+
+def test_it_is_looked_at_once_at_the_end_because_nothing_is_decided_by_it(learned_from_val: tw.Run) -> None:
+    looked_at = [epoch["train"]["score"] is not None for epoch in learned_from_val.epochs]
+
+    assert looked_at == [False, True]
+    assert all(epoch["train_running"]["score"] is not None for epoch in learned_from_val.epochs)
+    assert [file.name for file in (learned_from_val.folder / "answers").glob("scores-*")] == ["scores-epoch-0001.npz"]
+
+
+@pytest.mark.parametrize("changes", [{"keep": "best"}, {"early_stop": 5}, {"schedule.name": "reduce-on-plateau"}])
+def test_it_is_looked_at_every_epoch_where_that_decides_something(
+    tmp_path: Path, digits: Path, recipe: tw.Recipe, changes: dict[str, Any]
+) -> None:
+    changed = recipe.changed({"data.train_on": "train+val", "keep": "last", **changes})
+
+    run = tw.train(digits, changed, runs=tmp_path / "runs", mirrors=(), workers=1)
+
+    assert all(epoch["train"]["score"] is not None for epoch in run.epochs)
 
 
 def test_neither_the_list_nor_the_mirrors_have_a_val_score_of_it(learned_from_val: tw.Run) -> None:
@@ -223,11 +243,11 @@ def test_neither_the_list_nor_the_mirrors_have_a_val_score_of_it(learned_from_va
     assert "train/score" in mirrored
 
 
-def test_it_learns_the_same_as_it_did_when_its_scores_were_recorded(learned_from_val: tw.Run) -> None:
+def test_its_last_epoch_is_the_one_that_is_kept_and_scored(learned_from_val: tw.Run) -> None:
     epochs = learned_from_val.epochs
 
-    assert all(epoch["train"]["score"] is not None for epoch in epochs)
     assert learned_from_val.result["kept_epoch"] == len(epochs) - 1
+    assert learned_from_val.result["score"]["train"] == epochs[-1]["train"]["score"]
 
 
 def test_it_is_not_compared_with_another_run(learned_from_val: tw.Run, trained: tw.Run) -> None:

@@ -103,9 +103,12 @@ class Bars:
 def epoch_line(record: EpochRecord, epochs: int) -> str:
     """An epoch in one line."""
     width = len(str(epochs))
-    val = f"val {record.val.score:.3f}" if math.isfinite(record.val.score) else "val –"
+    train, val = (
+        f"{name} {means.score:.3f}" if math.isfinite(means.score) else f"{name} –"
+        for name, means in (("train", record.train), ("val", record.val))
+    )
     return (
         f"epoch {record.epoch + 1:>{width}}/{epochs}  "
-        f"loss {record.train_running.loss:.4f}  score train {record.train.score:.3f}  {val}  "
+        f"loss {record.train_running.loss:.4f}  score {train}  {val}  "
         f"lr {record.lr:.2e}  {record.images_per_second:,.0f} images/s"
     )

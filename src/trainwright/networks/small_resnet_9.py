@@ -46,10 +46,10 @@ class ResNet9(nn.Module):
         width, last = spec.width, 2 * spec.blocks - 1
         rates = [spec.drop_path * place / last for place in range(last + 1)]
         self.stem = _layer(3, width, spec)
-        self.stage1 = nn.Sequential(_layer(width, 2 * width, spec), nn.MaxPool2d(2))
+        self.stage1 = _layer(width, 2 * width, spec, halve=True)
         self.pairs1 = nn.Sequential(*(Pair(2 * width, spec, rate) for rate in rates[: spec.blocks]))
-        self.stage2 = nn.Sequential(_layer(2 * width, 4 * width, spec), nn.MaxPool2d(2))
-        self.stage3 = nn.Sequential(_layer(4 * width, 8 * width, spec), nn.MaxPool2d(2))
+        self.stage2 = _layer(2 * width, 4 * width, spec, halve=True)
+        self.stage3 = _layer(4 * width, 8 * width, spec, halve=True)
         self.pairs3 = nn.Sequential(*(Pair(8 * width, spec, rate) for rate in rates[spec.blocks :]))
         self.dropout = nn.Dropout(spec.dropout)
         self.head = nn.Linear(8 * width, outputs)
@@ -79,7 +79,9 @@ class Pair(nn.Module):
         return x + added
 
 
-def _layer(channels: int, wider: int, spec: NetworkSpec) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(channels, wider, 3, padding=1, bias=False), norm_layer(spec.norm, wider), nn.ReLU(inplace=True)
-    )
+def _layer(channels: int, wider: int, spec: NetworkSpec, *, halve: bool = False) -> nn.Sequential:
+    """Convolution, norm and ReLU. halve: the max pool is before the norm, which then has a quarter to do (as in part 8 of
+    Page's series, 2019): where a channel's scale is above 0, the largest stays the largest."""
+    pool = [nn.MaxPool2d(2)] if halve else []
+    convolution = nn.Conv2d(channels, wider, 3, padding=1, bias=False)
+    return nn.Sequential(convolution, *pool, norm_layer(spec.norm, wider), nn.ReLU(inplace=True))

@@ -259,6 +259,7 @@ def _evidence(
     if prepared.task.target == "mask" and loss.class_weights is not None:
         guesses = False  # a map is judged by the loss of the training, whose weights need not have a mean of 1
     augment = prepared.recipe.augment
+    epochs = [epoch for epoch in epochs if training.is_looked_at(epoch["step"] + 1)]
     return Evidence(
         metric=prepared.task.metric,
         gap=measured,

@@ -262,16 +262,14 @@ class Training:
         epoch = last.step // self.batches.steps_per_epoch
         running_score = prepared.task.measures(np.array([position.tally_sum]))["score"][0]
         running = Means(loss=position.loss_sum / position.images, score=float(running_score))
-        train = prepared.task.scores(self.evaluate(prepared.probe_rows, what="evaluating train"))
-        val = prepared.task.scores(self.evaluate(prepared.split.val, what="evaluating val"))
-        self._keep_scores(epoch, train, val)
+        train, val = self._evaluated(epoch) if self.is_looked_at(position.step) else (None, None)
         unseen = prepared.recipe.data.train_on != "train+val"
         record = EpochRecord(
             epoch=epoch,
             step=last.step,
             train_running=running,
-            train=Means(loss=train.loss, score=train.score),
-            val=Means(loss=val.loss, score=val.score) if unseen else Means(loss=math.nan, score=math.nan),
+            train=_means(train),
+            val=_means(val if unseen else None),
             lr=last.lr,
             seconds=seconds,
             images_per_second=clock.images / seconds,
@@ -281,16 +279,31 @@ class Training:
         self.folder.append("epoch", to_json(record))
         self.reporter.epoch(record, prepared.recipe.epochs)
         position.loss_sum, position.tally_sum, position.images = 0.0, None, 0
-        if val.score > position.best_score:
+        if val is not None and val.score > position.best_score:
             position.best_score, position.best_epoch = val.score, epoch
             if prepared.recipe.keep == "best":
                 position.best_sha256 = checkpoints.save_tensors(self.best_file, self.evaluated_model.state_dict())
-        if isinstance(self.schedule, RememberingSchedule):
+        if isinstance(self.schedule, RememberingSchedule) and val is not None:
             self.schedule.observe(val.score)
             position.schedule = self.schedule.state_dict()
         waited = epoch - (position.best_epoch if position.best_epoch is not None else epoch)
         patience = prepared.recipe.early_stop
         position.ended = position.step >= self.steps or (patience is not None and waited >= patience)
+
+    def is_looked_at(self, step: int) -> bool:
+        """Whether an epoch that ends after `step` steps is evaluated: each, unless none of its images is unseen and nothing is
+        decided by them. Then the last one says it all, and a fifth of the time and more is for training (docs/log.md)."""
+        recipe = self.prepared.recipe
+        decides = recipe.keep == "best" or recipe.early_stop is not None or isinstance(self.schedule, RememberingSchedule)
+        return recipe.data.train_on != "train+val" or decides or step >= self.steps
+
+    def _evaluated(self, epoch: int) -> tuple[Scores, Scores]:
+        """(train, val) of the evaluated model after an epoch, kept."""
+        prepared = self.prepared
+        train = prepared.task.scores(self.evaluate(prepared.probe_rows, what="evaluating train"))
+        val = prepared.task.scores(self.evaluate(prepared.split.val, what="evaluating val"))
+        self._keep_scores(epoch, train, val)
+        return train, val
 
     def _keep_scores(self, epoch: int, train: Scores, val: Scores) -> None:
         """Per-image tallies of the epoch: what a cross-fitted gap needs of every epoch that could have been chosen."""
@@ -343,6 +356,11 @@ class Training:
             self.schedule.load_state_dict(self.position.schedule)
         self.folder.cut(self.position.records_bytes)
         return True
+
+
+def _means(scores: Scores | None) -> Means:
+    """Of an epoch's images; not a number where they were not looked at."""
+    return Means(loss=math.nan, score=math.nan) if scores is None else Means(loss=scores.loss, score=scores.score)
 
 
 def save_arrays(folder: RunFolder, name: str, arrays: dict[str, np.ndarray]) -> None:

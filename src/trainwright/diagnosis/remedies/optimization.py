@@ -248,6 +248,7 @@ REMEDIES = (
         effect="group norm in place of batch norm",
         source="Wu and He, arXiv:1803.08494",
         share=0.2,
+        cost=1.5,  # of small-resnet on a processor (docs/log.md)
         origin="ours: a guess; Wu and He, arXiv:1803.08494: 34.7 → 24.1 % on ImageNet in batches of 2 a worker",
     ),
     Remedy(
