@@ -52,8 +52,14 @@ def _proven(coach: Coach) -> int:
 
 
 def _longest_together(coach: Coach, on_all: float) -> int:
-    fits = coach.ledger.epochs(ROOM * coach.ledger.left, cost=coach.held.cost * on_all)
+    slower = max(1.0, _final_cost(coach, on_all))  # of the two that are trained beside each other
+    fits = coach.ledger.epochs(ROOM * coach.ledger.left, cost=coach.held.cost * slower)
     return min(fits, FARTHEST * _proven(coach))
+
+
+def _final_cost(coach: Coach, on_all: float) -> float:
+    """Time of an epoch of the final training over that of one on train alone: more images, and evaluated once at its end."""
+    return on_all * coach.held.share_of_steps
 
 
 def together(coach: Coach, epochs: int) -> Plan:
@@ -137,7 +143,7 @@ def finish(coach: Coach) -> Plan:
         return
     incumbent = coach.held
     proven = planning.proven_epochs(incumbent.recipe, incumbent.judged)
-    fits = coach.ledger.epochs(ROOM * coach.ledger.left, cost=incumbent.cost * coach.on_all)
+    fits = coach.ledger.epochs(ROOM * coach.ledger.left, cost=incumbent.cost * _final_cost(coach, coach.on_all))
     unproven = incumbent.stretched is None and _longer_may_pay(coach)
     epochs = min(fits, BEYOND * proven if incumbent.stretched or unproven else proven)
     if incumbent.recipe.schedule.name == PLATEAU:

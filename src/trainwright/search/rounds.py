@@ -81,6 +81,13 @@ class Incumbent:
         return self.fresh if self.remedies else [self.chosen, *self.fresh]
 
     @property
+    def share_of_steps(self) -> float:
+        """Of the time of its trainings, what is not evaluation; 1 where that was not measured."""
+        result = self.judged.result
+        share = result.get("step_seconds", result["seconds"]) / result["seconds"] if result["seconds"] > 0 else 1.0
+        return min(1.0, share) if share > 0 else 1.0
+
+    @property
     def judged(self) -> Outcome:
         """What its evidence is taken from: a run that was not picked for its score, where there is one; the baseline is none."""
         return self.fresh[-1] if self.fresh and self.remedies else self.chosen

@@ -36,7 +36,7 @@ def finished(proposal: Proposal, folder: RunFolder, *, seconds: float) -> dict[s
     kept = {key: result[key] for key in KEPT} | {"val_scores": _val_scores(folder), "message": ""}
     trained = _trained_seconds(folder, proposal) if proposal.epochs_before else float(result["seconds"])
     probed = probed_seconds(folder)
-    kept |= {"probed_seconds": probed}
+    kept |= {"probed_seconds": probed, "step_seconds": _trained_seconds(folder, proposal)}
     return _record(proposal, folder.path.name, "finished", result["score"]["val"], max(seconds, trained + probed), kept)
 
 
