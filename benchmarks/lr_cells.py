@@ -188,7 +188,7 @@ def _red_quarters(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     for file in sorted(folder.rglob("annotations/*.xml")):
         boxes = [
             [float(found.findtext(f"bndbox/{side}", "nan")) for side in ("xmin", "ymin", "xmax", "ymax")]
-            for found in ElementTree.parse(file).getroot().iter("object")  # noqa: S314 (of the archive that is named)
+            for found in ElementTree.parse(file).getroot().iter("object")
             if found.findtext("name") == "RBC"
         ]
         centres_M2 = np.array(boxes).reshape(-1, 2, 2).mean(axis=1)

@@ -20,7 +20,6 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,7 +55,7 @@ SETTINGS = {
     setting.name: setting
     for setting in (
         Setting(name="digits", budget=75, changes={}),
-        Setting(name="flowers12", budget=180, changes={"data.image_size": 32}),
+        Setting(name="flowers12", budget=120, changes={"data.image_size": 32}),
         Setting(name="cats-dogs", budget=300, changes={}),
     )
 }
@@ -87,7 +86,8 @@ def _measured(setting: Setting, seed: int, root: Path, arguments: argparse.Names
     known = arguments.improved and arguments.improved / f"ours.{seed}" / "runs"
     if setting.name == "cats-dogs" and known and known.is_dir():
         options = _options(known)
-        study = resume_study("last", runs=known)  # it has ended
+        (found,) = (known.parent / "studies").iterdir()
+        study = resume_study(found.name, runs=known)  # it has ended
     else:
         work = arguments.results / "work" / f"{setting.name}.{seed}"
         shutil.rmtree(work, ignore_errors=True)

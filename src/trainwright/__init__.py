@@ -31,9 +31,11 @@ _HOMES = {
     "open_dataset": "trainwright.data.dataset",
     "open_run": "trainwright.workflows.library",
     "predict": "trainwright.workflows.predict",
+    "register": "trainwright.workflows.register",
     "reproduce": "trainwright.workflows.reproduce",
     "resume": "trainwright.workflows.run",
     "resume_study": "trainwright.workflows.resuming",
+    "slices_of": "trainwright.workflows.failing",
     "sync": "trainwright.workflows.library",
     "train": "trainwright.workflows.run",
     "tune": "trainwright.workflows.tune",
@@ -62,9 +64,11 @@ __all__ = [
     "open_run",
     "predict",
     "recipes",
+    "register",
     "reproduce",
     "resume",
     "resume_study",
+    "slices_of",
     "sync",
     "train",
     "tune",
@@ -81,12 +85,14 @@ if TYPE_CHECKING:
     from trainwright.workflows.choose import facts_of
     from trainwright.workflows.diagnose import diagnose
     from trainwright.workflows.export import export
+    from trainwright.workflows.failing import slices_of
     from trainwright.workflows.finalise import finalise
     from trainwright.workflows.improve import improve
     from trainwright.workflows.library import list_runs, open_run, sync
     from trainwright.workflows.options import RunOptions
     from trainwright.workflows.predict import predict
     from trainwright.workflows.range_test import lr_range_test
+    from trainwright.workflows.register import register
     from trainwright.workflows.report import write_report
     from trainwright.workflows.reproduce import reproduce
     from trainwright.workflows.resuming import resume_study

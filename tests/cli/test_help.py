@@ -17,7 +17,9 @@ COMMANDS = [
     ["diagnose"],
     ["report"],
     ["export"],
+    ["register"],
     ["reproduce"],
+    ["slices"],
     ["predict"],
     ["sync"],
     ["ui"],
@@ -54,7 +56,18 @@ def test_the_short_form_of_help_says_the_same(cli, command):
 
 @pytest.mark.parametrize(
     "command",
-    [["lr"], ["train"], ["resume"], ["inspect"], ["export"], ["reproduce"], ["predict"], ["demo"]],
+    [
+        ["lr"],
+        ["train"],
+        ["resume"],
+        ["inspect"],
+        ["export"],
+        ["register"],
+        ["reproduce"],
+        ["slices"],
+        ["predict"],
+        ["demo"],
+    ],
     ids=" ".join,
 )
 def test_commands_that_take_long_can_be_quiet_and_speak_json(cli, command):

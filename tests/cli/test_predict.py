@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import shutil
 
 import numpy as np
@@ -137,3 +138,63 @@ def test_sheets_of_pictures_show_every_image_that_could_be_read(cli, two_runs, r
     assert done.code == 0
     assert [sheet.name for sheet in sheets] == ["predictions-001.png", "predictions-002.png"]
     assert decode(sheets[0]).shape[0] > decode(sheets[1]).shape[0]
+
+
+def test_paths_are_read_from_standard_input_and_one_that_is_gone_is_told_of_it_alone(
+    cli, two_runs, runs, new, monkeypatch
+):
+    good = new / "below" / "of-1.png"
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{good}\n\n{new / 'gone.png'}\n{new / 'torn.png'}\n"))
+
+    done = predict(cli, runs, two_runs[0], "-", "--json")
+
+    found = json.loads(done.out)["predictions"]
+    assert done.code == 0
+    assert [item["image"] for item in found] == [str(good), str(new / "gone.png"), str(new / "torn.png")]
+    assert [item.get("error", "").split(":")[0] for item in found] == ["", "unreadable", "truncated"]
+
+
+def test_standard_input_without_paths_is_refused(cli, two_runs, runs, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
+
+    done = predict(cli, runs, two_runs[0], "-")
+
+    assert done.code == 2
+    assert "standard input has no paths" in done.err
+
+
+def calibrated(run, monkeypatch, *, temperature, gain_low):
+    """Let the diagnosis of a run have found a temperature."""
+    figures = {"temperature": temperature, "temperature_gain_low": gain_low}
+    finding = {"rule": "over-confident", "verdict": "yes", "evidence": "", "advice": "", "figures": figures}
+    result = {**run.result, "findings": [finding]}
+    monkeypatch.setattr("trainwright.tracking.run_folder.RunFolder.result", lambda folder: result)
+
+
+def test_calibrated_probabilities_are_those_of_logits_divided_by_the_temperature(cli, two_runs, runs, new, monkeypatch):
+    plain = json.loads(predict(cli, runs, two_runs[0], new / "below", "--json").out)["predictions"]
+    calibrated(two_runs[0], monkeypatch, temperature=2.0, gain_low=0.1)
+
+    honest = json.loads(predict(cli, runs, two_runs[0], new / "below", "--calibrated", "--json").out)["predictions"]
+
+    assert [item["label"] for item in honest] == [item["label"] for item in plain]
+    for before, after in zip(plain, honest, strict=True):
+        roots = {name: value**0.5 for name, value in before["probabilities"].items()}
+        expected = {name: root / sum(roots.values()) for name, root in roots.items()}
+        assert after["probabilities"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_temperature_that_may_not_help_is_refused(cli, two_runs, runs, new, monkeypatch):
+    calibrated(two_runs[0], monkeypatch, temperature=1.1, gain_low=-0.01)
+
+    done = predict(cli, runs, two_runs[0], new / "below", "--calibrated")
+
+    assert done.code == 2
+    assert "not sure that any temperature makes the probabilities better" in done.err
+
+
+def test_an_exported_file_is_calibrated_when_it_is_made(cli, new):
+    done = cli("predict", "model.onnx", new / "below", "--calibrated")
+
+    assert done.code == 2
+    assert "give it to 'trainwright export'" in done.err

@@ -65,6 +65,19 @@ def test_a_batch_of_nothing_but_bad_files_never_reaches_the_network(photos):
     assert predicted.error.kind == "truncated"
 
 
+def test_whoever_stops_early_waits_for_nothing_more(photos):
+    found = predict_files(mean_grey, photos, fitting=WHOLE, batch_size=1)
+
+    assert next(found).file == photos[0]
+    found.close()
+
+    assert list(found) == []
+
+
+def test_no_files_are_no_answers():
+    assert list(predict_files(mean_grey, [], fitting=WHOLE, batch_size=4)) == []
+
+
 def test_an_image_is_kept_as_the_network_saw_it_with_the_size_of_its_file(tmp_path):
     Image.new("RGB", (30, 20), (10, 20, 30)).save(tmp_path / "wide.png")
 
@@ -256,3 +269,12 @@ def test_a_path_that_does_not_exist_is_refused(tmp_path):
 def test_a_folder_without_images_is_refused_with_the_known_endings(tmp_path):
     with pytest.raises(DataError, match=r"no image files\. Known endings: .*\.png"):
         find_images([tmp_path])
+
+
+def test_a_path_that_does_not_exist_is_kept_where_it_is_to_be_told(tmp_path):
+    (tmp_path / "is.png").touch()
+
+    assert find_images([tmp_path / "is.png", tmp_path / "gone.png"], absent="told") == [
+        tmp_path / "is.png",
+        tmp_path / "gone.png",
+    ]

@@ -17,7 +17,8 @@ import pytest
 
 from trainwright.errors import MissingPackageError, TrainwrightError, UsageError
 from trainwright.tracking import mirrors as mirrors_module
-from trainwright.tracking.mlflow import MlflowMirror, ui_command
+from trainwright.tracking.mlflow import MlflowMirror
+from trainwright.tracking.mlflow_commands import ui_command
 from trainwright.tracking.store import store_of
 
 with warnings.catch_warnings():

@@ -30,6 +30,10 @@ def add_to(app: typer.Typer) -> None:
         short_help="Hand a model over: ONNX, torch.export, weights.",
         epilog="Examples:\n\n  trainwright export last\n\n  trainwright export last --format onnx --out model/",
     )(export)
+    app.command(
+        short_help="Put a model into MLflow's registry, to be served.",
+        epilog="Examples:\n\n  trainwright register last\n\n  trainwright register STUDY --name cats --alias champion",
+    )(register)
 
 
 def export(
@@ -57,6 +61,41 @@ def export(
     chosen = RunOptions(runs=runs, workers=workers, threads=threads, reporter=choose_reporter(quiet=quiet))
     made = workflow.export(run, format=format, out=out, calibrated=calibrated, options=chosen)  # type: ignore[arg-type]
     print(json.dumps(made) if as_json else _shown(made))
+
+
+def register(
+    run: options.RunName,
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="NAME", help="Of the registered model. [default: the dataset's]")
+    ] = None,
+    alias: Annotated[
+        str, typer.Option("--alias", metavar="NAME", help="That this version gets and any other loses; '' for none.")
+    ] = "champion",
+    calibrated: Calibrated = False,
+    runs: options.Runs = Path("runs"),
+    workers: options.Workers = 2,
+    threads: options.Threads = None,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+) -> None:
+    """Put the model of RUN, a run or a study, into MLflow's registry, once its exported file answers as it does.
+
+    `mlflow models serve` then answers images over HTTP as `trainwright predict` does.
+    """
+    from trainwright.cli.reporters import choose_reporter
+    from trainwright.cli.runs import close_dead_runs
+    from trainwright.workflows import register as workflow
+    from trainwright.workflows.options import RunOptions
+
+    close_dead_runs(runs)
+    chosen = RunOptions(runs=runs, workers=workers, threads=threads, reporter=choose_reporter(quiet=quiet))
+    made = workflow.register(run, name=name, alias=alias, calibrated=calibrated, options=chosen)
+    if as_json:
+        print(json.dumps(made))
+        return
+    print(f"registered {made['name']}, version {made['version']}" + (f", {alias}" if alias else ""))
+    print(f"run        {made['run']}\nstore      {made['store']}\n")
+    print(f"next: MLFLOW_TRACKING_URI={made['store']} {made['serve']}")
 
 
 def _shown(made: dict[str, Any]) -> str:

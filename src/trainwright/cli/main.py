@@ -15,7 +15,20 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from trainwright.cli import data, diagnose, export, improve, lr, recipes, report, reproduce, runs, training, tune
+from trainwright.cli import (
+    data,
+    diagnose,
+    export,
+    improve,
+    lr,
+    recipes,
+    report,
+    reproduce,
+    runs,
+    slices,
+    training,
+    tune,
+)
 from trainwright.errors import OutOfResourcesError, TrainwrightError, UsageError
 
 INTERRUPTED, TERMINATED = 130, 143
@@ -70,7 +83,7 @@ def top(
     pass
 
 
-for module in (data, lr, training, improve, tune, diagnose, report, export, reproduce, runs, recipes):
+for module in (data, lr, training, improve, tune, diagnose, slices, report, export, reproduce, runs, recipes):
     module.add_to(app)
 
 

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -131,7 +131,10 @@ def best(
 
 def predict(
     run: options.RunName,
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE|FOLDER…", help="Image files and folders of them.")],
+    images: Annotated[
+        list[Path],
+        typer.Argument(metavar="IMAGE|FOLDER…", help="Image files and folders of them; - reads paths, one a line."),
+    ],
     runs: options.Runs = Path("runs"),
     device: options.Device = "auto",
     csv_file: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write them to a CSV file.")] = None,
@@ -139,12 +142,19 @@ def predict(
         Path | None,
         typer.Option("--pictures", metavar="DIR", help="Write sheets of the images with what was said, and masks."),
     ] = None,
+    calibrated: Annotated[
+        bool,
+        typer.Option(
+            "--calibrated", help="Divide logits by the temperature that the diagnosis found: honest probabilities."
+        ),
+    ] = False,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> int:
     """Say what the model of RUN sees in images: labels with probabilities, values, masks or boxes.
 
-    RUN may be an exported file too, .onnx or .pt2: it is all that is needed then.
+    RUN may be an exported file too, .onnx or .pt2: it is all that is needed then. A path read from standard input that does not
+    exist is told like a file that cannot be read.
     """
     from trainwright.tracking.runs import find_run
 
@@ -153,6 +163,14 @@ def predict(
     if csv_file is not None and csv_file.is_dir():
         raise UsageError("is a folder.", where=f"--csv {csv_file}", cure="Name a file in it.")
     exported = Path(run).suffix in (".onnx", ".pt2")
+    if exported and calibrated:
+        raise UsageError(
+            "an exported file has its temperature inside, or none.",
+            where="--calibrated",
+            cure="Leave it out here, and give it to 'trainwright export'.",
+        )
+    absent: Literal["refused", "told"] = "told" if Path("-") in images else "refused"
+    images = [path for given in images for path in (_listed() if given == Path("-") else [given])]
     folder = None if exported else find_run(runs, run)
     from trainwright.cli.reporters import choose_reporter
     from trainwright.workflows.exported import predict_exported
@@ -160,10 +178,12 @@ def predict(
 
     progress = choose_reporter(quiet=quiet).progress
     if folder is None:
-        run_id, predictions = predict_exported(run, images, pictures=pictures, progress=progress)
+        run_id, predictions = predict_exported(run, images, absent=absent, pictures=pictures, progress=progress)
     else:
         run_id = folder.run_id
-        predictions = predict_images(folder, images, device=device, pictures=pictures, progress=progress)
+        predictions = predict_images(
+            folder, images, device=device, calibrated=calibrated, absent=absent, pictures=pictures, progress=progress
+        )
     for item in predictions:
         item.pop("mask", None)  # pixels are no text: --pictures writes them
     if csv_file is not None:
@@ -179,6 +199,17 @@ def predict(
     if bad and not quiet:
         typer.echo(f"{len(bad)} of {len(predictions)} files could not be read", err=True)
     return 3 if len(bad) == len(predictions) else 0
+
+
+def _listed() -> list[Path]:
+    """The paths on standard input, one a line. Raises UsageError where there is none."""
+    lines = [line.rstrip("\r\n") for line in sys.stdin]
+    found = [Path(line) for line in lines if line.strip()]
+    if not found:
+        raise UsageError(
+            "standard input has no paths.", where="-", cure="Write one a line: find photos -name '*.jpg' | …"
+        )
+    return found
 
 
 def sync(
@@ -212,7 +243,7 @@ def ui(
     port: Annotated[int, typer.Option(metavar="N", min=1, max=65535, help="Port on 127.0.0.1.")] = 5000,
 ) -> int:
     """Serve MLflow's page on this store at 127.0.0.1, until Ctrl-C."""
-    from trainwright.tracking.mlflow import ui_command
+    from trainwright.tracking.mlflow_commands import ui_command
 
     close_dead_runs(runs)
     command, environment = ui_command(runs, port)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,6 +20,9 @@ from trainwright.data.placement import place
 from trainwright.errors import DataError
 from trainwright.recipe import Size
 from trainwright.records import IGNORED, Answers, part_of
+
+Absent = Literal["refused", "told"]
+DECODERS = min(8, os.cpu_count() or 1)  # threads: decoding lets go of the interpreter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,10 +73,11 @@ class Predicted:
     error: DecodeError | None = None
 
 
-def find_images(given: Sequence[Path]) -> list[Path]:
+def find_images(given: Sequence[Path], *, absent: Absent = "refused") -> list[Path]:
     """The image files that are named, and those in folders that are named (and below), sorted within each.
 
-    Raises DataError for a path that does not exist, and where there is no image at all.
+    absent: whether a path that does not exist is refused, or taken for a file that cannot be read, which is told of it alone.
+    Raises DataError where it is refused, and where there is no image at all.
     """
     found: list[Path] = []
     for path in given:
@@ -79,7 +85,7 @@ def find_images(given: Sequence[Path]) -> list[Path]:
             found += sorted(
                 file for file in path.rglob("*") if file.is_file() and file.suffix.lower() in IMAGE_SUFFIXES
             )
-        elif path.is_file():
+        elif path.is_file() or absent == "told":
             found.append(path)
         else:
             raise DataError("no such file or folder.", where=str(path), cure="Check the path.")
@@ -95,23 +101,45 @@ def find_images(given: Sequence[Path]) -> list[Path]:
 def predict_files(
     network: Callable[[Batch], Answers], files: Sequence[Path], *, fitting: Fitting, batch_size: int
 ) -> Iterator[Predicted]:
-    """What the network says of each file, in order; a file that cannot be read costs only itself."""
-    for start in range(0, len(files), batch_size):
-        chunk = list(files[start : start + batch_size])
-        images = [_decoded(file, fitting) for file in chunk]
-        good = [image for image in images if not isinstance(image, DecodeError)]
-        shown_NHWC = fitting.shown(np.stack([pixels for pixels, _ in good])) if good else np.empty(0)
-        answers = network(_batch(shown_NHWC)) if good else None
-        position = 0
-        for file, image in zip(chunk, images, strict=True):
-            if isinstance(image, DecodeError):
-                yield Predicted(file=file, error=image)
-                continue
-            assert answers is not None
-            width, height = image[1]
-            own = part_of(answers, np.array([position]))
-            yield Predicted(file=file, image_HWC=shown_NHWC[position], answers=own, width=width, height=height)
-            position += 1
+    """What the network says of each file, in order; a file that cannot be read costs only itself.
+
+    Files are decoded by several threads, those of the next batch while the network works on one.
+    """
+    with ThreadPoolExecutor(max_workers=DECODERS) as pool:
+
+        def decoded(file: Path) -> Future[tuple[np.ndarray, tuple[int, int]] | DecodeError]:
+            return pool.submit(_decoded, file, fitting)
+
+        chunks = [files[start : start + batch_size] for start in range(0, len(files), batch_size)]
+        ahead = [decoded(file) for chunk in chunks[:1] for file in chunk]
+        try:
+            for place, chunk in enumerate(chunks):
+                images, ahead = ahead, [decoded(file) for after in chunks[place + 1 : place + 2] for file in after]
+                yield from _answered(network, chunk, [image.result() for image in images], fitting)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)  # where nobody wants the rest
+
+
+def _answered(
+    network: Callable[[Batch], Answers],
+    chunk: Sequence[Path],
+    images: Sequence[tuple[np.ndarray, tuple[int, int]] | DecodeError],
+    fitting: Fitting,
+) -> Iterator[Predicted]:
+    """What the network says of one batch of files that were decoded."""
+    good = [image for image in images if not isinstance(image, DecodeError)]
+    shown_NHWC = fitting.shown(np.stack([pixels for pixels, _ in good])) if good else np.empty(0)
+    answers = network(_batch(shown_NHWC)) if good else None
+    position = 0
+    for file, image in zip(chunk, images, strict=True):
+        if isinstance(image, DecodeError):
+            yield Predicted(file=file, error=image)
+            continue
+        assert answers is not None
+        width, height = image[1]
+        own = part_of(answers, np.array([position]))
+        yield Predicted(file=file, image_HWC=shown_NHWC[position], answers=own, width=width, height=height)
+        position += 1
 
 
 def as_function(

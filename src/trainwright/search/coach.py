@@ -327,8 +327,9 @@ class Coach:
 
     @property
     def _explorable(self) -> float:
-        """Seconds for rounds: what is left but for the final training."""
-        kept = ending.final_share(self.ledger.slots) * self.ledger.limit if self.on_all is not None else 0.0
+        """Seconds for rounds: what is left but for the end, where there is something to train then."""
+        ends = self.on_all is not None or ending.longer_may_pay(self)
+        kept = ending.final_share(self.ledger.slots) * self.ledger.limit if ends else 0.0
         return ending.ROOM * (self.ledger.left - kept) if math.isfinite(self.ledger.limit) else math.inf
 
     def _lean(self) -> bool:

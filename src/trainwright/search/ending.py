@@ -38,7 +38,7 @@ def final_share(slots: int) -> float:
 
 def end(coach: Coach) -> Plan:
     """What is done with the time that is kept for the end."""
-    if coach.ledger.slots > 1 and coach.on_all is not None and _longer_may_pay(coach):
+    if coach.ledger.slots > 1 and coach.on_all is not None and longer_may_pay(coach):
         epochs = _longest_together(coach, coach.on_all)
         if epochs >= WORTH_IT * _proven(coach):
             yield from together(coach, epochs)
@@ -110,7 +110,7 @@ def stretch(coach: Coach) -> Plan:
         share = STRETCH_SHARE if coach.on_all is not None else 1.0
         fits = coach.ledger.epochs(ROOM * share * coach.ledger.left, cost=incumbent.cost)
         epochs = min(fits, LONGEST * incumbent.recipe.epochs)
-        if not _longer_may_pay(coach) or epochs < LEAST_STRETCH * incumbent.recipe.epochs:
+        if not longer_may_pay(coach) or epochs < LEAST_STRETCH * incumbent.recipe.epochs:
             return
         recipe = incumbent.recipe.changed({"epochs": epochs, "seed": coach.seed_of(0, turn)})
         coach.say("trial", f"Trying the same for longer ({epochs} epochs): a training that anneals and is not at rest.")
@@ -144,7 +144,7 @@ def finish(coach: Coach) -> Plan:
     incumbent = coach.held
     proven = planning.proven_epochs(incumbent.recipe, incumbent.judged)
     fits = coach.ledger.epochs(ROOM * coach.ledger.left, cost=incumbent.cost * _final_cost(coach, coach.on_all))
-    unproven = incumbent.stretched is None and _longer_may_pay(coach)
+    unproven = incumbent.stretched is None and longer_may_pay(coach)
     epochs = min(fits, BEYOND * proven if incumbent.stretched or unproven else proven)
     if incumbent.recipe.schedule.name == PLATEAU:
         why = f"{PLATEAU} needs images that it does not learn from"
@@ -182,7 +182,7 @@ def _hand_over(coach: Coach, outcome: Outcome, epochs: int, *, judged: Outcome) 
     coach.say("decision" if wrong else "outcome", said, outcome.run)
 
 
-def _longer_may_pay(coach: Coach) -> bool:
+def longer_may_pay(coach: Coach) -> bool:
     """Whether a longer training is worth proving: one that anneals, and is not both at rest and overfitting."""
     incumbent = coach.held
     findings = telling.answers(incumbent.judged)

@@ -6,15 +6,15 @@ import contextlib
 import logging
 import os
 import secrets
-import sys
+import tempfile
 import warnings
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from trainwright.errors import TrainwrightError, UsageError
+from trainwright.errors import TrainwrightError
 from trainwright.tracking.journal import Tail
 from trainwright.tracking.lock import FileLock
 from trainwright.tracking.mirrors import (
@@ -33,6 +33,7 @@ from trainwright.tracking.store import Store, store_of
 
 T = TypeVar("T")
 RUN_TAG = "trainwright.run_id"
+MODEL = "model"  # of the artifacts of a run: what is registered
 STATUS = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
 MAX_METRICS, MAX_PARAMS = 1000, 100  # of one log_batch: mlflow.utils.validation
 MAX_TEXT = 6000  # characters of a parameter's value: mlflow.utils.validation
@@ -157,20 +158,42 @@ class MlflowMirror:
         self._copies[folder.path] = copy
         return copy
 
+    def register(
+        self, run: Path, file: Path, *, loader: str, name: str, alias: str, requirements: Sequence[str]
+    ) -> tuple[int, str]:
+        """Put a run's model into MLflow's registry, as a version of `name`; (its number, the store that it is in).
 
-def ui_command(runs: Path, port: int) -> tuple[list[str], dict[str, str]]:
-    """The command that serves MLflow's page on this store at 127.0.0.1, and the variables to add to its environment.
+        file: what `loader`, the name of a module with `_load_pyfunc`, reads. alias: given to this version, taken from any other;
+        empty for none. The run's copy is brought up to date first. Raises as `update` does.
+        """
+        self.update(run)
+        folder = RunFolder.open(run)
+        with self._reaching(folder) as store, tempfile.TemporaryDirectory(prefix="trainwright-") as place:
+            from mlflow.exceptions import MlflowException
 
-    Raises UsageError where the store is a server, which has a page of its own; MissingPackageError without mlflow.
-    """
-    need("mlflow")
-    store = store_of(runs)
-    if store.artifacts is None and store.uri.startswith("http"):
-        raise UsageError("the store is a server with its own page.", where=store.uri, cure="Open it in a browser.")
-    artifacts = ["--default-artifact-root", store.artifacts.as_uri()] if store.artifacts else []
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store.uri, *artifacts]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    return command, {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+            copy = self._copies[folder.path]
+            made = Path(place) / MODEL
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # about type hints in code of its own
+                import mlflow.pyfunc
+
+                mlflow.pyfunc.save_model(
+                    str(made), loader_module=loader, data_path=str(file), pip_requirements=list(requirements)
+                )
+            target = f"{MODEL}-{file.stem}-{secrets.token_hex(4)}"  # versions do not share their files
+            copy.client.log_artifacts(copy.mlflow_id, str(made), target)
+            try:
+                copy.client.create_registered_model(name)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+            source = f"{copy.client.get_run(copy.mlflow_id).info.artifact_uri}/{target}"
+            version = copy.client.create_model_version(
+                name, source, run_id=copy.mlflow_id, tags={RUN_TAG: folder.run_id}, await_creation_for=None
+            ).version
+            if alias:
+                copy.client.set_registered_model_alias(name, alias, str(version))
+        return int(version), store.uri
 
 
 def _create(store: Store) -> None:

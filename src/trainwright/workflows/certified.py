@@ -21,10 +21,11 @@ from trainwright.deploy.folder import WEIGHTS
 from trainwright.errors import GoalNotMetError
 from trainwright.plugins import Task
 from trainwright.records import Answers, part_of, to_json
+from trainwright.workflows.calibrated import tempered
 from trainwright.workflows.export_subject import Subject
 from trainwright.workflows.finalise import with_interval
 from trainwright.workflows.manifest import machine
-from trainwright.workflows.model_answers import CPU, in_torch, tempered
+from trainwright.workflows.model_answers import CPU, in_torch
 from trainwright.workflows.options import RunOptions
 
 READ_FILES = 50  # whose reading is timed

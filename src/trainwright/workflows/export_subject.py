@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import trainwright
 from trainwright.deploy import onnx
-from trainwright.errors import UsageError
 from trainwright.plugins import Task, networks
 from trainwright.recipe import PRETRAINED, RANDOM, Recipe
 from trainwright.records import to_json
 from trainwright.tracking.run_folder import RunFolder
 from trainwright.training.model import ImageNetwork, published_input
 from trainwright.training.names import CUSTOM
+from trainwright.workflows.calibrated import found_temperature
 from trainwright.workflows.manifest import packages
 from trainwright.workflows.predict import load_model, task_of
 from trainwright.workflows.prepare import stored_for
@@ -85,27 +85,6 @@ def without_paths(recipe: Recipe) -> Recipe:
     if recipe.network.weights in (RANDOM, PRETRAINED):
         return recipe
     return recipe.changed({"network.weights": Path(recipe.network.weights).name})
-
-
-def found_temperature(result: Mapping[str, Any], task: Task) -> float:
-    """What logits are best divided by, where the diagnosis found that it surely lowers the loss of images that it was not fitted
-    on. Raises UsageError where it found nothing, or cannot tell."""
-    of_rule = {finding["rule"]: finding["figures"] for finding in result["findings"]}
-    figures = of_rule.get("over-confident", {})
-    if figures.get("temperature") is None or task.name != "classification":
-        raise UsageError(
-            "the run's diagnosis found no temperature to divide logits by.",
-            where="calibrated",
-            cure="It needs a classification with at least 40 validation images: 'trainwright diagnose'. Or leave it out.",
-        )
-    temperature, least_gain = float(figures["temperature"]), figures.get("temperature_gain_low")
-    if least_gain is None or not least_gain > 0:
-        raise UsageError(
-            f"it is not sure that any temperature makes the probabilities better; the best one found is {temperature:.2f}.",
-            where="calibrated",
-            cure="Leave it out: the probabilities are used as they are. More validation images would tell.",
-        )
-    return temperature
 
 
 def _maker(network: str) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from trainwright.batch import Batch
 from trainwright.deploy import onnx, program
 from trainwright.deploy.certificate import Runs
-from trainwright.deploy.predict import Fitting, find_images, predict_files
+from trainwright.deploy.predict import Absent, Fitting, find_images, predict_files
 from trainwright.errors import RunError
 from trainwright.recipe import Recipe
 from trainwright.records import Answers, Progress, TargetInfo
@@ -25,6 +25,7 @@ def predict_exported(
     model: Path | str,
     images: Sequence[Path | str] | Path | str,
     *,
+    absent: Absent = "refused",
     pictures: Path | str | None = None,
     progress: Progress | None = None,
 ) -> tuple[str, list[dict[str, Any]]]:
@@ -32,16 +33,32 @@ def predict_exported(
 
     model: a `.onnx` or `.pt2` file that `export` wrote. Raises RunError for any other file, DataError where there are no images.
     """
-    runs, described = _opened(Path(model))
+    opened = ExportedModel(Path(model))
     given = [images] if isinstance(images, Path | str) else list(images)
-    files = find_images([Path(path) for path in given])
-    info = {key: tuple(values) for key, values in described["info"].items()}
-    task = build_task(Recipe.model_validate(described["recipe"]), TargetInfo(**info))
-    stored, size = (tuple(described["input"][key]) for key in ("stored", "size"))
-    fitting = Fitting(stored=stored, size=size, fit=described["input"]["fit"])
-    at_once = max(1, min(32, PIXELS_AT_ONCE // math.prod(size)))
-    answered = predict_files(_as_network(runs), files, fitting=fitting, batch_size=at_once)
-    return described["run"], tell(answered, task, fitting, images=len(files), pictures=pictures, progress=progress)
+    files = find_images([Path(path) for path in given], absent=absent)
+    return opened.run, opened.said_of(files, pictures=pictures, progress=progress)
+
+
+class ExportedModel:
+    """An exported file, ready to answer. run: that it is of."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises RunError for a file that `export` did not write."""
+        runs, described = _opened(path)
+        info = {key: tuple(values) for key, values in described["info"].items()}
+        stored, size = (tuple(described["input"][key]) for key in ("stored", "size"))
+        self.run: str = described["run"]
+        self._network = _as_network(runs)
+        self._task = build_task(Recipe.model_validate(described["recipe"]), TargetInfo(**info))
+        self._fitting = Fitting(stored=stored, size=size, fit=described["input"]["fit"])
+        self._at_once = max(1, min(32, PIXELS_AT_ONCE // math.prod(size)))
+
+    def said_of(
+        self, files: Sequence[Path], *, pictures: Path | str | None = None, progress: Progress | None = None
+    ) -> list[dict[str, Any]]:
+        """What `predict` returns, of image files."""
+        answered = predict_files(self._network, files, fitting=self._fitting, batch_size=self._at_once)
+        return tell(answered, self._task, self._fitting, images=len(files), pictures=pictures, progress=progress)
 
 
 def _opened(path: Path) -> tuple[Runs, Mapping[str, Any]]:

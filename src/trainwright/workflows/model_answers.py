@@ -23,6 +23,7 @@ from trainwright.tracking.run_folder import RunFolder
 from trainwright.training.device import PRECISIONS
 from trainwright.training.evaluate import evaluate
 from trainwright.training.model import ImageNetwork
+from trainwright.workflows.calibrated import tempered
 from trainwright.workflows.options import RunOptions
 from trainwright.workflows.run import recipe_of
 from trainwright.workflows.stored_images import batches_as_trained
@@ -107,15 +108,6 @@ def image_files(data: Dataset, rows: np.ndarray, scratch: Path) -> list[Path]:
     if data.source is None:
         return _as_files(data, rows, scratch)
     return [data.table.root / data.table.paths[row] for row in rows]
-
-
-def tempered(answers: Answers, temperature: float) -> Answers:
-    """With probabilities as they are once their logits were divided by the temperature."""
-    if temperature == 1:
-        return answers
-    powers_NK = answers.columns["probabilities"].astype(np.float64) ** (1 / temperature)
-    probabilities_NK = (powers_NK / powers_NK.sum(axis=1, keepdims=True)).astype(np.float32)
-    return Answers(rows=answers.rows, columns={**answers.columns, "probabilities": probabilities_NK})
 
 
 def _as_files(data: Dataset, rows: np.ndarray, folder: Path) -> list[Path]:

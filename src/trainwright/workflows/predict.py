@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from trainwright.data.problems import printable
-from trainwright.deploy.predict import Fitting, Predicted, as_function, find_images, predict_files
+from trainwright.deploy.predict import Absent, Fitting, Predicted, as_function, find_images, predict_files
 from trainwright.errors import RunError
 from trainwright.files import write_atomically
 from trainwright.plugins import Task
@@ -24,6 +24,7 @@ from trainwright.tracking.run_folder import RunFolder
 from trainwright.training import checkpoint as checkpoints
 from trainwright.training.device import PRECISIONS, choose_device
 from trainwright.training.model import DROPPING, ImageNetwork, build_network
+from trainwright.workflows.calibrated import found_temperature, tempered
 from trainwright.workflows.prepare import build_task, stored_for
 from trainwright.workflows.run import Run, recipe_of
 
@@ -40,6 +41,8 @@ def predict(
     *,
     model: nn.Module | None = None,
     device: str = "auto",
+    calibrated: bool = False,
+    absent: Absent = "refused",
     pictures: Path | str | None = None,
     progress: Progress | None = None,
 ) -> list[dict[str, Any]]:
@@ -50,16 +53,20 @@ def predict(
     image), or `error` where the file could not be read. A segmentation's `mask` is uint8 [H, W] of the file's size: class
     indices, 255 where the network saw nothing of it. model: your own nn.Module, where the run trained one. pictures: folder to
     write sheets of the images with what was said of them to, `predictions-001.png` and on, and masks as PNG to `masks/`.
+    calibrated: divide logits of classes by the temperature that the run's diagnosis found, so that probabilities are about as
+    often right as they say. absent: what a path that does not exist is: `refused`, or an `error` like a broken file, `told`.
     progress: called with files done and in all. Raises RunError before the run has a model, DataError where there are no
-    images.
+    images, UsageError where no temperature surely helps.
     """
     folder = run._folder if isinstance(run, Run) else run
     given = [images] if isinstance(images, Path | str) else list(images)
-    files = find_images([Path(path) for path in given])
+    files = find_images([Path(path) for path in given], absent=absent)
     recipe = recipe_of(folder)
     task = task_of(folder, recipe)
+    temperature = found_temperature(Run(folder).result, task) if calibrated else 1.0
     fitting = Fitting(stored=stored_for(task, recipe), size=recipe.data.size, fit=recipe.data.fit)
-    answered = _answers(folder, recipe, task, files, fitting, custom=model, device=choose_device(device))
+    model = load_model(folder, recipe, task, custom=model)
+    answered = _answers(model, recipe, task, files, fitting, temperature=temperature, device=choose_device(device))
     return tell(answered, task, fitting, images=len(files), pictures=pictures, progress=progress)
 
 
@@ -120,20 +127,19 @@ def task_of(folder: RunFolder, recipe: Recipe) -> Task:
 
 
 def _answers(
-    folder: RunFolder,
+    model: nn.Module,
     recipe: Recipe,
     task: Task,
     files: Sequence[Path],
     fitting: Fitting,
     *,
-    custom: nn.Module | None,
+    temperature: float,
     device: torch.device,
 ) -> Iterator[Predicted]:
-    model = load_model(folder, recipe, task, custom=custom)
     model.to(device, memory_format=torch.channels_last if recipe.channels_last else torch.contiguous_format)  # type: ignore[call-overload]
     network = as_function(
         model,
-        lambda outputs, rows: task.answers(outputs, None, rows),
+        lambda outputs, rows: tempered(task.answers(outputs, None, rows), temperature),
         device=device,
         dtype=PRECISIONS[recipe.precision],
     )

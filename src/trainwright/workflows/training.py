@@ -294,7 +294,9 @@ class Training:
         """Whether an epoch that ends after `step` steps is evaluated: each, unless none of its images is unseen and nothing is
         decided by them. Then the last one says it all, and a fifth of the time and more is for training (docs/log.md)."""
         recipe = self.prepared.recipe
-        decides = recipe.keep == "best" or recipe.early_stop is not None or isinstance(self.schedule, RememberingSchedule)
+        decides = (
+            recipe.keep == "best" or recipe.early_stop is not None or isinstance(self.schedule, RememberingSchedule)
+        )
         return recipe.data.train_on != "train+val" or decides or step >= self.steps
 
     def _evaluated(self, epoch: int) -> tuple[Scores, Scores]:

@@ -1,0 +1,80 @@
+"""`trainwright slices`: which kinds of images a model is worse at."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from trainwright.cli import options
+from trainwright.cli.show import wrapped
+
+SHOWN = 8
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command(
+        short_help="Which kinds of images the model is worse at.",
+        epilog="Examples:\n\n  trainwright slices last\n\n  trainwright slices last --metadata cameras.csv",
+    )(slices)
+
+
+def slices(
+    run: options.RunName,
+    metadata: Annotated[
+        Path | None,
+        typer.Option(
+            "--metadata", metavar="FILE", help="CSV with a column 'image'; every other column is one more property."
+        ),
+    ] = None,
+    part: Annotated[str, typer.Option("--part", metavar="NAME", help="val, or test once it has been opened.")] = "val",
+    runs: options.Runs = Path("runs"),
+    workers: options.Workers = 2,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+) -> None:
+    """Hold the unseen images of RUN against each other by class, size, brightness, contrast, saturation, sharpness and metadata.
+
+    A slice fails where its images are worse than all others beyond chance, corrected for all slices that were looked at, and by
+    more than two points.
+    """
+    from trainwright.cli.reporters import choose_reporter
+    from trainwright.workflows import failing
+    from trainwright.workflows.options import RunOptions
+
+    chosen = RunOptions(runs=runs, workers=workers, reporter=choose_reporter(quiet=quiet))
+    found = failing.slices_of(run, part=part, metadata=metadata, options=chosen)  # type: ignore[arg-type]
+    print(json.dumps(found) if as_json else show_slices(found))
+
+
+def show_slices(found: Mapping[str, Any]) -> str:
+    """Slices on a page: those that fail, or the worst of those that do not."""
+    failing, rest = found["failing"], [one for one in found["slices"] if not one["fails"]]
+    head = f"{found['metric']} {found['score']:.3f} on {found['images']:,} {found['part']} images"
+    lines = [f"run        {found['run']}", head, ""]
+    if failing:
+        lines += [_line(one) for one in failing]
+    else:
+        lines += wrapped("", "No slice is worse than the rest beyond chance and by more than two points.")
+    if rest:
+        lines += ["", "not told from chance, worst first:", *(_line(one) for one in rest[:SHOWN])]
+    lines += [
+        "",
+        *wrapped(
+            "", f"Looked at: {', '.join(found['attributes'])}; slices of {found['least_images']} images and more."
+        ),
+    ]
+    return "\n".join(lines)
+
+
+def _line(one: Mapping[str, Any]) -> str:
+    gain = one["difference"]
+    value, low, high = (100 * gain[key] for key in ("value", "low", "high"))
+    mark, kind = "●" if one["fails"] else " ", f"{one['attribute']}: {one['value']}"
+    return (
+        f"{mark} {kind:<36} {one['images']:>6,} images  {one['score']:.3f} beside {one['rest']:.3f}  "
+        f"{value:+.1f} points ({low:+.1f} to {high:+.1f})"
+    )
