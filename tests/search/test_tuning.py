@@ -188,6 +188,18 @@ def test_time_is_kept_for_what_follows_the_search():
     assert one.ledger.spent <= 100
 
 
+def test_where_no_time_is_left_for_another_seed_it_says_so():
+    one = tuner(limit=100.0)
+    while not one.done:
+        proposal = one.ask()
+        assert proposal.role == "trial"
+        held_up = {"seconds": 85.0} if proposal.number == 1 else {}
+        one.tell(outcome(proposal, by_lr(proposal), **held_up))
+
+    assert "No time is left to train it once more with another seed" in one.entries[-1].text
+    assert one.found.fresh is None
+
+
 def test_a_trial_that_diverged_is_no_score_and_the_search_goes_on():
     one = tuner(trials=4)
     while not one.done:

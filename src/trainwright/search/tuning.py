@@ -254,6 +254,8 @@ class Tuner:
     def _confirm(self, found: Found) -> Ending:
         """The winner once more: the best of several is partly luck, and another seed does not have that."""
         if not self._fits(self._whole):
+            said = "No time is left to train it once more with another seed: the score of the best of several is partly luck."
+            self._say("decision", said)
             return
         recipe = self.search.recipe.changed({**found.trial.values, "seed": self._seed()})
         why = "the best of several trials is partly luck; another seed has none of it"
