@@ -16,6 +16,7 @@ from trainwright.diagnosis.stats import effective_count, wilson
 from trainwright.records import Scores, TargetInfo
 from trainwright.tasks.classification import Classification
 from trainwright.tracking import journal
+from trainwright.tracking.mirrors import tags
 from trainwright.workflows import report
 from trainwright.workflows.finalise import OPENINGS, _said, openings, with_interval
 
@@ -188,3 +189,29 @@ def test_a_runs_own_intervals_know_of_groups(train: Callable[..., tw.Run]) -> No
         expected = wilson(right_N[own_N].mean() * count, count)
         assert (found["low"], found["high"]) == pytest.approx((expected.low, expected.high))
         assert count <= own_N.sum() / 4
+
+
+def test_the_mirrors_have_every_opening_and_say_that_a_second_one_was_not_the_first(
+    train: Callable[..., tw.Run],
+) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = train({"epochs": 1})
+    tw.sync(run, ["tensorboard"])
+
+    first, second = (tw.finalise(run, mirrors=["tensorboard"], runs=run.folder.parent) for _ in range(2))
+
+    read = EventAccumulator(str(run.folder / "tensorboard")).Reload()
+    assert [event.step for event in read.Scalars("test/score")] == [0, 1]
+    scores = [event.value for event in read.Scalars("test/score")]
+    assert scores == pytest.approx([one["test"]["score"] for one in (first, second)])
+    assert [event.value for event in read.Scalars("test/opened_before")] == [0, 1]
+    assert tags(run._folder)["test_note"] == second["note"] != first["note"]
+
+
+def test_a_run_that_nobody_copied_is_not_copied_by_an_opening(train: Callable[..., tw.Run]) -> None:
+    run = train({"epochs": 1})
+
+    tw.finalise(run, mirrors=["tensorboard"], runs=run.folder.parent)
+
+    assert not (run.folder / "tensorboard").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import unicodedata
@@ -18,6 +19,7 @@ mirrors: Registry[Callable[[], Mirror]] = Registry(
     name="mirrors", what="mirror", where="mirrors", room="trainwright.tracking"
 )
 
+FINAL = "trainwright.final/1"  # schema of what an opening of the test part leaves in a run folder
 NOT_SCALARS = frozenset({"kind", "time", "epoch", "step"})
 MOST_CLASSES = 100  # whose scores go to the stores one by one; the run folder has those of more
 STEP_CURVES = ("loss", "lr", "momentum")  # of a steps record: lists, a value a step
@@ -116,6 +118,29 @@ def closing_scalars(run: RunFolder) -> list[Scalar]:
     ]
 
 
+def openings_told(run: RunFolder) -> list[Mapping[str, Any]]:
+    """What `finalise` found each time that it opened the test part for this run: `trainwright.final/1`, the first one first."""
+    found = []
+    for file in sorted(run.path.glob("test*.json")):
+        with contextlib.suppress(ValueError):  # half of a file, of a folder that was copied
+            content = json.loads(file.read_bytes())
+            found += [content] if isinstance(content, dict) and content.get("schema") == FINAL else []
+    return sorted(found, key=lambda one: float(one.get("time") or 0.0))
+
+
+def opening_scalars(run: RunFolder) -> list[Scalar]:
+    """Of every opening of the test part, as steps from 0: test/score with its limits, and how often it had been opened before."""
+    scalars = []
+    for step, opening in enumerate(openings_told(run)):
+        values = {f"test/{name}": value for name, value in opening["test"].items()}
+        values["test/opened_before"] = opening["opened_before"]
+        at = float(opening.get("time") or 0.0)
+        scalars += [
+            Scalar(name=name, step=step, value=value, time=at) for name, value in values.items() if value is not None
+        ]
+    return scalars
+
+
 def _metric_name(name: str) -> str:
     """The name in what every store takes: letters, digits and `_-. :/`. 'R² height' → 'R2 height'."""
     plain = unicodedata.normalize("NFKC", name)
@@ -137,6 +162,7 @@ def tags(run: RunFolder) -> dict[str, str]:
         "code_version": run.manifest.get("code"),
         "dataset_fingerprint": dataset.get("fingerprint") if isinstance(dataset, Mapping) else None,
         "source": _command(run.manifest.get("command")),
+        "test_note": next((opening["note"] for opening in reversed(openings_told(run))), None),
     }
     return {name: _text(value) for name, value in values.items() if value is not None}
 

@@ -23,6 +23,7 @@ from trainwright.tracking.mirrors import (
     epoch_scalars,
     mirrors,
     need,
+    opening_scalars,
     parameters,
     range_scalars,
     step_scalars,
@@ -279,7 +280,7 @@ def _add_metrics(copy: _Copy, folder: RunFolder) -> int:
 
     wanted = [scalar for record in folder.records("lr_range") for scalar in range_scalars(record)]
     wanted += [scalar for record in folder.records("epoch") for scalar in epoch_scalars(record)]
-    wanted += [*_new_steps(copy, folder), *closing_scalars(folder)]
+    wanted += [*_new_steps(copy, folder), *closing_scalars(folder), *opening_scalars(folder)]
     missing = _unique(s for s in wanted if s.step not in copy.steps[s.name])
     for part in _parts(missing, MAX_METRICS):
         metrics = [Metric(s.name, s.value, int(s.time * 1000), s.step) for s in part]

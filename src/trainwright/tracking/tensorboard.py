@@ -27,6 +27,7 @@ from trainwright.tracking.mirrors import (
     figure_tag,
     mirrors,
     need,
+    opening_scalars,
     parameters,
     range_scalars,
 )
@@ -189,7 +190,7 @@ def _rows(folder: RunFolder, records: list[dict[str, Any]]) -> Iterator[_Row]:
 
 
 def _closing(folder: RunFolder) -> list[_Row]:
-    return list(_scalars(closing_scalars(folder)))
+    return [*_scalars(closing_scalars(folder)), *_scalars(opening_scalars(folder))]
 
 
 def _scalars(scalars: Iterable[Any]) -> Iterator[_Row]:

@@ -15,18 +15,19 @@ import torch
 
 from trainwright.data.dataset import Dataset
 from trainwright.diagnosis.stats import bootstrap_measures
-from trainwright.errors import DataError, RunError
+from trainwright.errors import DataError, RunError, TrainwrightError
 from trainwright.records import Answers, Interval, Scores, to_json
 from trainwright.tracking import journal
 from trainwright.tracking.lock import FileLock
 from trainwright.tracking.run_folder import OPENINGS, RunFolder
 from trainwright.tracking.runs import find_run
 from trainwright.tracking.study_folder import LAST, find_study, study_of_newest_run
+from trainwright.tracking.sync import MIRRORS_LOCK, sync
 from trainwright.training.device import PRECISIONS, choose_device
 from trainwright.training.evaluate import evaluate
 from trainwright.workflows.judge import groups_of, moved_to, share_right
 from trainwright.workflows.manifest import command_line
-from trainwright.workflows.options import RunOptions, options_from
+from trainwright.workflows.options import RunOptions, installed_mirrors, options_from
 from trainwright.workflows.predict import load_model, task_of
 from trainwright.workflows.report import refresh
 from trainwright.workflows.run import Run, data_of, recipe_of
@@ -107,7 +108,21 @@ def finalise(
         clean: dict[str, Any] = to_json(result)
         folder.write_json(f"{name}.json", clean)
     refresh(folder, study=study, data=data, reporter=options.reporter)
+    _tell_mirrors(folder, options)
     return clean
+
+
+def _tell_mirrors(folder: RunFolder, options: RunOptions) -> None:
+    """Bring the mirrors that have this run up to date with the opening. One that cannot be reached takes nothing from it."""
+    names = installed_mirrors() if options.mirrors is None else options.mirrors
+    if not names or not (folder.path / MIRRORS_LOCK).is_file():  # nobody ever copied this run
+        return
+    try:
+        sync(folder.path, names)
+    except TrainwrightError as error:
+        options.reporter.note(
+            f"{' and '.join(names)} do not have this opening yet ({error.message}): 'trainwright sync {folder.run_id}'"
+        )
 
 
 def _answered(
