@@ -28,6 +28,7 @@ def test_the_public_names_are_these():
         "TrainwrightError",
         "diagnose",
         "evaluate",
+        "explain",
         "export",
         "facts_of",
         "finalise",

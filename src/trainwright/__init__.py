@@ -20,6 +20,7 @@ _HOMES = {
     "TrainwrightError": "trainwright.errors",
     "diagnose": "trainwright.workflows.diagnose",
     "evaluate": "trainwright.training.evaluate",
+    "explain": "trainwright.workflows.explain",
     "export": "trainwright.workflows.export",
     "facts_of": "trainwright.workflows.choose",
     "finalise": "trainwright.workflows.finalise",
@@ -52,6 +53,7 @@ __all__ = [
     "TrainwrightError",
     "diagnose",
     "evaluate",
+    "explain",
     "export",
     "facts_of",
     "finalise",
@@ -84,6 +86,7 @@ if TYPE_CHECKING:
     from trainwright.training.loop import FitSettings, fit
     from trainwright.workflows.choose import facts_of
     from trainwright.workflows.diagnose import diagnose
+    from trainwright.workflows.explain import explain
     from trainwright.workflows.export import export
     from trainwright.workflows.failing import slices_of
     from trainwright.workflows.finalise import finalise

@@ -17,6 +17,7 @@ COMMANDS = [
     ["diagnose"],
     ["report"],
     ["export"],
+    ["explain"],
     ["register"],
     ["reproduce"],
     ["slices"],

@@ -18,6 +18,7 @@ from typer.exceptions import TyperException
 from trainwright.cli import (
     data,
     diagnose,
+    explain,
     export,
     improve,
     lr,
@@ -83,7 +84,7 @@ def top(
     pass
 
 
-for module in (data, lr, training, improve, tune, diagnose, slices, report, export, reproduce, runs, recipes):
+for module in (data, lr, training, improve, tune, diagnose, slices, explain, report, export, reproduce, runs, recipes):
     module.add_to(app)
 
 

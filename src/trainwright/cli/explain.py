@@ -1,0 +1,68 @@
+"""`trainwright explain`: which pixels speak for what a model says of an image."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trainwright.cli import options
+
+MISSED = 0.1
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command(
+        short_help="Pictures of what speaks for the model's answers.",
+        epilog="Examples:\n\n  trainwright explain last\n\n  trainwright explain last photo.jpg --of cat --out why/",
+    )(explain)
+
+
+def explain(
+    run: options.RunName,
+    images: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[IMAGE|FOLDER…]",
+            help="Image files and folders of them. [default: the hardest validation images]",
+            show_default=False,
+        ),
+    ] = None,
+    of: Annotated[
+        str | None,
+        typer.Option(
+            "--of", metavar="NAME", help="Class or value to explain. [default: the answer]", show_default=False
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Folder. [default: explained/ of the run]", show_default=False),
+    ] = None,
+    runs: options.Runs = Path("runs"),
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+) -> int:
+    """Show which pixels speak for (red) and against (blue) what the model of RUN, a run or a study, says of images.
+
+    By integrated gradients, whose sum is the difference to what the model says of a plain image; how far it misses that is told.
+    """
+    from trainwright.cli.reporters import choose_reporter
+    from trainwright.workflows import explain as workflow
+    from trainwright.workflows.options import RunOptions
+
+    chosen = RunOptions(runs=runs, reporter=choose_reporter(quiet=quiet))
+    found = workflow.explain(run, images or None, of=of, out=out, options=chosen)
+    if as_json:
+        print(json.dumps(found))
+    else:
+        for one in found["images"]:
+            if "error" in one:
+                print(f"{one['image']}  {one['error']}")
+                continue
+            missed = f"  ({one['unexplained']:.0%} not explained)" if one["unexplained"] > MISSED else ""
+            print(f"{one['image']}  {one['of']} {one['output']:.3g}, of a plain image {one['plain']:.3g}{missed}")
+        print(f"method     {found['method']}")
+        print("\n".join(f"sheet      {sheet}" for sheet in found["sheets"]))
+    return 3 if all("error" in one for one in found["images"]) else 0
