@@ -119,6 +119,38 @@ def test_where_unseen_images_lose_by_it_augmentation_is_kept_in_a_second_trainin
     assert asked == [without, {"network.dropout": 0.0}][:trainings]
 
 
+@pytest.mark.parametrize(
+    ("fits", "unseen", "trainings"),
+    [
+        (0.1, (0.07, 0.01), 2),  # promises much, and may be nothing
+        (0.1, (0.07, 0.03), 1),  # proven
+        (0.1, (0.03, -0.01), 1),  # promises little
+        (-0.1, (0.07, 0.01), 1),  # does not surely fit better
+    ],
+)
+def test_a_larger_network_that_promises_much_and_proves_nothing_is_followed_by_a_still_larger_one(
+    run: tw.Run, monkeypatch: pytest.MonkeyPatch, fits: float, unseen: tuple[float, float], trainings: int
+) -> None:
+    asked = []
+
+    def trained(subject: Any, name: str, change: Any) -> ProbeResult:
+        asked.append(change.changes["network.width"])
+        value, low = unseen if len(asked) == 1 else (0.1, 0.05)
+        drops = {
+            "train_drop": Interval(value=0.2, low=fits, high=0.4),
+            "val_drop": Interval(value=value, low=low, high=1),
+        }
+        return ProbeResult(
+            name=name, changes=change.changes, train_error=Interval(value=0.2, low=0.1, high=0.3), **drops
+        )
+
+    monkeypatch.setattr(probes, "_trained", trained)
+    found = diagnose(run, probes=["wider"], options=OPTIONS).probes["wider"]
+
+    assert asked == [32, 64][:trainings]
+    assert dict(found.changes) == {"network.width": asked[-1]}
+
+
 def test_a_training_of_few_steps_is_made_four_times_as_long(train: Callable[..., tw.Run]) -> None:
     run = train({"epochs": 6})
 

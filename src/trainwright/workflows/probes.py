@@ -42,6 +42,7 @@ from trainwright.workflows.training import Training, repeatable, save_arrays
 if TYPE_CHECKING:
     from torch import nn
 
+PROMISING = 0.05  # ours: two and a half times what is worth acting on (LEAST_MARGIN)
 LONGER, MUCH_LONGER, SHORT = (
     2,
     4,
@@ -66,7 +67,8 @@ NONE = {  # no regularization: the value of each key
 class _Change:
     """What a probe changes. note: why there is nothing to change, or what is known without training. rows: trains on others.
     otherwise: changes for a second training where the first did not settle it; the better one on unseen images counts.
-    if_it_fits: the second one only where the first surely lowered the train error. outside: as of `ProbeResult`. labels: the
+    if_it_fits: the second one only where the first surely lowered the train error. if_it_promises: only where besides the unseen
+    error seemed to fall by more than PROMISING, and not surely by enough. outside: as of `ProbeResult`. labels: the
     answers of networks that have not seen an image are wanted, which are trained elsewhere."""
 
     changes: Mapping[str, Any]
@@ -74,6 +76,7 @@ class _Change:
     rows: Callable[[Prepared], Prepared] | None = None
     otherwise: Mapping[str, Any] | None = None
     if_it_fits: bool = False
+    if_it_promises: bool = False
     outside: bool = False
     labels: bool = False
 
@@ -203,6 +206,8 @@ def _is_open(found: ProbeResult, change: _Change) -> bool:
     error, drop, unseen = found.train_error, found.train_drop, found.val_drop
     if error is None or drop is None or unseen is None:
         return True
+    if change.if_it_promises:
+        return drop.low > 0 and unseen.value > PROMISING and unseen.low <= LEAST_MARGIN
     if change.if_it_fits and drop.low <= 0:
         return False
     return drop.value <= MOST_OF_IT * (error.value + drop.value) or unseen.low <= LEAST_MARGIN
@@ -320,13 +325,21 @@ def _longer(subject: Subject, known: Mapping[str, ProbeResult]) -> _Change:
 
 
 def _wider(subject: Subject, known: Mapping[str, ProbeResult]) -> _Change:
-    changes, note = larger_network(subject.recipe.network)
+    """The next larger network; the one after that where the first promises much and does not prove it."""
+    changes, note = _had(subject, subject.recipe)
+    further = _had(subject, subject.recipe.changed(changes))[0] if changes else {}
+    return _Change(changes=changes, note=note, otherwise=further or None, if_it_promises=True)
+
+
+def _had(subject: Subject, recipe: Recipe) -> tuple[dict[str, Any], str]:
+    """(changes of a recipe for the next larger network than its own, why there are none)."""
+    changes, note = larger_network(recipe.network)
     if changes:
         try:
-            check_weights(subject.recipe.changed(changes).network, offline=subject.options.offline)
+            check_weights(recipe.changed(changes).network, offline=subject.options.offline)
         except TrainwrightError as error:
-            return _Change(changes={}, note=f"The next larger network cannot be had: {error.message}")
-    return _Change(changes=changes, note=note)
+            return {}, f"The next larger network cannot be had: {error.message}"
+    return changes, note
 
 
 def _fit_64(subject: Subject, known: Mapping[str, ProbeResult]) -> _Change:
