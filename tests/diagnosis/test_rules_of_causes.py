@@ -183,6 +183,20 @@ def test_a_few_images_that_are_fitted_better_than_all_are_no_sign_of_a_fault() -
     )
 
 
+@pytest.mark.parametrize(
+    ("train_count", "val_right", "answer"),
+    [(16, 300, "cannot-tell"), (64, 300, "cannot-tell"), (65, 300, "yes"), (16, 590, "yes")],
+)
+def test_of_a_train_part_that_is_no_larger_the_probe_says_nothing_new_where_the_run_overfits(
+    train_count: int, val_right: int, answer: str
+) -> None:
+    few = ProbeResult(name="fit-64", steps=300, train_error=within(0.4, 0.03))
+
+    found = cannot_fit(run(few, gap=gap_of(600, val_right), train_count=train_count))
+
+    assert found.verdict == answer
+
+
 def test_a_loss_that_is_not_finite_on_a_few_images_is_a_fault() -> None:
     assert cannot_fit(run(ProbeResult(name="fit-64", state="failed", note="nan"))).verdict == "yes"
 

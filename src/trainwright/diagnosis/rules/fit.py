@@ -21,6 +21,7 @@ FITS, FITS_NOT = (
     0.1,
     0.25,
 )  # error on the few images of `fit-64`: below the one it fits them, surely above the other it does not
+FEW = 64  # images that `fit-64` trains on, about: of a train part no larger it repeats the run
 MOST_OF_IT = 0.75  # of the train error: where one probe surely takes away that much, no other has to be run
 EPOCH = "Train for at least one epoch."
 
@@ -132,6 +133,9 @@ def cannot_fit(evidence: Evidence) -> Finding:
     if error.value < FITS:
         return finding("cannot-fit", "no", f"{text}: it can fit them.", "", figures)
     known = evidence.gap.train_error
+    if evidence.train_count <= FEW and evidence.gap.overfits == "yes":
+        text += f"; these are its {evidence.train_count} train images, which it does know better than unseen ones."
+        return finding("cannot-fit", "cannot-tell", text, "More train images first.", figures)
     if error.low > FITS_NOT and error.high < known.low:
         text += f", surely less than the {percent(known.value)} on all train images: it learns, though it does not fit them."
         return finding("cannot-fit", "cannot-tell", text, "More steps on these few images would tell.", figures)
