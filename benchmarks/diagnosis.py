@@ -16,8 +16,8 @@ rules can be changed without training again: --kept judges what is there.
     python benchmarks/diagnosis.py [--data FOLDER] [--results FOLDER] [--cells DATA.CONDITION.SEED …] [--seeds 0 1 …] [--kept]
 
 Maps (camvid) and counts (red cells in quarters of bccd's photographs) are a table of their own. A condition counts there where it
-applies: where what was planted changes the unseen score beyond its interval (`diagnosis_effect.py`), whatever the rules say of it.
-Probes that cannot change their first finding any more are not run.
+applies: where what was planted changes the unseen score beyond its interval (`diagnosis_effect.py`), whatever the rules say
+of it. Probes that cannot change their first finding any more are not run.
 
 Exits with 0 if the first finding is right in 90 % of the planted cells (80 % of maps and counts), at most 5 % of the healthy ones
 are false alarms and 93–97 % of the intervals cover; else with 4.
