@@ -126,9 +126,10 @@ def test_mlflow_serves_on_loopback_what_predict_says_of_fifty_images(
     command = serve_command("digits", "champion", made["version"], port).split()
     mlflow = shutil.which("mlflow", path=str(Path(sys.executable).parent))
     assert mlflow is not None
+    path = os.pathsep.join([str(Path(mlflow).parent), os.environ["PATH"]])  # mlflow starts uvicorn by its name
     server = subprocess.Popen(
         [mlflow, *command[1:]],
-        env={**os.environ, "MLFLOW_TRACKING_URI": made["store"], "MLFLOW_DISABLE_TELEMETRY": "true"},
+        env={**os.environ, "PATH": path, "MLFLOW_TRACKING_URI": made["store"], "MLFLOW_DISABLE_TELEMETRY": "true"},
         start_new_session=True,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
