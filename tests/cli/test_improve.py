@@ -63,11 +63,11 @@ def shown(gain=None, **more):
 
 
 def test_a_gain_whose_ends_are_not_known_is_shown_without_them():
-    assert "+8.0 points  no evidence" in shown({"value": 0.08, "low": None, "high": None})
+    assert "+8.0 points  not proven" in shown({"value": 0.08, "low": None, "high": None})
 
 
 def test_a_gain_that_is_not_known_says_so():
-    assert "cannot be told  no evidence" in shown({"value": None, "low": None, "high": None})
+    assert "cannot be told  not proven" in shown({"value": None, "low": None, "high": None})
 
 
 def test_without_a_test_part_the_next_command_opens_none():
@@ -142,9 +142,10 @@ def test_a_study_is_shown_with_its_rounds_the_gain_and_the_next_command():
     assert "dropout" in text
     assert "hopeless" in text
     assert "Seed alone: 2 trainings of the baseline's recipe reached accuracy 0.700, 0.712." in text
-    assert "believed   overfits" in text
+    assert "found      overfits" in text
     assert "given up" in text
-    assert text.endswith("next: trainwright finalise mine    (opens the test part: once)")
+    assert "next: trainwright finalise mine\n" in text
+    assert "scores this model on 40 images that nobody has looked at" in text
 
 
 @pytest.mark.slow
@@ -158,3 +159,20 @@ def test_the_whole_way_tells_its_story_and_opens_the_test_part(cli, digits, tmp_
     assert "= Baseline: accuracy" in done.err
     assert "next: trainwright finalise mine" in done.out
     assert json.loads(opened.out)["opened_before"] == 0
+
+
+def test_a_gain_says_of_how_many_trainings_it_is_and_how_long_they_were_where_that_is_its_own_doing():
+    round_ = {"round": 1, "verdict": "overfits.", "epochs": 10, "control": {"run": "mine-001", "score": 0.6}}
+    arm = {"remedy": "recipe", "score": 0.8, "gain": {"value": 0.2, "low": 0.1, "high": 0.3}, "verdict": "adopted"}
+    arms = [{**arm, "adopted": True, "trainings": [2, 3], "epochs": 16}, {**arm, "adopted": False, "trainings": [1, 2]}]
+
+    text = shown(rounds=[{**round_, "arms": arms}])
+
+    assert "+20.0 points (+10.0 to +30.0), 2 against 3 trainings, 16 epochs each  adopted" in text
+    assert "+20.0 points (+10.0 to +30.0), 1 against 2 trainings  adopted" in text
+
+
+def test_a_model_that_learned_from_the_validation_images_is_not_said_to_have_their_score():
+    text = " ".join(shown(best={"run": "mine-004", "trained_on": "train+val"}).split())
+
+    assert "mine-004, trained on train+val, which leaves no image but those of test to score it by" in text

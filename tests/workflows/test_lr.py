@@ -15,6 +15,7 @@ import trainwright as tw
 from trainwright.errors import RecipeError, UsageError
 from trainwright.optim.published_rates import OTHERS, PUBLISHED_LR, published_lr
 from trainwright.plugins import optimizers
+from trainwright.recipes.published import get
 from trainwright.records import LrRange
 from trainwright.tracking.run_folder import RunFolder
 from trainwright.training import batch_size as trial
@@ -276,7 +277,18 @@ def test_without_an_answer_the_optimizers_published_rate_is_taken_and_said_to_be
     assert changed.optimizer.lr == 1e-4
     said = workflow.stated(changed, lr_range_of("flat"))
     assert "cannot tell: the loss never falls" in said
-    assert "lion's published 0.0001 (a tenth of AdamW's: Chen et al., arXiv:2302.06675 §5" in said
+    assert "Training with 0.0001 (lion's published rate: a tenth of AdamW's: Chen et al., arXiv:2302.06675 §5" in said
+
+
+def test_without_an_answer_the_rate_of_a_published_recipe_for_the_same_training_goes_before_the_optimizers(lr_range_of):
+    recipe = get("segmentation-default").changed({"task": "segmentation", "optimizer.lr": None})
+
+    changed = workflow.with_range(recipe, lr_range_of("flat"))
+
+    assert changed.optimizer.lr == get("segmentation-default").optimizer.lr
+    assert "that of recipe segmentation-default, for the same task, network and optimizer" in workflow.stated(
+        changed, lr_range_of("flat")
+    )
 
 
 def test_what_was_found_is_said_in_a_line(recipe, lr_range_of):
@@ -460,7 +472,7 @@ def test_a_training_whose_rate_cannot_be_told_goes_on_and_says_so_first_of_all(a
 
     assert run.recipe.optimizer.lr == 1e-3
     assert run.findings[0].rule == "lr-range"
-    assert "Trained with 0.001, the rate that adamw was published with" in run.findings[0].advice
+    assert "Trained with 0.001, a published rate" in run.findings[0].advice
     assert any("the learning-rate range test cannot tell" in note for note in listener.notes)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,8 +31,8 @@ OnAll = Annotated[
     ),
 ]
 HOW = (
-    "Intervals are each arm's own. An arm is adopted if it is better after correction for all arms of its round (Holm), and "
-    "then once more with another seed."
+    "Brackets are 95 % intervals, each remedy's own. One is adopted if it is better after correction for all of its round "
+    "(Holm), and then once more with another seed."
 )
 MARKS = {"belief": "?", "trial": "→", "outcome": "=", "decision": "●"}
 
@@ -179,28 +179,31 @@ def show_study(result: dict[str, Any]) -> str:
     metric = result["metric"] or "score"
     lines = ["", f"study      {result['study']}"]
     for one in result["rounds"]:
-        lines += ["", *wrapped("believed   ", one["verdict"])]
+        lines += ["", *wrapped("found      ", one["verdict"])]
         lines += [
             f"round {one['round']}, {one['epochs']} epochs",
             f"  {'control':<34} {metric} {number(one['control']['score'])}",
         ]
         for arm in one["arms"]:
-            points = _points(arm["gain"])
             mark = "●" if arm["adopted"] else " "
             reached = "given up" if arm["score"] is None else f"{metric} {number(arm['score'])}"
-            lines.append(f"{mark} {arm['remedy'][:34]:<34} {reached}  {points}  {arm['verdict']}")
+            verdict = "not proven" if arm["verdict"] == "no evidence" else arm["verdict"]
+            lines.append(
+                f"{mark} {arm['remedy'][:34]:<34} {reached}  {_points(arm['gain'])}{_sides(arm, one)}  {verdict}"
+            )
     if result["rounds"]:
         lines += wrapped("", HOW)
     lines += ["", *wrapped("", result["summary"]), *_seeds(result, metric)]
     best = result["best"]
     if best is not None:
-        lines += ["", f"model      {best['run']}, trained on {best['trained_on']}"]
+        unscored = "" if best["trained_on"] == "train" else ", which leaves no image but those of test to score it by"
+        lines += ["", *wrapped("model      ", f"{best['run']}, trained on {best['trained_on']}{unscored}")]
         lines += [
             f"time       {result['seconds']:,.0f} s of {result['budget_seconds']:,.0f}",
             f"folder     {result['folder']}",
             f"report     {Path(result['folder']) / 'report.html'}",
         ]
-        lines += ["", *_next(result, best)]
+        lines += ["", *next_step(result)]
     return "\n".join(lines)
 
 
@@ -225,10 +228,22 @@ def _points(gain: dict[str, float | None] | None) -> str:
     )
 
 
-def _next(result: dict[str, Any], best: dict[str, Any]) -> list[str]:
+def _sides(arm: dict[str, Any], round_: dict[str, Any]) -> str:
+    """How many trainings a gain is the difference of, and their length where it is the remedy's own."""
+    sides, epochs = arm.get("trainings"), arm.get("epochs")
+    said = "" if sides is None or arm["gain"] is None else f", {sides[0]} against {sides[1]} trainings"
+    return said + ("" if epochs in (None, round_["epochs"]) or not said else f", {epochs} epochs each")
+
+
+def next_step(result: Mapping[str, Any]) -> list[str]:
+    """What a study's model is for: its test part, or where there is none images of one's own."""
     if result["test_images"]:
-        return [f"next: trainwright finalise {result['study']}    (opens the test part: once)"]
-    return [f"next: trainwright predict {best['run']} IMAGE|FOLDER…    (there is no test part to open)"]
+        images = f"{result['test_images']:,} images that nobody has looked at"
+        return [
+            f"next: trainwright finalise {result['study']}",
+            f"      scores this model on {images}; do it once, when you are done: only the first time is an honest estimate",
+        ]
+    return [f"next: trainwright predict {result['best']['run']} IMAGE|FOLDER…    (there is no test part to open)"]
 
 
 def teller(quiet: bool) -> Callable[[Entry], None]:

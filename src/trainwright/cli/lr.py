@@ -171,7 +171,7 @@ def _kept(changes: list[str] | None, *, and_batch_size: bool) -> list[str]:
 
 
 def _assignments(test: LrTest, *, and_batch_size: bool) -> list[str]:
-    """What the test found; where it cannot tell, the rate that the optimizer was published with."""
+    """What the test found; where it cannot tell, the published rate."""
     from trainwright.workflows.lr import CYCLIC
 
     found = [f"optimizer.lr={test.recipe.optimizer.peak_lr:.{DIGITS}g}"]

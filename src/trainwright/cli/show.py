@@ -134,7 +134,7 @@ def _learning_rate(result: Mapping[str, Any]) -> list[str]:
         return []
     if lr["suggested"] is None:
         untold = any(finding["rule"] == "lr-range" for finding in result["findings"])
-        origin = "the optimizer's published one: the range test could not tell" if untold else "from the recipe"
+        origin = "a published one: the range test could not tell" if untold else "from the recipe"
     else:
         origin = "from the range test"
         if lr["low"] is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from trainwright.cli import options
-from trainwright.cli.improve import Name, carry_out, number, teller
+from trainwright.cli.improve import Name, carry_out, next_step, number, teller
 from trainwright.cli.recipes import recipe_from
 from trainwright.cli.show import wrapped
 from trainwright.cli.training import check_early, mirrors_from
@@ -207,10 +207,7 @@ def show_tuning(result: Mapping[str, Any]) -> str:
             f"score      {metric} {_within(best)}",
             "",
         ]
-        following = f"finalise {result['study']}    (opens the test part: once)"
-        lines += [
-            f"next: trainwright {following if result['test_images'] else 'predict ' + best['run'] + ' IMAGE|FOLDER…'}"
-        ]
+        lines += next_step(result)
     return "\n".join(lines)
 
 

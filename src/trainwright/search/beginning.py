@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 REPAIRS = 2  # attempts at a baseline that breaks down
 # Of the budget, and seconds, at most: where the baseline's train error is high, probes find the cause before remedies do.
 PROBES_SHARE, MOST_PROBING = 0.1, 3600.0
+BRACKETS = "Brackets are 95 % intervals."
 NOTHING_CHANGED = "nothing changed, another seed: what chance alone does"
 
 
@@ -53,11 +54,11 @@ def baseline(coach: Coach) -> Generator[list[Proposal], list[Outcome], bool]:
         seconds=outcome.seconds - outcome.result.get("probed_seconds", 0.0),
         training_seconds=outcome.result["seconds"],
     )
-    coach.say("outcome", f"Baseline: {telling.scored(outcome)}, {telling.gap(outcome)}.", outcome.run)
+    coach.say("outcome", f"Baseline: {telling.scored(outcome)}, {telling.gap(outcome)}. {BRACKETS}", outcome.run)
     for control in twins:
         if control.answers is not None:
             coach.take_in(control)
-            coach.say("outcome", f"Control, with another seed: {telling.scored(control)}.", control.run)
+            coach.say("outcome", f"Control, the same recipe with another seed: {telling.scored(control)}.", control.run)
     return True
 
 

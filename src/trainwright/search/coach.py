@@ -180,7 +180,7 @@ class Coach:
             self.say("outcome", f"{one.remedy}: {telling.why(outcome)}", outcome.run)
             return Arm(prescription=one, outcome=outcome, verdict="hopeless")
         compared, decision = first[one.remedy], adopted(first, noise=self.sigma)[one.remedy].decision
-        said = f"against {telling.controls(compared)} {points_within(compared.gain)}"
+        said = f"{points_within(compared.gain)} against {telling.controls(compared)}"
         self.say("outcome", f"{one.remedy}: {telling.scored(outcome)}; {said}.", outcome.run)
         return Arm(prescription=one, outcome=outcome, verdict=WORDS[decision], comparison=compared)
 
@@ -398,4 +398,4 @@ class Coach:
         if self.incumbent is None:
             return "The baseline did not finish, so nothing was compared."
         tried = sum(len(one.arms) for one in self.rounds)
-        return telling.summary(self.baselines[0], self.incumbent, self.gain(), tried=tried, unproven=self.unproven)
+        return telling.summary(self.baselines, self.incumbent, self.gain(), tried=tried, unproven=self.unproven)

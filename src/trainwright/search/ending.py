@@ -68,8 +68,9 @@ def together(coach: Coach, epochs: int) -> Plan:
     incumbent, proven = coach.held, _proven(coach)
     coach.say(
         "trial",
-        f"Trying the same for longer ({epochs} epochs instead of {proven}), a training that anneals and is not at rest: on train "
-        "alone, whose unseen images say what that does, and beside it on train and val together.",
+        f"Trying the same for longer ({epochs} epochs instead of {proven}): nothing says that its score has come to rest. "
+        "Two trainings beside each other: on train alone, to measure what length does (longer), and on train and val "
+        "together, the model that is handed over (final).",
     )
     longer = incumbent.recipe.changed({"epochs": epochs, "seed": coach.seed_of(0, 1)})
     why, last = "whether length pays for what was found", "the training that is handed over if it does no harm"
@@ -83,7 +84,7 @@ def together(coach: Coach, epochs: int) -> Plan:
         return
     compared = coach.compared([outcome], incumbent.unchanged or [incumbent.chosen])
     decision = adopted({"longer": compared}, noise=coach.sigma)["longer"].decision
-    over = f"{points_within(compared.gain)} over {incumbent.recipe.epochs} epochs, {telling.gap(outcome)}"
+    over = f"{points_within(compared.gain)} more than with {_before(coach)}, {telling.gap(outcome)}"
     said = {"adopt": "adopted", "worse": "worse"}.get(decision, "no evidence that length pays, and none that it harms")
     coach.say("outcome", f"longer: {telling.scored(outcome)}; {over}: {said}.", outcome.run)
     if decision == "worse":
@@ -113,7 +114,8 @@ def stretch(coach: Coach) -> Plan:
         if not longer_may_pay(coach) or epochs < LEAST_STRETCH * incumbent.recipe.epochs:
             return
         recipe = incumbent.recipe.changed({"epochs": epochs, "seed": coach.seed_of(0, turn)})
-        coach.say("trial", f"Trying the same for longer ({epochs} epochs): a training that anneals and is not at rest.")
+        said = f"Trying the same for longer ({epochs} epochs): nothing says that its score has come to rest."
+        coach.say("trial", said)
         why = "whether length pays for what was found"
         (outcome,) = yield [coach.propose("arm", recipe, "longer", reason=why, alone=True)]
         if outcome.answers is None:
@@ -122,7 +124,7 @@ def stretch(coach: Coach) -> Plan:
         compared = coach.compared([outcome], incumbent.unchanged or [incumbent.chosen])
         pays = adopted({"longer": compared}, noise=coach.sigma)["longer"].decision == "adopt"
         said = "adopted" if pays else "no evidence that length pays, so it stays as long as it was"
-        over = f"{points_within(compared.gain)} over {incumbent.recipe.epochs} epochs"
+        over = f"{points_within(compared.gain)} more than with {_before(coach)}"
         coach.say("outcome", f"longer: {telling.scored(outcome)}; {over}: {said}.", outcome.run)
         if not pays:
             coach.incumbent = replace(incumbent, stretched=bool(incumbent.stretched))
@@ -178,8 +180,19 @@ def _hand_over(coach: Coach, outcome: Outcome, epochs: int, *, judged: Outcome) 
         said = f"The final training is not handed over: {wrong} The best run so far is the model."
     else:
         coach.final = outcome
-        said = f"Final training, {epochs} epochs on train and val together: done. None of these images can say how good it is."
+        said = (
+            f"Final training, {epochs} epochs on train and val together: done. It learned from the validation images too, so "
+            "they cannot say how good it is."
+        )
     coach.say("decision" if wrong else "outcome", said, outcome.run)
+
+
+def _before(coach: Coach) -> str:
+    """'16 epochs (accuracy 0.815)': what a longer training is held against; of several trainings their number."""
+    incumbent = coach.held
+    before = incumbent.unchanged or [incumbent.chosen]
+    said = telling.scored(before[0]) if len(before) == 1 else f"mean of {len(before)} trainings"
+    return f"{incumbent.recipe.epochs} epochs ({said})"
 
 
 def longer_may_pay(coach: Coach) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trainwright.diagnosis.comparison import Comparison
@@ -13,6 +13,7 @@ from trainwright.records import Finding, Interval, Outcome, Prescription
 from trainwright.search.rounds import Incumbent, Unproven
 
 SAID = 3  # findings that a round's belief names
+STILL, GONE, UNTOLD = "still there", "gone", "cannot be told any more"
 
 
 def believed(outcome: Outcome) -> str:
@@ -59,7 +60,7 @@ def gap(outcome: Outcome) -> str:
 def controls(compared: Comparison) -> str:
     """'the control', or how many trainings without a change."""
     count = compared.seeds[1]
-    return "the control" if count == 1 else f"{count} trainings without it"
+    return "the control" if count == 1 else f"the mean of {count} trainings without it"
 
 
 def why(outcome: Outcome) -> str:
@@ -68,19 +69,34 @@ def why(outcome: Outcome) -> str:
 
 
 def summary(
-    baseline: Outcome,
+    baselines: Sequence[Outcome],
     incumbent: Incumbent,
     better: Comparison | None,
     *,
     tried: int,
     unproven: Unproven | None = None,
 ) -> str:
-    """What was wrong, what helped, by how much, and how sure that is. better: the incumbent against the baseline."""
-    said = _proven(baseline, incumbent, better, tried=tried)
-    return said if unproven is None else f"{said} {longer(unproven)}"
+    """What was wrong, what helped, by how much, how sure that is, and what became of what was wrong. baselines: trainings of the
+    recipe as it was, the first one before anything else. better: the incumbent against them."""
+    said = _proven(baselines, incumbent, better, tried=tried)
+    said += f" {longer(unproven)}" if unproven is not None else ""
+    judged = incumbent.judged if unproven is None else unproven.outcome
+    return f"{said} {became(baselines[0], judged)}".rstrip() if better is not None else said
 
 
-def _proven(baseline: Outcome, incumbent: Incumbent, better: Comparison | None, *, tried: int) -> str:
+def became(baseline: Outcome, judged: Outcome) -> str:
+    """What is left of the findings that the baseline had; nothing where it had none."""
+    before, now = answers(baseline), answers(judged)
+    found = [rule for rule, verdict in before.items() if verdict == "yes" and rule not in DESCRIPTIVE]
+    said = []
+    for words, verdicts in ((STILL, ("yes",)), (GONE, ("no",)), (UNTOLD, ("cannot-tell", None))):
+        rules = [rule for rule in found if now.get(rule) in verdicts]
+        said += [f"{words}: {', '.join(rules)}"] if rules else []
+    return f"Of what was found at first: {'; '.join(said)}." if said else ""
+
+
+def _proven(baselines: Sequence[Outcome], incumbent: Incumbent, better: Comparison | None, *, tried: int) -> str:
+    baseline = baselines[0]
     verdict = baseline.result["verdict"]
     began = f"The baseline reached {scored(baseline)} on unseen images ({gap(baseline)}; {verdict})."
     if better is None:
@@ -89,9 +105,19 @@ def _proven(baseline: Outcome, incumbent: Incumbent, better: Comparison | None, 
         began = f"As it was, its training broke down; with {', '.join(incumbent.repairs)} it did not. {began}"
     helped = ", then ".join(incumbent.remedies)
     return (
-        f"{began} What helped: {helped}. Now {scored(incumbent.judged)} ({gap(incumbent.judged)}): "
-        f"{points_within(better.gain)} better on the same {better.images:,} images, p = {better.p:.2g}."
+        f"{began} What helped: {helped}. Trained so on train alone: {scored(incumbent.judged)} ({gap(incumbent.judged)}), "
+        f"{points_within(better.gain)} better than {_usually(baselines)} on the same {better.images:,} images, "
+        f"p = {better.p:.2g}."
     )
+
+
+def _usually(baselines: Sequence[Outcome]) -> str:
+    """'the baseline'; of several trainings that differ in seed alone their mean, which is what was compared with."""
+    scores = [outcome.score for outcome in baselines if outcome.answers is not None]
+    if len(scores) < 2:
+        return "the baseline"
+    metric = baselines[0].result["metric"]
+    return f"{len(scores)} trainings of the baseline's recipe (mean {metric} {sum(scores) / len(scores):.3f})"
 
 
 def longer(unproven: Unproven) -> str:

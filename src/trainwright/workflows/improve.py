@@ -85,7 +85,7 @@ def _paced(prepared: Prepared, content: Mapping[str, Any], *, options: RunOption
     shortened = None
     if fitted.epochs < asked.epochs:
         shortened = {"from": asked.epochs, "to": fitted.epochs}
-        said = f"{limit:,.0f} s leave no time to compare longer trainings"
+        said = f"{limit:,.0f} s leave no time to compare longer ones; the last training may be longer"
         options.reporter.note(f"{fitted.epochs} epochs, not {asked.epochs}: {said}")
     return {
         "recipe": fitted.model_dump(mode="json"),

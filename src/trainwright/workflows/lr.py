@@ -47,20 +47,19 @@ def range_of(
     refuse_without_lr(recipe)
     if not any(parameter.requires_grad for parameter in prepared.model.parameters()):
         return lr_range.untold(np.array([low, high]), "no parameter of the network learns: all of them are frozen")
-    published, _ = published_lr(recipe.optimizer, batch_size=recipe.step_images)
-    tuned = rate_for(recipe, prepared.task.name)
+    known, _, tuned = known_rate(recipe)
     found = lr_range.lr_range_test(
         prepared.model,
         prepared.task,
         _batches(prepared, options.workers),
-        optimizer_of(prepared, lr=published),  # any would do: only the groups' shares of it matter
+        optimizer_of(prepared, lr=known),  # any would do: only the groups' shares of it matter
         steps=training_steps(prepared),
         device=prepared.device,
         low=low,
         high=high,
         seeds=seeds,
-        published=published if tuned is None else tuned[0],
-        tuned=tuned is not None,
+        published=known,
+        tuned=tuned,
         fresh=recipe.network.weights == RANDOM,
         settings=settings_of(prepared),
         progress=options.reporter.progress,
@@ -69,15 +68,26 @@ def range_of(
     return found
 
 
+def known_rate(recipe: Recipe) -> tuple[float, str, bool]:
+    """(peak lr, where it is from, whether it was chosen for this) before anything is measured.
+
+    That of a published recipe for the same task, network and optimizer, where there is one; else the optimizer's own.
+    """
+    chosen = None if recipe.task is None else rate_for(recipe, recipe.task)
+    if chosen is not None:
+        return chosen[0], f"that of recipe {chosen[1]}, for the same task, network and optimizer", True
+    lr, source = published_lr(recipe.optimizer, batch_size=recipe.step_images)
+    return lr, f"{recipe.optimizer.name}'s published rate: {source}", False
+
+
 def with_range(recipe: Recipe, found: LrRange, *, low_is_given: bool = False) -> Recipe:
     """The recipe with the learning rate that was found: cyclic schedules go between the ends of the interval, at most up to
     CYCLE_PEAK times the suggestion.
 
-    Where the test cannot tell it is the rate that the optimizer was published with. low_is_given: whether
-    `schedule.low` was not left open, and stays.
+    Where the test cannot tell it is the known one. low_is_given: whether `schedule.low` was not left open, and stays.
     """
     if found.suggestion is None:
-        return recipe.changed({"optimizer.lr": published_lr(recipe.optimizer, batch_size=recipe.step_images)[0]})
+        return recipe.changed({"optimizer.lr": known_rate(recipe)[0]})
     low, high = found.interval or (found.suggestion, found.suggestion)
     if recipe.schedule.name in CYCLIC and low < high:
         peak = min(high, CYCLE_PEAK * found.suggestion)
@@ -104,10 +114,10 @@ def answer(recipe: Recipe, found: LrRange) -> str:
     """Which learning rate a training gets and why. recipe: as `with_range` gives it."""
     if found.suggestion is not None:
         return f"learning rate from the range test: {rates(found)}"
-    _, source = published_lr(recipe.optimizer, batch_size=recipe.step_images)
+    _, source, _ = known_rate(recipe)
     return (
-        f"the learning-rate range test cannot tell: {sentence(found.reason)} Training with {recipe.optimizer.name}'s published "
-        f"{recipe.optimizer.peak_lr:.3g} ({source})"
+        f"the learning-rate range test cannot tell: {sentence(found.reason)} Training with {recipe.optimizer.peak_lr:.3g} "
+        f"({source})"
     )
 
 
@@ -206,8 +216,8 @@ def _cannot_tell(folder: RunFolder, found: LrRange) -> Finding:
         rule=RULE,
         verdict="cannot-tell",
         evidence=f"The learning-rate range test cannot tell: {sentence(found.reason)}",
-        advice=f"Trained with {used['optimizer.lr']:.3g}, the rate that {used['optimizer.name']} was published with, which "
-        f"nothing measured here supports. Look at figures/{PICTURE}.png; set optimizer.lr yourself where you know better.",
+        advice=f"Trained with {used['optimizer.lr']:.3g}, a published rate that nothing measured here supports. Look at "
+        f"figures/{PICTURE}.png; set optimizer.lr yourself where you know better.",
         figures={"start_loss": found.start, "steps": found.steps} if math.isfinite(found.start) else {},
     )
 

@@ -367,7 +367,7 @@ def _fill_mirrors(folder: StudyFolder, options: RunOptions) -> None:
     until = time.monotonic() + MIRRORS_SHARE * limit
     left: dict[str, str] = {}
     for done, run in enumerate(runs):
-        options.reporter.progress("filling the mirrors", done, len(runs))
+        options.reporter.progress("copying the runs to MLflow and TensorBoard", done, len(runs))
         try:
             if options.stop_asked():
                 raise KeyboardInterrupt
@@ -380,7 +380,7 @@ def _fill_mirrors(folder: StudyFolder, options: RunOptions) -> None:
         except Exception as error:  # a mirror may raise anything, and the next run may go well
             left[run] = error.message if isinstance(error, TrainwrightError) else str(error)
     if runs:
-        options.reporter.progress("filling the mirrors", len(runs), len(runs))
+        options.reporter.progress("copying the runs to MLflow and TensorBoard", len(runs), len(runs))
     if left:
         why = "; ".join(dict.fromkeys(left.values()))
         missing = f"{len(left)} of {len(runs)} runs are not in {' and '.join(names)} yet ({why})"

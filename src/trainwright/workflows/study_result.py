@@ -81,6 +81,8 @@ def _round(one: Round) -> dict[str, Any]:
                 "source": arm.prescription.source,
                 "run": arm.outcome.run,
                 "score": arm.outcome.score,
+                "epochs": arm.outcome.result.get("epochs"),
+                "trainings": None if arm.comparison is None else list(arm.comparison.seeds),
                 "gain": None if arm.comparison is None else arm.comparison.gain,
                 "p": None if arm.comparison is None else arm.comparison.p,
                 "verdict": arm.verdict,
@@ -93,9 +95,11 @@ def _round(one: Round) -> dict[str, Any]:
 
 
 def said_of_test(asked: Mapping[str, Any]) -> list[str]:
-    """A sentence where no image is left that nothing was chosen by."""
+    """A sentence about which images nothing was chosen by."""
     if asked["test_images"]:
-        return []
+        return [
+            "Choices were made by the unseen images, so their score may be a little too good: the test part has the last word."
+        ]
     if asked["on_all"] is None:
         return [
             "This data has no test part, so the validation images, which choices were made by, are the last unseen ones."
