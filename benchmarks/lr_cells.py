@@ -73,7 +73,7 @@ CELLS = (
     Cell("digits", "transformer", "adam", 800),
     Cell("flowers12", "mlp", "lion", 800),
     Cell("camvid", "small-unet", "sgd", 720, 8, further=True),
-    # The rest of three datasets, four networks and four optimizers, measured when the test was as it is.
+    # The rest of three datasets, four networks and four optimizers, measured when the test was finished but for layer norms.
     Cell("digits", "transformer", "adamw", 800),
     Cell("digits", "transformer", "lion", 800),
     Cell("digits", "small-resnet", "sgd", 800),

@@ -177,6 +177,17 @@ def test_normalized_networks_bear_more_and_plain_gradient_steps_on_them_the_most
     assert adaptive < normalized < found.lowest < plain
 
 
+def test_layer_norms_bring_the_peak_of_a_network_with_random_weights_nearer_to_where_the_sweep_is_lowest():
+    found = curve(valley(1e-2))
+
+    without, pretrained, layered = (
+        peak_of(found, Circumstances(layered=layers, fresh=fresh))
+        for layers, fresh in ((False, True), (True, False), (True, True))
+    )
+
+    assert without == pretrained < layered < found.lowest
+
+
 @given(st.floats(-6, 0), st.floats(0.05, 1.9))
 def test_scaling_every_rate_scales_the_peak(shift, depth):
     """A network that takes ten times the rate gets ten times the peak."""

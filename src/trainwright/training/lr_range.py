@@ -332,9 +332,10 @@ def _circumstances(model: nn.Module, optimizer: torch.optim.Optimizer) -> Circum
         isinstance(module, nn.GroupNorm) or (isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and module.training)
         for module in model.modules()
     )
+    layered = not normalized and any(isinstance(module, nn.LayerNorm | nn.RMSNorm) for module in model.modules())
     for module, mode in modes.items():
         module.training = mode
-    return Circumstances(normalized=normalized, plain=isinstance(optimizer, torch.optim.SGD))
+    return Circumstances(normalized=normalized, layered=layered, plain=isinstance(optimizer, torch.optim.SGD))
 
 
 def untold(lrs_L: np.ndarray, reason: str) -> LrRange:
