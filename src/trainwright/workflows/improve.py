@@ -21,16 +21,8 @@ from trainwright.workflows.judge import score_of
 from trainwright.workflows.options import RunOptions, options_from
 from trainwright.workflows.pace import fitting, seconds_of
 from trainwright.workflows.prepare import Prepared, build_task
-from trainwright.workflows.studies import (
-    Kind,
-    Study,
-    begun,
-    carry_out,
-    created,
-    measured_here,
-    options_asked,
-    ready_for_a_study,
-)
+from trainwright.workflows.studies import Kind, Study, carry_out
+from trainwright.workflows.study_beginning import begun, created, measured_here, options_asked, ready_for_a_study
 from trainwright.workflows.study_result import result_of
 
 if TYPE_CHECKING:

@@ -20,6 +20,7 @@ from trainwright.tracking.run_folder import RunFolder
 from trainwright.tracking.runs import find_run
 from trainwright.training.checkpoint import load_newest
 from trainwright.training.device import choose_device
+from trainwright.training.repeatable import repeatable
 from trainwright.training.weights import check_weights
 from trainwright.workflows.judge import judge_run
 from trainwright.workflows.lr import record_range
@@ -30,7 +31,7 @@ from trainwright.workflows.recorded_images import record_images
 from trainwright.workflows.reporting import Reporter
 from trainwright.workflows.request import asked_as_json, asked_for
 from trainwright.workflows.settle import Settled, settle
-from trainwright.workflows.training import Training, repeatable
+from trainwright.workflows.training import Training
 
 if TYPE_CHECKING:
     from torch import nn

@@ -27,18 +27,8 @@ from trainwright.workflows.options import RunOptions, options_from
 from trainwright.workflows.pace import seconds_of
 from trainwright.workflows.prepare import Prepared
 from trainwright.workflows.settle import batch_sizes_of
-from trainwright.workflows.studies import (
-    Here,
-    Kind,
-    Study,
-    Tell,
-    begun,
-    carry_out,
-    created,
-    measured_here,
-    options_asked,
-    ready_for_a_study,
-)
+from trainwright.workflows.studies import Kind, Study, Tell, carry_out
+from trainwright.workflows.study_beginning import Here, begun, created, measured_here, options_asked, ready_for_a_study
 from trainwright.workflows.tune_result import end_of_tuning
 from trainwright.yaml_text import load_yaml
 
