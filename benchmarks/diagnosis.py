@@ -65,13 +65,14 @@ from trainwright.diagnosis.rules import first_fault, judge
 from trainwright.errors import NonFiniteLossError
 from trainwright.files import write_atomically
 from trainwright.seeding import stream
+from trainwright.training.repeatable import repeatable
 from trainwright.workflows import judge as judging
 from trainwright.workflows.diagnose import diagnose, evidence_of
 from trainwright.workflows.options import RunOptions
 from trainwright.workflows.prepare import prepare
 from trainwright.workflows.run import Run, train
 from trainwright.workflows.run import recipe_of as recipe_of_run
-from trainwright.workflows.training import Training, repeatable
+from trainwright.workflows.training import Training
 
 SEEDS = (0, 1, 2, 3, 4)
 RIGHT, FALSE_ALARMS, COVERED = 0.90, 0.05, (0.93, 0.97)

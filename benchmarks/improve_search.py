@@ -15,10 +15,10 @@ from trainwright.errors import NonFiniteLossError
 from trainwright.recipe import Recipe
 from trainwright.records import EpochRecord
 from trainwright.training.device import choose_device
+from trainwright.training.repeatable import repeatable
 from trainwright.workflows.pace import pace_of
 from trainwright.workflows.prepare import prepare
 from trainwright.workflows.reporting import Silent
-from trainwright.workflows.training import repeatable
 
 TENTHS = 10  # trials are compared at tenths of their training, since they differ in epochs
 

@@ -31,9 +31,10 @@ from trainwright.recipe import Recipe
 from trainwright.recipes import published
 from trainwright.tracking.run_folder import RunFolder
 from trainwright.training.device import choose_device
+from trainwright.training.repeatable import repeatable
 from trainwright.workflows.prepare import Prepared, prepare
 from trainwright.workflows.reporting import Silent
-from trainwright.workflows.training import Training, repeatable
+from trainwright.workflows.training import Training
 
 CASES = {
     "small-resnet, 32 px, batch 50": ({"network.name": "small-resnet", "batch_size": 50, "data.image_size": 32}, 0.90),

@@ -6,12 +6,19 @@ that a test starts inherit it.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import shutil
+import signal
+import socket
+import subprocess
 import tarfile
 import tempfile
-from collections.abc import Callable
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +91,48 @@ def real_data(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
         return target
 
     return unpack
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def serving() -> Callable[..., AbstractContextManager[None]]:
+    """(command, variables, page) → a server inside of `with`, from when `page` answers; all that it started ends with it."""
+
+    @contextlib.contextmanager
+    def serve(command: Sequence[str], variables: Mapping[str, str], page: str) -> Iterator[None]:
+        server = subprocess.Popen(
+            command,
+            env={**os.environ, **variables},
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            _wait_for(page)
+            yield
+        finally:
+            os.killpg(server.pid, signal.SIGKILL)  # the group of the session that was started above
+            server.wait(timeout=60)
+
+    return serve
+
+
+def _wait_for(page: str) -> None:
+    deadline = time.monotonic() + 150
+    while time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(page, timeout=5):
+                return
+        except OSError:
+            time.sleep(0.5)
+    raise TimeoutError(page)
 
 
 @pytest.fixture(scope="session")

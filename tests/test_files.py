@@ -132,6 +132,8 @@ def test_two_writers_do_not_share_what_they_write_aside(file, monkeypatch):
 def test_a_folder_that_cannot_be_opened_is_not_synced(tmp_path):
     sync_folder(tmp_path / "gone")
 
+    assert list(tmp_path.iterdir()) == []
+
 
 def test_an_error_that_is_not_of_space_is_the_same_object(tmp_path):
     error = OSError(errno.EIO, "Input/output error")

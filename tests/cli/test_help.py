@@ -32,6 +32,7 @@ COMMANDS = [
     ["recipes"],
     ["recipes", "list"],
     ["recipes", "show"],
+    ["recipes", "choose"],
 ]
 
 

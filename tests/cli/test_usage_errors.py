@@ -68,6 +68,20 @@ def test_a_command_that_does_not_exist_is_answered_with_the_one_that_was_meant(c
     assert "Did you mean 'train'?" in cli("trian", "photos").err
 
 
+@pytest.mark.parametrize("command", ["lr", "train", "improve", "tune", "inspect"])
+@pytest.mark.parametrize(("option", "value", "other"), [("task", "detection", "regression"), ("seed", "1", "2")])
+def test_an_option_and_a_set_that_contradict_each_other_are_refused(cli, digits, command, option, value, other):
+    more = ["--more-data"] if command == "inspect" else []
+
+    done = cli(command, digits, f"--{option}", value, "--set", f"{option}={other}", *more)
+
+    assert done.code == 2
+    assert (
+        f"--{option}: {option} is given twice: {value} by --{option}, {other} by --set. Leave one of them out."
+        in done.err
+    )
+
+
 def test_several_unknown_keys_are_told_at_once(cli):
     done = cli("train", "photos", "--set", "optimizer.lrr=1", "--set", "epoch=3")
 

@@ -229,6 +229,8 @@ def test_sync_answers_an_unknown_mirror_with_the_nearest(bare_runs, new_run):
 def test_a_note_that_cannot_be_written_is_no_error(tmp_path):
     follow._note(tmp_path / "nowhere", "lost")
 
+    assert list(tmp_path.iterdir()) == []
+
 
 @pytest.mark.slow
 def test_following_costs_the_training_nothing_but_its_appends(bare_runs, new_run, next_epoch, ending):

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
-import socket
 import sqlite3
 import subprocess
 import sys
 import time
-import urllib.request
 import warnings
 
 import pytest
@@ -193,8 +190,8 @@ def test_an_unusable_database_is_named_with_its_cure(runs, new_run, spoil, cause
         MlflowMirror().update(run.path)
 
 
-def test_a_server_that_is_gone_is_named_within_seconds(runs, new_run, monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
+def test_a_server_that_is_gone_is_named_within_seconds(runs, new_run, monkeypatch, free_port):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port}")
     start = time.monotonic()
     with pytest.raises(TrainwrightError, match="Start the server, or correct MLFLOW_TRACKING_URI"):
         MlflowMirror().update(new_run(runs, 1).path)
@@ -281,47 +278,19 @@ def test_two_processes_create_one_store_at_the_same_time(bare_runs, new_run):
 
 
 @pytest.mark.slow
-def test_a_real_server_gets_the_same_rows_and_files(runs, new_run, ending, monkeypatch):
-    port = free_port()
-    command, variables = ui_command(runs, port)
-    server = subprocess.Popen(
-        command,
-        env={**os.environ, **variables},
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        wait_for(f"http://127.0.0.1:{port}/health")
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+def test_a_real_server_gets_the_same_rows_and_files(runs, new_run, ending, monkeypatch, free_port, serving):
+    command, variables = ui_command(runs, free_port)
+    server = f"http://127.0.0.1:{free_port}"
+    with serving(command, variables, f"{server}/health"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
         run = new_run(runs, 2)
         ending(run)
         mirror = MlflowMirror()
         assert mirror.update(run.path) > 0
         mirror.close(run.path, "finished")
         assert MlflowMirror().update(run.path) == 0
-        client = MlflowClient(tracking_uri=f"http://127.0.0.1:{port}")
+        client = MlflowClient(tracking_uri=server)
         (copy,) = client.search_runs([client.get_experiment_by_name("cats-dogs").experiment_id])
         assert copy.info.status == "FINISHED"
         assert history(client, copy, "train/score") == [(0, 0.5), (1, 0.51)]
         assert len(client.list_artifacts(copy.info.run_id, "figures")) == 2
-    finally:
-        os.killpg(server.pid, signal.SIGKILL)  # the group of the session that was started above
-        server.wait(timeout=60)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_for(address: str) -> None:
-    deadline = time.monotonic() + 150
-    while time.monotonic() < deadline:
-        try:
-            with urllib.request.urlopen(address, timeout=5):
-                return
-        except OSError:
-            time.sleep(0.5)
-    raise TimeoutError(address)

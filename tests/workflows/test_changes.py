@@ -319,6 +319,12 @@ def test_one_value_given_twice_is_refused(digits, key, value):
         tw.train(digits, changes={key: 2}, **{key: value})
 
 
+@pytest.mark.parametrize("verb", [tw.improve, tw.tune])
+def test_two_seeds_of_a_study_are_refused(digits, verb):
+    with pytest.raises(UsageError, match=r"^seed: seed is given twice: 1, and 2 among the changes"):
+        verb(digits, seed=1, changes={"seed": 2})
+
+
 def test_the_facts_of_a_folder_are_what_a_recipe_is_chosen_by(digits):
     assert tw.facts_of is facts_of
 

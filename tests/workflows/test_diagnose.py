@@ -17,9 +17,10 @@ from trainwright.diagnosis.evidence import Evidence, ProbeResult
 from trainwright.errors import RunError, UsageError
 from trainwright.records import Interval, to_json
 from trainwright.tracking.run_folder import RunFolder
-from trainwright.workflows import probes, report
+from trainwright.workflows import probe_changes, probes, report
 from trainwright.workflows.diagnose import diagnose, evidence_of
-from trainwright.workflows.probes import NONE, PROBES, recorded_probes
+from trainwright.workflows.probe_changes import NONE, PROBES
+from trainwright.workflows.probes import recorded_probes
 
 OPTIONS = tw.RunOptions(mirrors=(), workers=1)
 
@@ -227,7 +228,7 @@ def suggesting(monkeypatch: pytest.MonkeyPatch, lr_range_of: Callable[..., Any])
 
     def suggest(rate: float | None) -> None:
         found = lr_range_of("flat") if rate is None else dataclasses.replace(lr_range_of("found"), suggestion=rate)
-        monkeypatch.setattr(probes, "range_of", lambda *_, **__: found)
+        monkeypatch.setattr(probe_changes, "range_of", lambda *_, **__: found)
 
     return suggest
 

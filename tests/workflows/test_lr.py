@@ -144,6 +144,13 @@ def test_a_batch_size_that_is_none_is_refused_before_any_data_is_read(size):
         tw.lr_range_test("nowhere", batch_size=size)
 
 
+def test_two_seeds_are_refused_before_any_data_is_read():
+    with pytest.raises(
+        UsageError, match=r"^seed: seed is given twice: 1, and 2 among the changes\. Leave one of them out\."
+    ):
+        tw.lr_range_test("nowhere", seed=1, changes={"seed": 2})
+
+
 def test_what_limited_a_test_is_among_its_notes(answer, digits, recipe):
     answer("found")
 

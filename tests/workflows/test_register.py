@@ -6,14 +6,11 @@ import base64
 import json
 import os
 import shutil
-import signal
-import socket
-import subprocess
 import sys
-import time
 import urllib.request
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -114,49 +111,30 @@ def test_each_registration_is_a_version_and_the_alias_goes_to_the_last(
 
 @pytest.mark.slow
 def test_mlflow_serves_on_loopback_what_predict_says_of_fifty_images(
-    train: Callable[..., tw.Run], digits: Path, tmp_path: Path
+    train: Callable[..., tw.Run],
+    digits: Path,
+    tmp_path: Path,
+    free_port: int,
+    serving: Callable[..., AbstractContextManager[None]],
 ) -> None:
     run = train({"epochs": 2})
     made = tw.register(run, name="digits", workers=1)
     tw.export(run, format="onnx", out=tmp_path / "out", workers=1)
     files = images(digits, 50)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    command = serve_command("digits", "champion", made["version"], port).split()
+    command = serve_command("digits", "champion", made["version"], free_port).split()
     mlflow = shutil.which("mlflow", path=str(Path(sys.executable).parent))
     assert mlflow is not None
     path = os.pathsep.join([str(Path(mlflow).parent), os.environ["PATH"]])  # mlflow starts uvicorn by its name
-    server = subprocess.Popen(
-        [mlflow, *command[1:]],
-        env={**os.environ, "PATH": path, "MLFLOW_TRACKING_URI": made["store"], "MLFLOW_DISABLE_TELEMETRY": "true"},
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        _wait_for(f"http://127.0.0.1:{port}/ping")
+    variables = {"PATH": path, "MLFLOW_TRACKING_URI": made["store"]}
+    server = f"http://127.0.0.1:{free_port}"
+    with serving([mlflow, *command[1:]], variables, f"{server}/ping"):
         asked = {"dataframe_records": [{"image": content} for content in sent(files)]}
         request = urllib.request.Request(
-            f"http://127.0.0.1:{port}/invocations",
+            f"{server}/invocations",
             data=json.dumps(asked).encode(),
             headers={"Content-Type": "application/json"},
         )
         with urllib.request.urlopen(request, timeout=120) as reply:
             answered = json.load(reply)["predictions"]
-    finally:
-        os.killpg(server.pid, signal.SIGKILL)  # the group of the session that was started above
-        server.wait(timeout=60)
     assert answered == json.loads(json.dumps(said_by_predict(tmp_path / "out" / "model.onnx", files)))
     assert [one["label"] for one in answered] == [one["label"] for one in tw.predict(run, files)]
-
-
-def _wait_for(address: str) -> None:
-    deadline = time.monotonic() + 150
-    while time.monotonic() < deadline:
-        try:
-            with urllib.request.urlopen(address, timeout=5):
-                return
-        except OSError:
-            time.sleep(0.5)
-    raise TimeoutError(address)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from trainwright.cli import options
+from trainwright.cli.groups import grouped
 from trainwright.cli.labels import Labels, Relabel, labels_content, refuse_relabel
 from trainwright.data.problems import counted, few
 from trainwright.errors import DataError, UsageError
@@ -49,8 +50,10 @@ def add_to(app: typer.Typer) -> None:
     )(inspect)
 
 
+@grouped
 def inspect(
     data: options.Data,
+    *,
     target: options.Target = None,
     task: options.TaskName = None,
     more_data: MoreData = False,
@@ -66,12 +69,10 @@ def inspect(
     workers: options.Workers = 0,
     threads: options.Threads = None,
     offline: options.Offline = False,
-    quiet: options.Quiet = False,
-    as_json: options.Json = False,
+    output: options.Output,
 ) -> int:
     """Say what is in DATA and what is wrong with it; exit code 3 if it cannot be trained on."""
     from trainwright.cli.recipes import recipe_from
-    from trainwright.cli.reporters import choose_reporter
     from trainwright.data.dataset import open_dataset
 
     refuse_relabel(relabel, labels=labels)
@@ -81,22 +82,26 @@ def inspect(
     )
     _refuse_picture(picture)
     _, wanted = recipe_from(recipe, changes, epochs=epochs, seed=seed, task=task)
-    reporter = choose_reporter(quiet=quiet)
+    reporter = output.reporter()
     dataset = open_dataset(data, target=target, task=task, workers=workers, progress=reporter.progress)
     content = {"schema": "trainwright.data/1", **dataset.describe()}
-    if not as_json:
+    if not output.as_json:
         _show(content)
     study = None
     if more_data and not dataset.refusals():
         chosen = {"runs": runs, "device": device, "threads": threads, "offline": offline, "reporter": reporter}
         chosen |= {"workers": workers} if workers else {}
-        study = _more_data(dataset, recipe, wanted, chosen, quiet=quiet)
+        study = _more_data(dataset, recipe, wanted, chosen, quiet=output.quiet)
         content |= {"more_data": _as_content(study, picture)}
     if labels and not dataset.refusals():
         chosen = {"device": device, "threads": threads, "offline": offline, "reporter": reporter}
         chosen |= {"workers": workers} if workers else {}
-        content |= {"labels": labels_content(dataset, recipe, wanted, chosen, relabel, quiet=quiet, tell=not as_json)}
-    if as_json:
+        content |= {
+            "labels": labels_content(
+                dataset, recipe, wanted, chosen, relabel, quiet=output.quiet, tell=not output.as_json
+            )
+        }
+    if output.as_json:
         print(json.dumps(content))
     elif study is not None:
         print(_told(study, picture))

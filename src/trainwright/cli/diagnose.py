@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from trainwright.cli import options
+from trainwright.cli.groups import grouped
 from trainwright.cli.show import show_findings, show_verdict, wrapped
 
 if TYPE_CHECKING:
@@ -34,33 +34,29 @@ def add_to(app: typer.Typer) -> None:
     )(diagnose)
 
 
+@grouped
 def diagnose(
     run: options.RunName,
+    *,
     probe: Probes = None,
-    runs: options.Runs = Path("runs"),
-    device: options.Device = "auto",
-    workers: options.Workers = 2,
-    threads: options.Threads = None,
+    machine: options.Machine,
     offline: options.Offline = False,
-    quiet: options.Quiet = False,
-    as_json: options.Json = False,
+    output: options.Output,
 ) -> None:
     """Say what was found in RUN and what speaks for it; with --probe, train what would tell more and judge again.
 
     A probe takes about as long as RUN did, `longer` and `wider` two to four times that. None is run twice.
     """
-    from trainwright.cli.reporters import choose_reporter
     from trainwright.cli.runs import close_dead_runs
     from trainwright.workflows.diagnose import AUTO
     from trainwright.workflows.diagnose import diagnose as judge_again
     from trainwright.workflows.options import RunOptions
 
-    close_dead_runs(runs)
-    chosen: dict[str, Any] = {"runs": runs, "device": device, "workers": workers, "threads": threads}
-    told = RunOptions(**chosen, offline=offline, reporter=choose_reporter(quiet=quiet))
+    close_dead_runs(machine.runs)
+    chosen = RunOptions(**vars(machine), offline=offline, reporter=output.reporter())
     names = list(probe or ())
-    found = judge_again(run, probes=AUTO if AUTO in names else names, options=told)
-    print(json.dumps(as_object(found)) if as_json else show_diagnosis(found))
+    found = judge_again(run, probes=AUTO if AUTO in names else names, options=chosen)
+    print(json.dumps(as_object(found)) if output.as_json else show_diagnosis(found))
 
 
 def as_object(found: Diagnosis) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from trainwright.cli import options
+from trainwright.cli.groups import grouped
 
 MISSED = 0.1
 
@@ -20,8 +21,10 @@ def add_to(app: typer.Typer) -> None:
     )(explain)
 
 
+@grouped
 def explain(
     run: options.RunName,
+    *,
     images: Annotated[
         list[Path] | None,
         typer.Argument(
@@ -41,20 +44,18 @@ def explain(
         typer.Option("--out", metavar="DIR", help="Folder. [default: explained/ of the run]", show_default=False),
     ] = None,
     runs: options.Runs = Path("runs"),
-    quiet: options.Quiet = False,
-    as_json: options.Json = False,
+    output: options.Output,
 ) -> int:
     """Show which pixels speak for (red) and against (blue) what the model of RUN, a run or a study, says of images.
 
     By integrated gradients, whose sum is the difference to what the model says of a plain image; how far it misses that is told.
     """
-    from trainwright.cli.reporters import choose_reporter
     from trainwright.workflows import explain as workflow
     from trainwright.workflows.options import RunOptions
 
-    chosen = RunOptions(runs=runs, reporter=choose_reporter(quiet=quiet))
+    chosen = RunOptions(runs=runs, reporter=output.reporter())
     found = workflow.explain(run, images or None, of=of, out=out, options=chosen)
-    if as_json:
+    if output.as_json:
         print(json.dumps(found))
     else:
         for one in found["images"]:

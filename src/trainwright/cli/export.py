@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from trainwright.cli import options
+from trainwright.cli.groups import grouped
+
+if TYPE_CHECKING:
+    from trainwright.workflows.options import RunOptions
 
 Format = Annotated[
     str,
@@ -17,12 +22,24 @@ Format = Annotated[
     ),
 ]
 Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder. [default: export/ of the run]")]
-Calibrated = Annotated[
-    bool,
-    typer.Option(
-        "--calibrated", help="Divide logits by the temperature that the diagnosis found: honest probabilities."
-    ),
-]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Handed:
+    """What `export` and `register` share: of which runs, with which probabilities, and what computes."""
+
+    calibrated: options.Calibrated = False
+    runs: options.Runs = Path("runs")
+    workers: options.Workers = 2
+    threads: options.Threads = None
+
+    def run_options(self, output: options.Output) -> RunOptions:
+        """Those of the workflow; runs whose process has died are closed first."""
+        from trainwright.cli.runs import close_dead_runs
+        from trainwright.workflows.options import RunOptions
+
+        close_dead_runs(self.runs)
+        return RunOptions(runs=self.runs, workers=self.workers, threads=self.threads, reporter=output.reporter())
 
 
 def add_to(app: typer.Typer) -> None:
@@ -36,61 +53,50 @@ def add_to(app: typer.Typer) -> None:
     )(register)
 
 
+@grouped
 def export(
     run: options.RunName,
+    *,
     format: Format = "all",
     out: Out = None,
-    calibrated: Calibrated = False,
-    runs: options.Runs = Path("runs"),
-    workers: options.Workers = 2,
-    threads: options.Threads = None,
-    quiet: options.Quiet = False,
-    as_json: options.Json = False,
+    handed: Handed,
+    output: options.Output,
 ) -> None:
     """Write the model of RUN, a run or a study, as files that need nothing of this program: uint8 pixels in, answers out.
 
     Each is held against the model itself on every validation image, from the image file on. One that does not answer as the
     model does is not written, and the exit code is 4.
     """
-    from trainwright.cli.reporters import choose_reporter
-    from trainwright.cli.runs import close_dead_runs
     from trainwright.workflows import export as workflow
-    from trainwright.workflows.options import RunOptions
 
-    close_dead_runs(runs)
-    chosen = RunOptions(runs=runs, workers=workers, threads=threads, reporter=choose_reporter(quiet=quiet))
-    made = workflow.export(run, format=format, out=out, calibrated=calibrated, options=chosen)  # type: ignore[arg-type]
-    print(json.dumps(made) if as_json else _shown(made))
+    chosen = handed.run_options(output)
+    made = workflow.export(run, format=format, out=out, calibrated=handed.calibrated, options=chosen)  # type: ignore[arg-type]
+    print(json.dumps(made) if output.as_json else _shown(made))
 
 
+@grouped
 def register(
     run: options.RunName,
+    *,
     name: Annotated[
         str | None, typer.Option("--name", metavar="NAME", help="Of the registered model. [default: the dataset's]")
     ] = None,
     alias: Annotated[
         str, typer.Option("--alias", metavar="NAME", help="That this version gets and any other loses; '' for none.")
     ] = "champion",
-    calibrated: Calibrated = False,
-    runs: options.Runs = Path("runs"),
-    workers: options.Workers = 2,
-    threads: options.Threads = None,
-    quiet: options.Quiet = False,
-    as_json: options.Json = False,
+    handed: Handed,
+    output: options.Output,
 ) -> None:
     """Put the model of RUN, a run or a study, into MLflow's registry, once its exported file answers as it does.
 
     `mlflow models serve` then answers images over HTTP as `trainwright predict` does.
     """
-    from trainwright.cli.reporters import choose_reporter
-    from trainwright.cli.runs import close_dead_runs
     from trainwright.workflows import register as workflow
-    from trainwright.workflows.options import RunOptions
 
-    close_dead_runs(runs)
-    chosen = RunOptions(runs=runs, workers=workers, threads=threads, reporter=choose_reporter(quiet=quiet))
-    made = workflow.register(run, name=name, alias=alias, calibrated=calibrated, options=chosen)
-    if as_json:
+    made = workflow.register(
+        run, name=name, alias=alias, calibrated=handed.calibrated, options=handed.run_options(output)
+    )
+    if output.as_json:
         print(json.dumps(made))
         return
     print(f"registered {made['name']}, version {made['version']}" + (f", {alias}" if alias else ""))

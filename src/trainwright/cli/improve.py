@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from trainwright.cli import options
+from trainwright.cli.groups import grouped
 from trainwright.cli.recipes import recipe_from
 from trainwright.cli.show import wrapped
 from trainwright.cli.training import check_early, mirrors_from, stopped, under_signals
@@ -49,104 +50,85 @@ def add_to(app: typer.Typer) -> None:
     )(finalise)
 
 
+@grouped
 def improve(
     data: options.Data,
+    *,
     budget: Budget = "30m",
-    recipe: options.RecipeName = None,
-    changes: options.Set = None,
-    target: options.Target = None,
-    task: options.TaskName = None,
-    epochs: options.Epochs = None,
+    asked: options.Asked,
     seed: options.Seed = None,
     name: Name = None,
     final: OnAll = None,
-    runs: options.Runs = Path("runs"),
-    device: options.Device = "auto",
-    workers: options.Workers = 2,
-    threads: options.Threads = None,
-    slots: options.Slots = None,
-    executor: options.Executor = "auto",
-    address: options.Address = None,
+    machine: options.Machine,
+    at_once: options.AtOnce,
     mirrors: options.Mirrors = None,
     offline: options.Offline = False,
-    quiet: options.Quiet = False,
-    as_json: options.Json = False,
+    output: options.Output,
 ) -> int:
     """Find a better recipe for DATA within a budget, and prove that it is better.
 
     A baseline is trained and judged. In each round the findings become prescriptions; each is trained beside a control, the
     unchanged recipe with another seed, and adopted only where it is better beyond chance. The test part stays locked.
     """
-    named, wanted = recipe_from(recipe, changes, epochs=epochs, seed=seed)
-    wanted |= {} if task is None else {"task": task}
+    named, wanted = recipe_from(asked.recipe, asked.changes, epochs=asked.epochs, seed=seed, task=asked.task)
     check_early(named, wanted, data, offline=offline)
-    chosen: dict[str, Any] = {
-        "runs": runs,
-        "device": device,
-        "workers": workers,
-        "threads": threads,
-        "slots": slots,
-        "executor": executor,
-        "address": address,
-        "offline": offline,
-        "mirrors": mirrors_from(mirrors),
-    }
-    asked: dict[str, Any] = {"budget": budget, "changes": wanted, "target": target, "name": name, "on_all": final}
+    chosen = {**vars(machine), **vars(at_once), "offline": offline, "mirrors": mirrors_from(mirrors)}
 
     def work(stop: Callable[[], bool]) -> Study:
-        from trainwright.cli.reporters import choose_reporter
         from trainwright.cli.runs import close_dead_runs
         from trainwright.workflows import improve as workflow
         from trainwright.workflows.options import RunOptions
 
-        close_dead_runs(runs)
-        options = RunOptions(**chosen, reporter=choose_reporter(quiet=quiet), stop_asked=stop)
-        return workflow.improve(data, named, **asked, options=options, told=teller(quiet))
+        close_dead_runs(machine.runs)
+        settings = RunOptions(**chosen, reporter=output.reporter(), stop_asked=stop)
+        return workflow.improve(
+            data,
+            named,
+            budget=budget,
+            target=asked.target,
+            name=name,
+            changes=wanted,
+            on_all=final,
+            told=teller(output.quiet),
+            options=settings,
+        )
 
-    return carry_out(work, as_json=as_json, quiet=quiet)
+    return carry_out(work, output)
 
 
-def resume_study(study: str, *, chosen: dict[str, Any], as_json: bool, quiet: bool) -> int:
+def resume_study(study: str, output: options.Output, *, chosen: dict[str, Any]) -> int:
     """Go on with a study, by its name. chosen: fields of `RunOptions`."""
 
     def work(stop: Callable[[], bool]) -> Study:
-        from trainwright.cli.reporters import choose_reporter
         from trainwright.cli.runs import close_dead_runs
         from trainwright.workflows import resuming
         from trainwright.workflows.options import RunOptions
 
         close_dead_runs(chosen["runs"])
-        reporter = choose_reporter(quiet=quiet)
-        options = RunOptions(**chosen, reporter=reporter, stop_asked=stop)
-        return resuming.resume_study(study, options=options, told=teller(quiet))
+        settings = RunOptions(**chosen, reporter=output.reporter(), stop_asked=stop)
+        return resuming.resume_study(study, options=settings, told=teller(output.quiet))
 
-    return carry_out(work, as_json=as_json, quiet=quiet)
+    return carry_out(work, output)
 
 
+@grouped
 def finalise(
     run: options.RunName,
-    runs: options.Runs = Path("runs"),
-    device: options.Device = "auto",
-    workers: options.Workers = 2,
-    threads: options.Threads = None,
-    quiet: options.Quiet = False,
-    as_json: options.Json = False,
+    *,
+    machine: options.Machine,
+    output: options.Output,
 ) -> None:
     """Open the locked test part for the model of RUN, a run or a study: one figure for images that nothing was chosen by.
 
     Each opening is written down; a second one of the same images says so beside its figure.
     """
-    from trainwright.cli.reporters import choose_reporter
     from trainwright.cli.runs import close_dead_runs
     from trainwright.workflows import finalise as workflow
     from trainwright.workflows.options import RunOptions
 
-    close_dead_runs(runs)
-    chosen = RunOptions(
-        runs=runs, device=device, workers=workers, threads=threads, reporter=choose_reporter(quiet=quiet)
-    )
-    found = workflow.finalise(run, options=chosen)
-    if as_json:
+    close_dead_runs(machine.runs)
+    found = workflow.finalise(run, options=RunOptions(**vars(machine), reporter=output.reporter()))
+    if output.as_json:
         print(json.dumps(found))
         return
     test = found["test"]
@@ -156,13 +138,13 @@ def finalise(
     print("\n".join(wrapped("", found["note"])))
 
 
-def carry_out(work: Callable[[Callable[[], bool]], Study], *, as_json: bool, quiet: bool) -> int:
+def carry_out(work: Callable[[Callable[[], bool]], Study], output: options.Output) -> int:
     """Do the work under signal handlers, print what came of it, return the exit code."""
-    study, signals = under_signals(work, quiet=quiet)
+    study, signals = under_signals(work, quiet=output.quiet)
     if study.finished:
-        print(json.dumps(study.result) if as_json else shown(study.result))
+        print(json.dumps(study.result) if output.as_json else shown(study.result))
         return 0
-    return stopped(study.name, "everything so far is saved", signals, as_json=as_json)
+    return stopped(study.name, "everything so far is saved", signals, as_json=output.as_json)
 
 
 def shown(result: dict[str, Any]) -> str:

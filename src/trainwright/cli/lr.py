@@ -10,13 +10,14 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from trainwright.cli import options
+from trainwright.cli.groups import grouped
 from trainwright.cli.recipes import recipe_from
 from trainwright.errors import GoalNotMetError, TrainwrightError, UsageError
 
@@ -52,37 +53,29 @@ def add_to(app: typer.Typer) -> None:
     )(lr)
 
 
+@grouped
 def lr(
     data: options.Data,
-    recipe: options.RecipeName = None,
-    changes: options.Set = None,
-    target: options.Target = None,
-    task: options.TaskName = None,
-    epochs: options.Epochs = None,
+    *,
+    asked: options.Asked,
     batch_size: options.BatchSize = None,
     seed: options.Seed = None,
     low: Low = 1e-7,
     high: High = 10.0,
     seeds: Seeds = 3,
     picture: Picture = None,
-    runs: options.Runs = Path("runs"),
-    device: options.Device = "auto",
-    workers: options.Workers = 2,
-    threads: options.Threads = None,
+    machine: options.Machine,
     offline: options.Offline = False,
-    quiet: options.Quiet = False,
-    as_json: options.Json = False,
+    output: options.Output,
 ) -> int:
     """Find the learning rate for a training on DATA by a range test; exit code 4 where it cannot tell."""
     from trainwright.cli.training import check_early
 
     images = options.batch_size_from(batch_size)
-    named, wanted = recipe_from(recipe, changes, epochs=epochs, seed=seed)
-    wanted |= {} if task is None else {"task": task}
+    named, wanted = recipe_from(asked.recipe, asked.changes, epochs=asked.epochs, seed=seed, task=asked.task)
     check_early(named, wanted, data, offline=offline)
     _refuse_picture(picture)
     with _interruptible():
-        from trainwright.cli.reporters import choose_reporter
         from trainwright.files import write_atomically
         from trainwright.workflows import range_test as workflow
 
@@ -91,35 +84,30 @@ def lr(
             named,
             changes=wanted,
             batch_size=images,
-            target=target,
+            target=asked.target,
             low=low,
             high=high,
             seeds=seeds,
-            device=device,
-            workers=workers,
-            threads=threads,
+            **vars(machine),
             offline=offline,
-            reporter=choose_reporter(quiet=quiet),
+            reporter=output.reporter(),
         )
         drawn = test.figure()
-    file = picture or runs / f"lr-range-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{data.resolve().stem}.png"
+    now = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+    file = picture or machine.runs / f"lr-range-{now}-{data.resolve().stem}.png"
     file.absolute().parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, drawn)
-    given = (("--recipe", recipe), ("--target", target), ("--task", task), ("--epochs", epochs), ("--seed", seed))
-    kept = _kept(changes, and_batch_size=images is None and test.sizes is None)
+    given = {"--recipe": asked.recipe, "--target": asked.target, "--task": asked.task, "--epochs": asked.epochs}
+    kept = _kept(asked.changes, and_batch_size=images is None and test.sizes is None)
     found = _assignments(test, and_batch_size=images is not None or test.sizes is not None)
-    after = shlex.join(["trainwright", "train", str(data), *_words(given), *_set([*kept, *found])])
-    print(json.dumps(_content(test, file, after)) if as_json else _text(test, file, after))
+    words = [*_words(given | {"--seed": seed}), *_set([*kept, *found])]
+    after = shlex.join(["trainwright", "train", str(data), *words])
+    print(json.dumps(_content(test, file, after)) if output.as_json else _text(test, file, after))
     return 0 if test.suggestion is not None else GoalNotMetError.exit_code
 
 
 def _refuse_picture(picture: Path | None) -> None:
-    if picture is not None and not picture.absolute().parent.is_dir():
-        raise UsageError(
-            "its folder does not exist.", where=f"--picture {picture}", cure="Make it, or name another file."
-        )
-    if picture is not None and picture.is_dir():
-        raise UsageError("is a folder.", where=f"--picture {picture}", cure="Name a file in it.")
+    options.refuse_no_file("--picture", picture)
     if picture is not None and picture.suffix.lower() != PNG:
         raise UsageError(
             f"the picture is a PNG, and this name does not end in {PNG}.",
@@ -156,8 +144,8 @@ def _interruptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _words(given: tuple[tuple[str, object], ...]) -> list[str]:
-    return [str(part) for option, value in given if value is not None for part in (option, value)]
+def _words(given: Mapping[str, object]) -> list[str]:
+    return [str(part) for option, value in given.items() if value is not None for part in (option, value)]
 
 
 def _set(assignments: list[str]) -> list[str]:

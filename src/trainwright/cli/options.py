@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from trainwright.errors import UsageError
+
+if TYPE_CHECKING:
+    from trainwright.workflows.reporting import Reporter
 
 Data = Annotated[
     Path,
@@ -95,11 +99,61 @@ CheckpointSeconds = Annotated[
     ),
 ]
 Offline = Annotated[bool, typer.Option("--offline", envvar="TRAINWRIGHT_OFFLINE", help="Fetch nothing.")]
+Calibrated = Annotated[
+    bool,
+    typer.Option(
+        "--calibrated", help="Divide logits by the temperature that the diagnosis found: honest probabilities."
+    ),
+]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Check everything and show the filled-in recipe; train nothing.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """Which recipe a training starts from, and what of it and of the data is said."""
+
+    recipe: RecipeName = None
+    changes: Set = None
+    target: Target = None
+    task: TaskName = None
+    epochs: Epochs = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """Where runs are and what computes: fields of `RunOptions`."""
+
+    runs: Runs = Path("runs")
+    device: Device = "auto"
+    workers: Workers = 2
+    threads: Threads = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AtOnce:
+    """How several trainings of a study are carried out at a time: fields of `RunOptions`."""
+
+    slots: Slots = None
+    executor: Executor = "auto"
+    address: Address = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """What a command says, and how."""
+
+    quiet: Quiet = False
+    as_json: Json = False
+
+    def reporter(self) -> Reporter:
+        """What tells of the progress."""
+        from trainwright.cli.reporters import choose_reporter
+
+        return choose_reporter(quiet=self.quiet)
 
 
 def batch_size_from(given: str | None) -> int | Literal["auto"] | None:
@@ -113,3 +167,11 @@ def batch_size_from(given: str | None) -> int | Literal["auto"] | None:
             cure="For example --batch-size 64.",
         )
     return int(given)
+
+
+def refuse_no_file(option: str, file: Path | None) -> None:
+    """Raise UsageError where no file can be written as the option says."""
+    if file is not None and not file.absolute().parent.is_dir():
+        raise UsageError("its folder does not exist.", where=f"{option} {file}", cure="Make it, or name another file.")
+    if file is not None and file.is_dir():
+        raise UsageError("is a folder.", where=f"{option} {file}", cure="Name a file in it.")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from trainwright.cli import options
+from trainwright.cli.groups import grouped
 from trainwright.errors import UsageError
 
 if TYPE_CHECKING:
@@ -134,24 +135,24 @@ def show_recipe(
     epilog="Examples:\n\n  trainwright recipes choose photos/\n\n"
     "  trainwright recipes choose counts.csv --target cells --device cpu --json",
 )
+@grouped
 def choose_recipe(
     data: options.Data,
+    *,
     target: options.Target = None,
     task: options.TaskName = None,
     device: options.Device = "auto",
     workers: options.Workers = 2,
-    quiet: options.Quiet = False,
-    as_json: options.Json = False,
+    output: options.Output,
 ) -> None:
     """Which published recipe 'trainwright train DATA' would start from, and why: nothing is trained, nothing fetched."""
-    from trainwright.cli.reporters import choose_reporter
     from trainwright.data.dataset import open_dataset
     from trainwright.workflows import choose
 
-    reporter = choose_reporter(quiet=quiet)
+    reporter = output.reporter()
     dataset = open_dataset(data, target=target, task=task, workers=workers, progress=reporter.progress)
     choice = choose.choose_recipe(dataset, {}, own_network=False, device=device)
-    if as_json:
+    if output.as_json:
         print(json.dumps({"schema": "trainwright.choice/1", "name": choice.name, "reasons": choice.reasons}))
         return
     print(choice.name)

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from trainwright.cli import options
+from trainwright.cli.groups import grouped
 from trainwright.cli.show import wrapped
 from trainwright.cli.training import CHECKPOINT_SECONDS, mirrors_from, stopped, under_signals
 from trainwright.errors import GoalNotMetError
@@ -51,8 +52,10 @@ def add_to(app: typer.Typer) -> None:
     )(reproduce)
 
 
+@grouped
 def reproduce(
     run: options.RunName,
+    *,
     data: MoreData = None,
     weights: Weights = None,
     epochs_only: EpochsOnly = None,
@@ -63,8 +66,7 @@ def reproduce(
     mirrors: options.Mirrors = None,
     checkpoint_seconds: options.CheckpointSeconds = CHECKPOINT_SECONDS,
     offline: options.Offline = False,
-    quiet: options.Quiet = False,
-    as_json: options.Json = False,
+    output: options.Output,
 ) -> int:
     """Train RUN again from its folder alone, as a new run, and say: identical, within noise, or differs because of what.
 
@@ -83,19 +85,18 @@ def reproduce(
     }
 
     def work(stop: Callable[[], bool]) -> dict[str, Any]:
-        from trainwright.cli.reporters import choose_reporter
         from trainwright.cli.runs import close_dead_runs
         from trainwright.workflows import reproduce as workflow
         from trainwright.workflows.options import RunOptions
 
         close_dead_runs(runs)
-        asked = RunOptions(**chosen, reporter=choose_reporter(quiet=quiet), stop_asked=stop)
+        asked = RunOptions(**chosen, reporter=output.reporter(), stop_asked=stop)
         return workflow.reproduce(run, data=data, weights=weights, epochs_only=epochs_only, options=asked)
 
-    found, signals = under_signals(work, quiet=quiet)
+    found, signals = under_signals(work, quiet=output.quiet)
     if found["verdict"] is None:
-        return stopped(found["run"], "its state is saved", signals, as_json=as_json, verb="reproduce")
-    print(json.dumps(found) if as_json else show_reproduction(found))
+        return stopped(found["run"], "its state is saved", signals, as_json=output.as_json, verb="reproduce")
+    print(json.dumps(found) if output.as_json else show_reproduction(found))
     return GoalNotMetError.exit_code if found["verdict"] == "differs" else 0
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from trainwright.cli import options
+from trainwright.cli.groups import grouped
 from trainwright.cli.predictions import said_in_words, write_csv
 from trainwright.errors import UsageError
 
@@ -129,12 +130,14 @@ def best(
         print(show_runs(found) if found else "no finished runs" + (f" on a dataset named {data!r}" if data else ""))
 
 
+@grouped
 def predict(
     run: options.RunName,
     images: Annotated[
         list[Path],
         typer.Argument(metavar="IMAGE|FOLDER…", help="Image files and folders of them; - reads paths, one a line."),
     ],
+    *,
     runs: options.Runs = Path("runs"),
     device: options.Device = "auto",
     csv_file: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write them to a CSV file.")] = None,
@@ -142,14 +145,8 @@ def predict(
         Path | None,
         typer.Option("--pictures", metavar="DIR", help="Write sheets of the images with what was said, and masks."),
     ] = None,
-    calibrated: Annotated[
-        bool,
-        typer.Option(
-            "--calibrated", help="Divide logits by the temperature that the diagnosis found: honest probabilities."
-        ),
-    ] = False,
-    quiet: options.Quiet = False,
-    as_json: options.Json = False,
+    calibrated: options.Calibrated = False,
+    output: options.Output,
 ) -> int:
     """Say what the model of RUN sees in images: labels with probabilities, values, masks or boxes.
 
@@ -158,10 +155,7 @@ def predict(
     """
     from trainwright.tracking.runs import find_run
 
-    if csv_file is not None and not csv_file.absolute().parent.is_dir():
-        raise UsageError("its folder does not exist.", where=f"--csv {csv_file}", cure="Make it, or name another file.")
-    if csv_file is not None and csv_file.is_dir():
-        raise UsageError("is a folder.", where=f"--csv {csv_file}", cure="Name a file in it.")
+    options.refuse_no_file("--csv", csv_file)
     exported = Path(run).suffix in (".onnx", ".pt2")
     if exported and calibrated:
         raise UsageError(
@@ -172,11 +166,10 @@ def predict(
     absent: Literal["refused", "told"] = "told" if Path("-") in images else "refused"
     images = [path for given in images for path in (_listed() if given == Path("-") else [given])]
     folder = None if exported else find_run(runs, run)
-    from trainwright.cli.reporters import choose_reporter
     from trainwright.workflows.exported import predict_exported
     from trainwright.workflows.predict import predict as predict_images
 
-    progress = choose_reporter(quiet=quiet).progress
+    progress = output.reporter().progress
     if folder is None:
         run_id, predictions = predict_exported(run, images, absent=absent, pictures=pictures, progress=progress)
     else:
@@ -188,15 +181,15 @@ def predict(
         item.pop("mask", None)  # pixels are no text: --pictures writes them
     if csv_file is not None:
         write_csv(csv_file, predictions)
-    if pictures is not None and not quiet:
+    if pictures is not None and not output.quiet:
         typer.echo(f"pictures in {pictures}", err=True)
-    if as_json:
+    if output.as_json:
         print(json.dumps({"schema": "trainwright.predictions/1", "run": run_id, "predictions": predictions}))
     elif csv_file is None:
         for item in predictions:
             print(f"{item['image']}  {said_in_words(item)}")
     bad = [item for item in predictions if "error" in item]
-    if bad and not quiet:
+    if bad and not output.quiet:
         typer.echo(f"{len(bad)} of {len(predictions)} files could not be read", err=True)
     return 3 if len(bad) == len(predictions) else 0
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from trainwright.cli import options
+from trainwright.cli.groups import grouped
 from trainwright.cli.show import wrapped
 
 SHOWN = 8
@@ -22,8 +23,10 @@ def add_to(app: typer.Typer) -> None:
     )(slices)
 
 
+@grouped
 def slices(
     run: options.RunName,
+    *,
     metadata: Annotated[
         Path | None,
         typer.Option(
@@ -33,21 +36,19 @@ def slices(
     part: Annotated[str, typer.Option("--part", metavar="NAME", help="val, or test once it has been opened.")] = "val",
     runs: options.Runs = Path("runs"),
     workers: options.Workers = 2,
-    quiet: options.Quiet = False,
-    as_json: options.Json = False,
+    output: options.Output,
 ) -> None:
     """Hold the unseen images of RUN against each other by class, size, brightness, contrast, saturation, sharpness and metadata.
 
     A slice fails where its images are worse than all others beyond chance, corrected for all slices that were looked at, and by
     more than two points.
     """
-    from trainwright.cli.reporters import choose_reporter
     from trainwright.workflows import failing
     from trainwright.workflows.options import RunOptions
 
-    chosen = RunOptions(runs=runs, workers=workers, reporter=choose_reporter(quiet=quiet))
+    chosen = RunOptions(runs=runs, workers=workers, reporter=output.reporter())
     found = failing.slices_of(run, part=part, metadata=metadata, options=chosen)  # type: ignore[arg-type]
-    print(json.dumps(found) if as_json else show_slices(found))
+    print(json.dumps(found) if output.as_json else show_slices(found))
 
 
 def show_slices(found: Mapping[str, Any]) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import typer
 
 from trainwright.cli import options
+from trainwright.cli.groups import grouped
 from trainwright.cli.recipes import recipe_from
 from trainwright.errors import TrainwrightError
 
@@ -50,97 +51,74 @@ def add_to(app: typer.Typer) -> None:
     )(demo)
 
 
+@grouped
 def train(
     data: options.Data,
-    recipe: options.RecipeName = None,
-    changes: options.Set = None,
-    target: options.Target = None,
-    task: options.TaskName = None,
-    epochs: options.Epochs = None,
+    *,
+    asked: options.Asked,
     batch_size: options.BatchSize = None,
     seed: options.Seed = None,
-    runs: options.Runs = Path("runs"),
-    device: options.Device = "auto",
-    workers: options.Workers = 2,
-    threads: options.Threads = None,
+    machine: options.Machine,
     mirrors: options.Mirrors = None,
     checkpoint_seconds: options.CheckpointSeconds = CHECKPOINT_SECONDS,
     offline: options.Offline = False,
     dry_run: options.DryRun = False,
-    quiet: options.Quiet = False,
-    as_json: options.Json = False,
+    output: options.Output,
 ) -> int:
     """One run on DATA: train, evaluate, judge, record."""
     images = options.batch_size_from(batch_size)
-    named, wanted = recipe_from(recipe, changes, epochs=epochs, seed=seed, task=task, batch_size=images)
+    named, wanted = recipe_from(
+        asked.recipe, asked.changes, epochs=asked.epochs, seed=seed, task=asked.task, batch_size=images
+    )
     check_early(named, wanted, data, offline=offline)
-    chosen: dict[str, Any] = {
-        "runs": runs,
-        "device": device,
-        "workers": workers,
-        "threads": threads,
-        "offline": offline,
-    }
-    chosen |= {"mirrors": mirrors_from(mirrors), "checkpoint_seconds": checkpoint_seconds}
-    asked: dict[str, Any] = {"changes": wanted, "batch_size": images, "target": target}
+    chosen = {**vars(machine), "offline": offline, "checkpoint_seconds": checkpoint_seconds}
+    chosen |= {"mirrors": mirrors_from(mirrors)}
 
     def begin(verb: str, stop: Callable[[], bool]) -> Any:
         from trainwright.cli.runs import close_dead_runs
         from trainwright.workflows import run as workflow
         from trainwright.workflows.options import RunOptions
 
-        close_dead_runs(runs)
-        asked["options"] = RunOptions(**chosen, reporter=_reporter(quiet), stop_asked=stop)
-        return getattr(workflow, verb)(data, recipe, **asked)
+        close_dead_runs(machine.runs)
+        settings = RunOptions(**chosen, reporter=output.reporter(), stop_asked=stop)
+        work = getattr(workflow, verb)
+        return work(data, asked.recipe, changes=wanted, batch_size=images, target=asked.target, options=settings)
 
     if dry_run:
-        settled, _ = under_signals(lambda stop: begin("plan", stop), quiet=quiet)
-        return _dry_run(settled, as_json=as_json)
-    return _carry_out(lambda stop: begin("train", stop), as_json=as_json, quiet=quiet)
+        settled, _ = under_signals(lambda stop: begin("plan", stop), quiet=output.quiet)
+        return _dry_run(settled, as_json=output.as_json)
+    return _carry_out(lambda stop: begin("train", stop), output)
 
 
+@grouped
 def resume(
     run: options.RunName,
-    runs: options.Runs = Path("runs"),
-    device: options.Device = "auto",
-    workers: options.Workers = 2,
-    threads: options.Threads = None,
-    slots: options.Slots = None,
-    executor: options.Executor = "auto",
-    address: options.Address = None,
+    *,
+    machine: options.Machine,
+    at_once: options.AtOnce,
     mirrors: options.Mirrors = None,
     checkpoint_seconds: options.CheckpointSeconds = CHECKPOINT_SECONDS,
     offline: options.Offline = False,
-    quiet: options.Quiet = False,
-    as_json: options.Json = False,
+    output: options.Output,
 ) -> int:
     """Go on with RUN, or a study, where it stopped; it ends in the very same weights as if it never had."""
-    chosen: dict[str, Any] = {
-        "runs": runs,
-        "device": device,
-        "workers": workers,
-        "threads": threads,
-        "slots": slots,
-        "executor": executor,
-        "address": address,
-        "offline": offline,
-    }
-    chosen |= {"mirrors": mirrors_from(mirrors), "checkpoint_seconds": checkpoint_seconds}
+    chosen = {**vars(machine), **vars(at_once), "offline": offline, "checkpoint_seconds": checkpoint_seconds}
+    chosen |= {"mirrors": mirrors_from(mirrors)}
 
     def work(stop: Callable[[], bool]) -> Run:
         from trainwright.cli.runs import close_dead_runs
         from trainwright.workflows import run as workflow
         from trainwright.workflows.options import RunOptions
 
-        close_dead_runs(runs)
-        return workflow.resume(run, options=RunOptions(**chosen, reporter=_reporter(quiet), stop_asked=stop))
+        close_dead_runs(machine.runs)
+        return workflow.resume(run, options=RunOptions(**chosen, reporter=output.reporter(), stop_asked=stop))
 
-    study = _study_of(runs, run)
+    study = _study_of(machine.runs, run)
     if study is not None:
         from trainwright.cli.improve import resume_study
 
-        return resume_study(study, chosen=chosen, as_json=as_json, quiet=quiet)
-    return _carry_out(work, as_json=as_json, quiet=quiet)
+        return resume_study(study, output, chosen=chosen)
+    return _carry_out(work, output)
 
 
 def _study_of(runs: Path, name: str) -> str | None:
@@ -152,11 +130,12 @@ def _study_of(runs: Path, name: str) -> str | None:
     return name if not (runs / name).is_dir() and find_study(runs, name) is not None else None
 
 
+@grouped
 def demo(
+    *,
     runs: options.Runs = Path("runs"),
     mirrors: options.Mirrors = None,
-    quiet: options.Quiet = False,
-    as_json: options.Json = False,
+    output: options.Output,
 ) -> int:
     """The whole way on handwritten digits, without a network: inspect, train, judge, record."""
     import platformdirs
@@ -169,14 +148,12 @@ def demo(
 
     close_dead_runs(runs)
     folder = write_digits(platformdirs.user_cache_path("trainwright") / "digits")
-    reporter = _reporter(quiet)
+    reporter = output.reporter()
     reporter.note(f"1,797 handwritten digits as PNG files: {folder}")
     recipe = published.get(published.DEFAULT).changed(DEMO_CHANGES)
     chosen = RunOptions(runs=runs, mirrors=mirrors_from(mirrors), reporter=reporter)
-    code = _carry_out(
-        lambda stop: workflow.train(folder, recipe, options=chosen, stop_asked=stop), as_json=as_json, quiet=quiet
-    )
-    if not as_json and code == 0:
+    code = _carry_out(lambda stop: workflow.train(folder, recipe, options=chosen, stop_asked=stop), output)
+    if not output.as_json and code == 0:
         print("\nnext: trainwright runs show last    trainwright ui    trainwright train YOUR_FOLDER")
     return code
 
@@ -201,12 +178,6 @@ def mirrors_from(given: str | None) -> tuple[str, ...] | None:
     from trainwright.workflows.options import parse_mirrors
 
     return None if given is None else parse_mirrors(given)
-
-
-def _reporter(quiet: bool) -> Any:
-    from trainwright.cli.reporters import choose_reporter
-
-    return choose_reporter(quiet=quiet)
 
 
 def _dry_run(settled: Settled, *, as_json: bool) -> int:
@@ -241,15 +212,15 @@ class _Stopped(TrainwrightError):
         self.exit_code = exit_code
 
 
-def _carry_out(work: Callable[[Callable[[], bool]], Run], *, as_json: bool, quiet: bool) -> int:
+def _carry_out(work: Callable[[Callable[[], bool]], Run], output: options.Output) -> int:
     """Do the work under signal handlers, print what came of it, return the exit code."""
     from trainwright.cli.show import show_run
 
-    run, signals = under_signals(work, quiet=quiet)
+    run, signals = under_signals(work, quiet=output.quiet)
     if run.finished:
-        print(json.dumps(run.result) if as_json else show_run(run.result))
+        print(json.dumps(run.result) if output.as_json else show_run(run.result))
         return 0
-    return stopped(run.id, "its state is saved", signals, as_json=as_json)
+    return stopped(run.id, "its state is saved", signals, as_json=output.as_json)
 
 
 def stopped(name: str, saved: str, signals: list[int], *, as_json: bool, verb: str = "resume") -> int:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from trainwright.cli import options
+from trainwright.cli.groups import grouped
 from trainwright.cli.improve import Name, carry_out, next_step, number, teller
 from trainwright.cli.recipes import recipe_from
 from trainwright.cli.show import wrapped
@@ -91,6 +93,18 @@ Confirm = Annotated[
 ]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Searched:
+    """By what, where and for how long is searched: arguments of `workflows.tune`."""
+
+    strategy: Strategy = None
+    space: SpaceFile = None
+    budget: Time = None
+    trials: Trials = None
+    full_trainings: Full = None
+    first: First = None
+
+
 def add_to(app: typer.Typer) -> None:
     app.command(
         short_help="Search for the values that train best, within a budget.",
@@ -100,19 +114,12 @@ def add_to(app: typer.Typer) -> None:
     )(tune)
 
 
+@grouped
 def tune(
     data: options.Data,
-    strategy: Strategy = None,
-    space: SpaceFile = None,
-    budget: Time = None,
-    trials: Trials = None,
-    full_trainings: Full = None,
-    first: First = None,
-    recipe: options.RecipeName = None,
-    changes: options.Set = None,
-    target: options.Target = None,
-    task: options.TaskName = None,
-    epochs: options.Epochs = None,
+    *,
+    search: Searched,
+    asked: options.Asked,
     seed: options.Seed = None,
     name: Name = None,
     final: OnAll = None,
@@ -120,17 +127,11 @@ def tune(
     lag: Lag = None,
     least_epochs: LeastEpochs = 1,
     strategy_options: Option = None,
-    runs: options.Runs = Path("runs"),
-    device: options.Device = "auto",
-    workers: options.Workers = 2,
-    threads: options.Threads = None,
-    slots: options.Slots = None,
-    executor: options.Executor = "auto",
-    address: options.Address = None,
+    machine: options.Machine,
+    at_once: options.AtOnce,
     mirrors: options.Mirrors = None,
     offline: options.Offline = False,
-    quiet: options.Quiet = False,
-    as_json: options.Json = False,
+    output: options.Output,
 ) -> int:
     """Search for the values that train best on DATA: the recipe as it is first, then what a strategy asks for.
 
@@ -140,51 +141,35 @@ def tune(
     from trainwright.plugins import strategies
     from trainwright.yaml_text import parse_assignments
 
-    named, wanted = recipe_from(recipe, changes, epochs=epochs, seed=seed)
-    wanted |= {} if task is None else {"task": task}
-    if strategy is not None:
-        strategies.check(strategy)
+    named, wanted = recipe_from(asked.recipe, asked.changes, epochs=asked.epochs, seed=seed, task=asked.task)
+    if search.strategy is not None:
+        strategies.check(search.strategy)
     check_early(named, wanted, data, offline=offline)
-    chosen: dict[str, Any] = {
-        "runs": runs,
-        "device": device,
-        "workers": workers,
-        "threads": threads,
-        "slots": slots,
-        "executor": executor,
-        "address": address,
-        "offline": offline,
-        "mirrors": mirrors_from(mirrors),
-    }
-    asked: dict[str, Any] = {
-        "strategy": strategy,
-        "space": space,
-        "budget": budget,
-        "trials": trials,
-        "full_trainings": full_trainings,
-        "first": first or (),
+    chosen = {**vars(machine), **vars(at_once), "offline": offline, "mirrors": mirrors_from(mirrors)}
+    of_study: dict[str, Any] = {
+        **vars(search),
+        "first": search.first or (),
         "lag": lag,
         "least_epochs": least_epochs,
         "strategy_options": parse_assignments(strategy_options or []),
         "changes": wanted,
-        "target": target,
+        "target": asked.target,
         "name": name,
         "on_all": final,
         "confirm": confirm,
     }
 
     def work(stop: Callable[[], bool]) -> Study:
-        from trainwright.cli.reporters import choose_reporter
         from trainwright.cli.runs import close_dead_runs
         from trainwright.workflows import tune as workflow
         from trainwright.workflows.options import RunOptions
 
-        workflow.limit_of(budget, trials, full_trainings)  # before anything takes time
-        close_dead_runs(runs)
-        options = RunOptions(**chosen, reporter=choose_reporter(quiet=quiet), stop_asked=stop)
-        return workflow.tune(data, named, **asked, options=options, told=teller(quiet))
+        workflow.limit_of(search.budget, search.trials, search.full_trainings)  # before anything takes time
+        close_dead_runs(machine.runs)
+        settings = RunOptions(**chosen, reporter=output.reporter(), stop_asked=stop)
+        return workflow.tune(data, named, **of_study, options=settings, told=teller(output.quiet))
 
-    return carry_out(work, as_json=as_json, quiet=quiet)
+    return carry_out(work, output)
 
 
 def show_tuning(result: Mapping[str, Any]) -> str:

@@ -10,23 +10,20 @@ import math
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
-from trainwright.diagnosis.comparison import SETTLED, Comparison, adopted, compare, worth_a_second_look
+from trainwright.diagnosis.comparison import Comparison, compare
 from trainwright.diagnosis.noise import noise_floor
 from trainwright.diagnosis.prescribe import Tried, prescribe
 from trainwright.diagnosis.remedies.case import Circumstances
 from trainwright.diagnosis.stats import Score
-from trainwright.diagnosis.wording import points_within
 from trainwright.recipe import Recipe
 from trainwright.records import Outcome, Prescription, Proposal, Role
-from trainwright.search import beginning, ending, planning, telling
+from trainwright.search import beginning, deciding, ending, planning, telling
 from trainwright.search.ledger import Ledger
-from trainwright.search.rounds import Arm, Entry, Incumbent, Round, Step, Unproven
+from trainwright.search.rounds import Entry, Incumbent, Round, Step, Unproven
 from trainwright.seeding import derive
 
 MOST_ARMS = 3  # of a round: Holm's correction over more asks for gains that few remedies have
-CONFIRMING = 2  # runs that follow an arm which seems better: that arm and the control once more
 LEAST_GAIN = 0.25  # of the noise of a difference: what is expected to gain less is not tried
-WORDS = {"adopt": "adopted", "no-evidence": "no evidence", "worse": "worse"}
 Rounds = Generator[list[Proposal], list[Outcome], bool]
 
 
@@ -56,7 +53,7 @@ class Coach:
         self.final: Outcome | None = None
         self.unproven: Unproven | None = None
         self.tried: list[Tried] = []
-        self._proven: list[Prescription] = []
+        self.proven: list[Prescription] = []  # what a round found, to be combined in the next one
         self._known_recipes: list[Recipe] = []  # that were arms already
         self._count = 0
         self._told: list[Outcome] = []
@@ -155,8 +152,8 @@ class Coach:
             for one, outcome in zip(arms, outcomes, strict=True)
         }
         for one, outcome in zip(arms, outcomes, strict=True):
-            this.arms.append(self._first_look(one, outcome, first))
-        yield from self._decide(this, base, first)
+            this.arms.append(deciding.first_look(self, one, outcome, first))
+        yield from deciding.decide(self, this, first)
         return this.adopted is not None or self._worth_going_on()
 
     def _control_is_due(self, number: int) -> bool:
@@ -173,110 +170,6 @@ class Coach:
         self.take_in(control)
         self.say("outcome", f"Control, {control.result['epochs']} epochs: {telling.scored(control)}.", control.run)
         return True
-
-    def _first_look(self, one: Prescription, outcome: Outcome, first: Mapping[str, Comparison]) -> Arm:
-        """What an arm looks like beside the trainings of the unchanged recipe."""
-        if outcome.answers is None:
-            self.say("outcome", f"{one.remedy}: {telling.why(outcome)}", outcome.run)
-            return Arm(prescription=one, outcome=outcome, verdict="hopeless")
-        compared, decision = first[one.remedy], adopted(first, noise=self.sigma)[one.remedy].decision
-        said = f"{points_within(compared.gain)} against {telling.controls(compared)}"
-        self.say("outcome", f"{one.remedy}: {telling.scored(outcome)}; {said}.", outcome.run)
-        return Arm(prescription=one, outcome=outcome, verdict=WORDS[decision], comparison=compared)
-
-    def _decide(self, this: Round, base: Recipe, first: Mapping[str, Comparison]) -> ending.Plan:
-        """Train the best of the arms that seem better once more, and the control with it; adopt it if it still is."""
-        arms = {arm.prescription.remedy: arm for arm in this.arms if arm.comparison is not None}
-        levels = worth_a_second_look(first, noise=self.sigma)
-        passing = [arms[name] for name in levels if name in arms]
-        rules = frozenset(rule for rule, answer in telling.answers(self.held.judged).items() if answer == "yes")
-        again: Outcome | None = None
-        if passing:
-            best = passing[0]
-            if best.verdict != "adopted":
-                said = "by itself it is better, beyond what the best of so many arms shows by chance it is not yet"
-                self.say("decision", f"{best.prescription.remedy} once more with another seed: {said}.")
-            again = yield from self._once_more(this, best, base, first, levels[best.prescription.remedy])
-            for other in passing[1:]:
-                if other.verdict == "adopted":
-                    other.verdict = "better at first sight"
-        for arm in this.arms:
-            gain = planning.LOST if arm.comparison is None else arm.comparison.gain
-            one = arm.prescription
-            self.tried.append(
-                Tried(
-                    remedy=one.remedy,
-                    changes=one.changes,
-                    gain=gain,
-                    adopted=arm.verdict == "adopted",
-                    findings=rules,
-                )
-            )
-        if again is None:
-            self.say("decision", "No arm is better than the control beyond chance: the simpler recipe stays.")
-            return
-        one, outcome = best.prescription, best.outcome
-        this.adopted = one.remedy
-        better = [arm.prescription for arm in passing[1:] if arm.verdict == "better at first sight"]
-        self._proven = planning.compatible(one, better)
-        recipe = planning.filled(planning.with_remedy(self.held.recipe, one), outcome)
-        self.incumbent = Incumbent(
-            recipe=recipe.changed({"seed": self.recipe.seed}),
-            chosen=outcome,
-            fresh=[again],
-            remedies=(*self.held.remedies, one.remedy),
-            repairs=self.held.repairs,
-            cost=self._cost(again),
-        )
-        names = ", ".join(other.remedy for other in self._proven)
-        others = f" Also better at first sight, to be combined with it: {names}." if names else ""
-        self.say("decision", f"Adopted: {this.adopted}.{others}", outcome.run, again.run)
-
-    def _once_more(
-        self, this: Round, best: Arm, base: Recipe, first: Mapping[str, Comparison], level: float
-    ) -> Generator[list[Proposal], list[Outcome], Outcome | None]:
-        """The arm and the control with a seed that neither was looked at with; the arm's outcome if it holds up, else None.
-
-        What is the best of several arms by chance does not come again: in rounds of arms without any effect, on recorded
-        runs, this takes false adoptions from 12 to 2 in 100 where seeds differ most (docs/log.md).
-        """
-        one = best.prescription
-        best.verdict = "not confirmed"
-        alone = this.lean and self.ledger.slots == 1
-        one_run = self.ledger.seconds(this.epochs, cost=self.held.cost)
-        if self.ledger.together([one_run] * (1 if alone else CONFIRMING)) > self.ledger.left:
-            self.say("decision", f"No time is left to look at {one.remedy} with another seed: it is not adopted.")
-            return None
-        fresh = base.changed({"seed": self.seed_of(this.number, 2)})
-        reason = "the arm that seems better, once more with another seed"
-        repeated = self.propose(
-            "confirmation", planning.with_remedy(fresh, one), f"{one.remedy}, once more", reason=reason
-        )
-        if alone:
-            (again,) = yield [repeated]
-        else:
-            why = "the control beside an arm that seems better, once more"
-            again, control = yield [repeated, self.propose("control", fresh, "control, once more", reason=why)]
-            if control.answers is not None:
-                self.take_in(control)
-        if again.answers is None:
-            self.say(
-                "outcome", f"Once more with another seed: {one.remedy} {again.state}: {telling.why(again)}", again.run
-            )
-            return None
-        if alone:  # no control has said what seed alone does: the arm's own two trainings do, and it has to be surer
-            alike = [outcome.answers for outcome in (best.outcome, again) if outcome.answers is not None]
-            self.noise, level = noise_floor(*alike, score=self.score, groups=again.groups), SETTLED
-        compared = self.compared([best.outcome, again], self.held.unchanged)
-        verdict = adopted({**first, one.remedy: compared}, noise=self.sigma, level=level)[one.remedy]
-        best.comparison = compared
-        held = verdict.decision == "adopt"
-        best.verdict = "adopted" if held else "not confirmed"
-        said = f"Once more with another seed: {one.remedy} {telling.scored(again)}"
-        said += "" if alone else f", control {telling.scored(control)}"
-        over = f"{points_within(compared.gain)} over {compared.seeds[0]} and {compared.seeds[1]} trainings"
-        self.say("outcome", f"{said}; {over}: {best.verdict}.", again.run)
-        return again if held else None
 
     # What is believed and planned
 
@@ -311,7 +204,7 @@ class Coach:
             cost=incumbent.cost,
         )
 
-    def _cost(self, outcome: Outcome) -> float:
+    def cost_of(self, outcome: Outcome) -> float:
         """Time of an epoch over that of the baseline's, as it was."""
         measured: float = outcome.result["seconds"] / outcome.result["epochs"] / self.ledger.pace.epoch_seconds
         return max(measured, 1e-3)
@@ -337,7 +230,7 @@ class Coach:
         if self.ledger.slots > 1:  # it is trained beside the others
             return False
         one = self.ledger.seconds(self.held.recipe.epochs, cost=self.held.cost)
-        return bool(self.held.unchanged) and (2 + CONFIRMING) * one > self._explorable
+        return bool(self.held.unchanged) and (2 + deciding.CONFIRMING) * one > self._explorable
 
     def _prescriptions(self, *, lean: bool, control: bool) -> list[Prescription]:
         """The arms of a round; none where nothing fits into what is left, or may still gain more than chance."""
@@ -352,15 +245,15 @@ class Coach:
         )
         recipe = incumbent.recipe
         found = prescribe(telling.findings_of(incumbent.judged), recipe, circumstances, tuple(self.tried))
-        candidates = [*planning.joined(self._proven), *(one for one in found if one.changes)]
+        candidates = [*planning.joined(self.proven), *(one for one in found if one.changes)]
         candidates = [one for one in candidates if planning.is_new(recipe, one, self._known_recipes)]
-        self._proven = []
+        self.proven = []
         one_run = self.ledger.seconds(recipe.epochs, cost=incumbent.cost)
         chosen = planning.affordable(
             candidates,
             recipe,
             self.ledger,
-            seconds=self._explorable - self.ledger.together([one_run] * (1 if lean else CONFIRMING)),
+            seconds=self._explorable - self.ledger.together([one_run] * (1 if lean else deciding.CONFIRMING)),
             cost=incumbent.cost,
             least_gain=LEAST_GAIN * self._chance,
             most=MOST_ARMS,

@@ -20,7 +20,8 @@ from trainwright.workflows.kept_evidence import evidence_of
 from trainwright.workflows.label_probe import LABELS
 from trainwright.workflows.lr import recorded_finding
 from trainwright.workflows.options import RunOptions, options_from
-from trainwright.workflows.probes import Subject, check_probe, run_probe, subject_of
+from trainwright.workflows.probe_changes import Subject, subject_of
+from trainwright.workflows.probes import check_probe, run_probe
 from trainwright.workflows.report import refresh
 from trainwright.workflows.run import Run, recipe_of
 
@@ -58,8 +59,8 @@ def diagnose(
 ) -> Diagnosis:
     """Run the probes that are asked for, judge the run again with all that is known, and keep that as its result.
 
-    run: as for `resume`. probes: names (`workflows/probes.py`), each a training of about the run's own length or twice that;
-    `auto`: one after the other those that would tell, until a cause of the high train error is clear. A probe that was run
+    run: as for `resume`. probes: names (`workflows/probe_changes.py`), each a training of about the run's own length or twice
+    that; `auto`: one after the other those that would tell, until a cause of the high train error is clear. A probe that was run
     is not run again. limit_seconds: wall-clock for all of them; one that would take longer, by the time that the run took, is
     not begun. data, model: what only Python code could give; model makes the network anew. Raises RunError for a run
     that has no evidence, UsageError for an unknown probe, what a training raises.

@@ -34,6 +34,7 @@ from trainwright.errors import unknown_name
 from trainwright.files import explain_full_disk, write_atomically
 from trainwright.records import to_json
 from trainwright.training.checkpoint import load_model as fill
+from trainwright.training.repeatable import repeatable
 from trainwright.workflows.certified import Held, certified, sha256
 from trainwright.workflows.export_subject import Subject, subject_of, without_paths
 from trainwright.workflows.finalise import model_run
@@ -48,7 +49,6 @@ from trainwright.workflows.model_answers import (
 )
 from trainwright.workflows.options import RunOptions, options_from
 from trainwright.workflows.run import Run, data_of
-from trainwright.workflows.training import repeatable
 
 if TYPE_CHECKING:
     from torch import nn

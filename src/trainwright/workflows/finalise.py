@@ -25,6 +25,7 @@ from trainwright.tracking.study_folder import LAST, find_study, study_of_newest_
 from trainwright.tracking.sync import MIRRORS_LOCK, sync
 from trainwright.training.device import PRECISIONS, choose_device
 from trainwright.training.evaluate import evaluate
+from trainwright.training.repeatable import repeatable
 from trainwright.workflows.judge import groups_of, moved_to, share_right
 from trainwright.workflows.manifest import command_line
 from trainwright.workflows.options import RunOptions, installed_mirrors, options_from
@@ -32,7 +33,7 @@ from trainwright.workflows.predict import load_model, task_of
 from trainwright.workflows.report import refresh
 from trainwright.workflows.run import Run, data_of, recipe_of
 from trainwright.workflows.stored_images import batches_as_trained
-from trainwright.workflows.training import repeatable, save_arrays
+from trainwright.workflows.training import save_arrays
 
 if TYPE_CHECKING:
     from torch import nn

@@ -21,16 +21,9 @@ from trainwright.workflows.judge import score_of
 from trainwright.workflows.options import RunOptions, options_from
 from trainwright.workflows.pace import fitting, seconds_of
 from trainwright.workflows.prepare import Prepared, build_task
-from trainwright.workflows.studies import (
-    Kind,
-    Study,
-    begun,
-    carry_out,
-    created,
-    measured_here,
-    options_asked,
-    ready_for_a_study,
-)
+from trainwright.workflows.request import wanted_of
+from trainwright.workflows.studies import Kind, Study, carry_out
+from trainwright.workflows.study_beginning import begun, created, measured_here, options_asked, ready_for_a_study
 from trainwright.workflows.study_result import result_of
 
 if TYPE_CHECKING:
@@ -64,7 +57,7 @@ def improve(
     """
     options = options_from(options, more)
     limit, start = seconds_of(budget), time.perf_counter()
-    wanted = {**(changes or {}), **({} if seed is None else {"seed": seed})}
+    wanted = wanted_of(changes, seed=seed)
     prepared = ready_for_a_study(data, recipe, wanted, model=model, target=target, options=options)
     data = prepared.dataset
     content = begun(IMPROVE, data, prepared, on_all=on_all, own_network=model is not None, options=options)

@@ -21,12 +21,12 @@ from trainwright.report import lr_figure
 from trainwright.training.batch_size import BatchSizes
 from trainwright.training.device import choose_device
 from trainwright.training.lr_range import HIGH, LOW, SEEDS, refuse_bounds
+from trainwright.training.repeatable import repeatable
 from trainwright.workflows.lr import range_of, rates, refuse_without_lr, seeds_of, sweeps, training_steps, with_range
 from trainwright.workflows.options import RunOptions, options_from
 from trainwright.workflows.prepare import Prepared, prepare
-from trainwright.workflows.request import asked_for
+from trainwright.workflows.request import asked_for, wanted_of
 from trainwright.workflows.settle import batch_sizes_of, table_of
-from trainwright.workflows.training import repeatable
 
 if TYPE_CHECKING:
     from torch import nn
@@ -112,7 +112,7 @@ def lr_range_test(
     """
     refuse_bounds(low, high, seeds)
     options = options_from(options, more)
-    wanted = {**(changes or {}), **({} if seed is None else {"seed": seed})}
+    wanted = wanted_of(changes, seed=seed)
     if batch_size is not None or "batch_size" in wanted:
         batch_size = wanted.pop("batch_size", None) if batch_size is None else batch_size
         Recipe().changed({"batch_size": batch_size})  # refused before any file is read

@@ -19,6 +19,7 @@ from trainwright.tracking.run_folder import RunFolder
 from trainwright.tracking.study_folder import StudyFolder, find_study, folder_of_studies
 from trainwright.training.device import choose_device
 from trainwright.training.names import CUSTOM
+from trainwright.training.repeatable import repeatable
 from trainwright.training.weights import check_weights
 from trainwright.workflows import run as runs
 from trainwright.workflows.finalise import model_run
@@ -36,7 +37,6 @@ from trainwright.workflows.reproduction_verdict import (
     word_for,
 )
 from trainwright.workflows.run import Run, recipe_of
-from trainwright.workflows.training import repeatable
 
 if TYPE_CHECKING:
     from torch import nn

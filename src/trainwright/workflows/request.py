@@ -65,6 +65,22 @@ def asked_for(
     return data, asked, choice
 
 
+def wanted_of(
+    changes: Mapping[str, Any] | None, *, seed: int | None, batch_size: int | str | None = None
+) -> dict[str, Any]:
+    """What is to be changed of a recipe, with what has an argument of its own. Raises UsageError where the two say different
+    things of one value."""
+    more = {key: value for key, value in (("seed", seed), ("batch_size", batch_size)) if value is not None}
+    for key, value in more.items():
+        if changes and changes.get(key, value) != value:
+            raise UsageError(
+                f"{key} is given twice: {value}, and {changes[key]} among the changes.",
+                where=key,
+                cure="Leave one of them out.",
+            )
+    return {**(changes or {}), **more}
+
+
 def asked_as_json(
     recipe: Recipe | str | os.PathLike[str] | None,
     changes: Mapping[str, Any] | None,
@@ -74,19 +90,12 @@ def asked_as_json(
 ) -> dict[str, Any]:
     """What a manifest keeps of a request: `recipe`, the name, the file, or the values of a Recipe that are not defaults, None
     where it was left to the data; `changes` on top of it. Raises UsageError where seed or batch_size are given twice."""
-    more = {key: value for key, value in (("seed", seed), ("batch_size", batch_size)) if value is not None}
-    for key, value in more.items():
-        if changes and changes.get(key, value) != value:
-            raise UsageError(
-                f"{key} is given twice: {value}, and {changes[key]} among the changes.",
-                where=key,
-                cure="Leave one of them out.",
-            )
+    wanted = wanted_of(changes, seed=seed, batch_size=batch_size)
     if isinstance(recipe, Recipe):
         named: Any = recipe.model_dump(mode="json", exclude_defaults=True)
     else:
         named = os.fspath(recipe) if isinstance(recipe, str | os.PathLike) else None
-    return {"recipe": named, "changes": to_json({**(changes or {}), **more})}
+    return {"recipe": named, "changes": to_json(wanted)}
 
 
 def _recipe(given: Recipe | str | os.PathLike[str]) -> Recipe:

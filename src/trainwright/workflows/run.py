@@ -20,6 +20,7 @@ from trainwright.tracking.run_folder import RunFolder
 from trainwright.tracking.runs import find_run
 from trainwright.training.checkpoint import load_newest
 from trainwright.training.device import choose_device
+from trainwright.training.repeatable import repeatable
 from trainwright.training.weights import check_weights
 from trainwright.workflows.judge import judge_run
 from trainwright.workflows.lr import record_range
@@ -28,9 +29,9 @@ from trainwright.workflows.options import RunOptions, installed_mirrors, options
 from trainwright.workflows.prepare import prepare
 from trainwright.workflows.recorded_images import record_images
 from trainwright.workflows.reporting import Reporter
-from trainwright.workflows.request import asked_as_json, asked_for
+from trainwright.workflows.request import asked_as_json, asked_for, wanted_of
 from trainwright.workflows.settle import Settled, settle
-from trainwright.workflows.training import Training, repeatable
+from trainwright.workflows.training import Training
 
 if TYPE_CHECKING:
     from torch import nn
@@ -178,7 +179,7 @@ def plan(
     """Everything that `train` does with the same arguments before it trains; nothing is written."""
     options = options_from(options, more)
     asked = asked_as_json(recipe, changes, seed=seed, batch_size=batch_size)
-    wanted = {**(changes or {}), **({} if seed is None else {"seed": seed})}
+    wanted = wanted_of(changes, seed=seed)
     if batch_size is None and wanted.get("batch_size") == "auto":
         batch_size = "auto"
     if batch_size is not None:

@@ -6,7 +6,7 @@ import io
 import math
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -370,28 +370,3 @@ def save_arrays(folder: RunFolder, name: str, arrays: dict[str, np.ndarray]) -> 
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
     write_atomically(folder.answers / f"{name}.npz", buffer.getvalue())
-
-
-@contextmanager
-def repeatable(device: torch.device, threads: int | None) -> Iterator[None]:
-    """Settings under which the same training gives the same bits, put back afterwards.
-
-    threads: of torch on the CPU, since another number of them adds up in another order; None leaves them.
-    """
-    before = torch.get_num_threads()
-    cudnn, algorithms = torch.backends.cudnn.deterministic, torch.are_deterministic_algorithms_enabled()
-    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    if threads is not None:
-        torch.set_num_threads(threads)
-    if device.type == "cuda":
-        torch.backends.cudnn.deterministic = True
-        torch.use_deterministic_algorithms(True, warn_only=True)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-        if (
-            device.type == "cuda"
-        ):  # the call imports half of torch, which fails where Ctrl-C came in the middle of an import
-            torch.backends.cudnn.deterministic = cudnn
-            torch.use_deterministic_algorithms(algorithms, warn_only=warn_only)

@@ -26,19 +26,10 @@ from trainwright.tracking.study_folder import StudyFolder
 from trainwright.workflows.options import RunOptions, options_from
 from trainwright.workflows.pace import seconds_of
 from trainwright.workflows.prepare import Prepared
+from trainwright.workflows.request import wanted_of
 from trainwright.workflows.settle import batch_sizes_of
-from trainwright.workflows.studies import (
-    Here,
-    Kind,
-    Study,
-    Tell,
-    begun,
-    carry_out,
-    created,
-    measured_here,
-    options_asked,
-    ready_for_a_study,
-)
+from trainwright.workflows.studies import Kind, Study, Tell, carry_out
+from trainwright.workflows.study_beginning import Here, begun, created, measured_here, options_asked, ready_for_a_study
 from trainwright.workflows.tune_result import end_of_tuning
 from trainwright.yaml_text import load_yaml
 
@@ -93,48 +84,61 @@ def tune(
     limit, start = limit_of(budget, trials, full_trainings), time.perf_counter()
     chosen = strategy or DEFAULT
     strategies.get(chosen)
-    wanted = {**(changes or {}), **({} if seed is None else {"seed": seed})}
+    wanted = wanted_of(changes, seed=seed)
     prepared = ready_for_a_study(data, recipe, wanted, model=model, target=target, options=options)
     data = prepared.dataset
     content = begun(TUNE, data, prepared, on_all=on_all, own_network=model is not None, options=options)
-    here = measured_here(prepared, content, budget=limit, options=options)
-    given = _first_of(first, prepared.asked)
-    asked = {
+    content |= {
         "budget_seconds": limit,
         "trials": trials,
         "full_trainings": full_trainings,
         "strategy": chosen,
         "strategy_options": dict(strategy_options or {}),
-        "first": given,
+        "first": _first_of(first, prepared.asked),
         "least_epochs": least_epochs,
-        "lag": lag or max(LAG, here.slots),
+        "lag": lag,
         "confirm": confirm,
     }
-    spent = time.perf_counter() - start
-    fitted = _fitting(_with_batch_size(prepared, options), here, asked, spent=spent, on_all=content["on_all"])
-    if fitted.epochs < prepared.asked.epochs:
-        options.reporter.note(
-            f"{fitted.epochs} epochs, not {prepared.asked.epochs}: {limit:,.0f} s leave no time for more"
-        )
-    found = _space(space, fitted, data.task, asked, here, spent=spent, on_all=content["on_all"])
-    _note_space(found, chosen, default=space is None, options=options)
-    content |= asked | {
-        "recipe": fitted.model_dump(mode="json"),
-        "shortened": {"from": prepared.asked.epochs, "to": fitted.epochs}
-        if fitted.epochs < prepared.asked.epochs
-        else None,
-        "space": space_tree(found),
-        "default_space": space is None,
-        "pace": to_json(here.pace),
-        "machine": here.machine,
-        "options": options_asked(here, prepared, options),
-        "spent_seconds": time.perf_counter() - start,
-    }
+    content |= _paced(prepared, content, space=space, options=options, began=start)
     content = to_json(content)
     _search(content)  # what of it cannot be is refused before anything is written
     del prepared
     folder = created(content, data, name=name, options=options)
     return carry_out(TUNE, folder, data, options=options, model=model, told=told)
+
+
+def _paced(
+    prepared: Prepared,
+    content: Mapping[str, Any],
+    *,
+    space: Space | Mapping[str, Any] | str | os.PathLike[str] | None,
+    options: RunOptions,
+    began: float,
+) -> dict[str, Any]:
+    """What this machine makes of it: how many trainings at a time, the recipe as long as the budget allows, the space around it,
+    and what all this took."""
+    asked, limit, on_all = prepared.asked, content["budget_seconds"], content["on_all"]
+    here = measured_here(prepared, content, budget=limit, options=options)
+    spent = time.perf_counter() - began
+    fitted = _fitting(_with_batch_size(prepared, options), here, content, spent=spent, on_all=on_all)
+    shortened = None
+    if fitted.epochs < asked.epochs:
+        shortened = {"from": asked.epochs, "to": fitted.epochs}
+        said = f"{limit:,.0f} s leave no time for more"
+        options.reporter.note(f"{fitted.epochs} epochs, not {asked.epochs}: {said}")
+    found = _space(space, fitted, prepared.dataset.task, content, here, spent=spent, on_all=on_all)
+    _note_space(found, content["strategy"], default=space is None, options=options)
+    return {
+        "lag": content["lag"] or max(LAG, here.slots),
+        "recipe": fitted.model_dump(mode="json"),
+        "shortened": shortened,
+        "space": space_tree(found),
+        "default_space": space is None,
+        "pace": to_json(here.pace),
+        "machine": here.machine,
+        "options": options_asked(here, prepared, options),
+        "spent_seconds": time.perf_counter() - began,
+    }
 
 
 def limit_of(budget: str | float | None, trials: int | None, full_trainings: float | None) -> float | None:
