@@ -28,6 +28,14 @@ def test_a_best_in_the_middle_is_at_no_end():
     assert edges_of(SPACE, values(1e-3)) == []
 
 
+def test_of_few_trials_the_outermost_lies_further_from_the_end_that_it_lies_at():
+    eight_percent_below = values(10 ** (-2 - 0.08 * 2))
+
+    assert edges_of(SPACE, eight_percent_below) == []
+    assert edges_of(SPACE, eight_percent_below, tried=40) == []
+    assert [edge.end for edge in edges_of(SPACE, eight_percent_below, tried=12)] == ["high"]
+
+
 def test_a_best_at_the_end_of_a_log_scale_asks_for_half_as_many_decades_beyond_it():
     (edge,) = edges_of(SPACE, values(9.9e-3))
 

@@ -90,6 +90,13 @@ Confirm = Annotated[
     ),
 ]
 
+FollowUp = Annotated[
+    bool,
+    typer.Option(
+        "--follow-up", help="Where the best lies at an end of a range, look beyond it, in the same study and budget."
+    ),
+]
+
 
 def add_to(app: typer.Typer) -> None:
     app.command(
@@ -117,6 +124,7 @@ def tune(
     name: Name = None,
     final: OnAll = None,
     confirm: Confirm = True,
+    follow_up: FollowUp = False,
     lag: Lag = None,
     least_epochs: LeastEpochs = 1,
     strategy_options: Option = None,
@@ -171,6 +179,7 @@ def tune(
         "name": name,
         "on_all": final,
         "confirm": confirm,
+        "follow_up": follow_up,
     }
 
     def work(stop: Callable[[], bool]) -> Study:

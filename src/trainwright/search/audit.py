@@ -14,6 +14,10 @@ from trainwright.search.space import Dimension, Space, Values
 from trainwright.seeding import derive
 
 WIDENED = 0.5  # of a range's length on its own scale: how much is added at an end that the best lies at
+NEAREST, NEAR = (
+    0.05,
+    0.1,
+)  # of a range's length: how far from an end the best still lies at it, with many and with few trials
 REGIONS = 3  # of a range: low, middle and high
 LEAST_TRIALS = 10  # for importance: a forest over fewer says nothing
 TREES = 200
@@ -43,11 +47,15 @@ class Region:
     diverged: int
 
 
-def edges_of(space: Space, best: Values) -> list[Edge]:
-    """The ends of ranges that the best values lie at, where a recipe takes what lies beyond."""
+def edges_of(space: Space, best: Values, *, tried: int = 0) -> list[Edge]:
+    """The ends of ranges that the best values lie at, where a recipe takes what lies beyond.
+
+    tried: trials, whose distance from each other says how near is near: the outermost of few lies further from an end.
+    """
     whole = space.completed(best)
     found = []
-    for name, end in space.edges(best).items():
+    share = min(max(NEAREST, 1 / tried), NEAR) if tried else NEAREST
+    for name, end in space.edges(best, share=share).items():
         one = space.dimensions[space.names.index(name)]
         wider = _wider(space, one, end, whole)
         if wider is not None and not isinstance(one.domain, Choice):

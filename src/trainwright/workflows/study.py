@@ -20,7 +20,7 @@ from trainwright.workflows.hands import Hands
 from trainwright.workflows.outcomes import outcome_of
 
 SEARCHES = ("trial",)  # roles whose asks say what a search needs to take them over
-SEARCHED = ("changes", "continues", "epochs_now")
+SEARCHED = ("changes", "continues", "epochs_now", "stage")
 
 
 class Teller(Protocol):

@@ -66,6 +66,7 @@ def tune_result(folder: StudyFolder, tuner: Tuner, runs: Path) -> dict[str, Any]
         "importance": audit.pop("importance"),
         "audit": audit,
         "space": asked["space"],
+        "spaces": spaces_of(tuner),
         "rounds": [],
         "journal": tuner.entries,
         "test_images": asked["test_images"],
@@ -178,7 +179,7 @@ def _audit(tuner: Tuner, trials: Sequence[Mapping[str, Any]], complete: Sequence
         for trial in searched
         if trial["state"] == "finished" and trial["score"] is not None
     ]
-    edges = [] if tuner.found is None else edges_of(space, tuner.found.trial.values)
+    edges = [] if tuner.found is None else edges_of(space, tuner.found.trial.values, tried=len(searched))
     tried = [(trial["changes"], trial["state"] == "diverged") for trial in searched]
     return {
         "boundary": edges,
@@ -194,6 +195,44 @@ def _audit(tuner: Tuner, trials: Sequence[Mapping[str, Any]], complete: Sequence
     }
 
 
+def spaces_of(tuner: Tuner) -> list[dict[str, Any]]:
+    """Every space that the study looked at, the follow-ups last: what it is, why, how many trials began in it, its best score."""
+    search = tuner.search.search
+    ends = [one.began for one in tuner.spaces[1:]] + [len(search.history.asks)]
+    rows = []
+    for looked, end in zip(tuner.spaces, ends, strict=True):
+        trials = [number for number in search.history.trials if looked.began <= number < end]
+        scores = [outcome.score for number, outcome in tuner.ended.items() if number in trials]
+        within = looked.within if looked.within != looked.space else None
+        rows.append(
+            {
+                "space": space_tree(looked.space),
+                "within": None if within is None else space_tree(within),
+                "because": list(looked.edges),
+                "trials": trials,
+                "best_score": max(scores, default=None),
+            }
+        )
+    return rows
+
+
+def _followed(spaces: Sequence[Mapping[str, Any]], found: Found, metric: str) -> list[str]:
+    """What the follow-ups brought."""
+    said = []
+    for number, after in enumerate(spaces[1:], start=1):
+        ends = " and ".join(f"the {edge.end} end of {edge.key}" for edge in after["because"])
+        reached = f"; of {len(after['trials'])} further trials beyond it "
+        best, known = after["best_score"], max(one["best_score"] or -math.inf for one in spaces[:number])
+        if best is None:
+            reached += "none came to its end"
+        else:
+            reached += (
+                f"the best reached {metric} {best:.3f}, {known:.3f} before" if known > -math.inf else f"{best:.3f}"
+            )
+        said.append(f"Follow-up: the best lay at {ends}{reached}.")
+    return said
+
+
 def _warnings(result: Mapping[str, Any], tuner: Tuner) -> list[str]:
     audit, best = result["audit"], result["best"]
     said = [_boundary(edge) for edge in audit["boundary"]]
@@ -206,6 +245,10 @@ def _warnings(result: Mapping[str, Any], tuner: Tuner) -> list[str]:
         said.append(
             f"the score is that of the best of {result['compared']} trainings, and so optimistic: it was not trained once more "
             "with another seed"
+        )
+    if audit["boundary"] and not tuner.follows_up:
+        said.append(
+            "'tune --follow-up' looks beyond such an end in the same study, with the last two fifths of its budget"
         )
     left = [trial for trial in result["trials"] if trial["state"] == "unfinished"]
     if left:
@@ -238,6 +281,7 @@ def _summary(result: Mapping[str, Any], tuner: Tuner) -> list[str]:
         said.append(
             f"The best of {ended} trainings that are all alike would look better by {100 * result['luck']:.1f} points."
         )
+    said += _followed(result["spaces"], found, metric)
     gain = result["gain"]
     if held.trial.number != found.trial.number and first is not None:
         said.append(f"That is not above the first trial's {first.score:.3f}, so the recipe stays as it is.")
