@@ -167,20 +167,25 @@ LOW = {"optimizer.lr": {"low": 3e-5, "high": 3e-4, "log": True, "points": 3}}
 
 
 @pytest.fixture(scope="module")
-def followed(study: tw.Study, tmp_path_factory: pytest.TempPathFactory) -> tw.Study:
+def followed(tmp_path_factory: pytest.TempPathFactory) -> tw.Study:
     """A grid over learning rates that are all too low, with what follows it."""
-    return follow(study._runs.parent / "digits", tmp_path_factory.mktemp("followed") / "runs")
+    folder = tmp_path_factory.mktemp("followed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(judge, "_draw", lambda *arguments: None)
+        return follow(write_digits(folder / "digits"), folder / "runs")
 
 
 def follow(data: Path, runs: Path, **more: Any) -> tw.Study:
-    low = {**SMALL, "optimizer.lr": 1e-4}
+    low = {**SMALL, "epochs": 2, "optimizer.lr": 1e-4}
     options = {"strategy": "grid", "space": LOW, "trials": None, "budget": "1h", "changes": low, "follow_up": True}
     return tune(data, runs, **{**options, "confirm": False, "on_all": False, **more})
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_where_the_box_of_the_learning_rate_is_too_low_the_follow_up_finds_the_best_above_it(followed: tw.Study) -> None:
+def test_where_the_box_of_the_learning_rate_is_too_low_the_follow_up_finds_the_best_above_it(
+    followed: tw.Study,
+) -> None:
     result = followed.result
     first, *further = result["spaces"]
 
@@ -198,7 +203,7 @@ def test_where_the_box_of_the_learning_rate_is_too_low_the_follow_up_finds_the_b
 def test_a_follow_up_that_was_stopped_and_gone_on_with_finds_the_same(
     followed: tw.Study, tmp_path: Path, polls: Callable[[int], Callable[[], bool]]
 ) -> None:
-    stopped = follow(Path(followed._folder.asked["data"]["path"]), tmp_path / "runs", stop_asked=polls(150))
+    stopped = follow(Path(followed._folder.asked["data"]["path"]), tmp_path / "runs", stop_asked=polls(130))
     assert not stopped.finished
     assert len(stopped.story) >= 5  # the first space is behind it
 

@@ -129,10 +129,13 @@ def resume(
 
     def work(stop: Callable[[], bool]) -> Run:
         from trainwright.cli.runs import close_dead_runs
+        from trainwright.tracking.runs import find_run
+        from trainwright.tracking.study_folder import refuse_owned
         from trainwright.workflows import run as workflow
         from trainwright.workflows.options import RunOptions
 
         close_dead_runs(runs)
+        refuse_owned(find_run(runs, run))
         return workflow.resume(run, options=RunOptions(**chosen, reporter=_reporter(quiet), stop_asked=stop))
 
     study = _study_of(runs, run)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from trainwright.diagnosis.isolation import Part, isolated
 from trainwright.search.domains import Choice, FloatRange, IntRange
 from trainwright.search.space import Dimension, Space, Values
 from trainwright.seeding import derive
@@ -77,6 +78,21 @@ def regions_of(space: Space, tried: Sequence[tuple[Values, bool]]) -> list[Regio
             if any(here):
                 where = _said(name, one, part, count)
                 found.append(Region(key=name, where=where, trials=len(here), diverged=sum(here)))
+    return found
+
+
+def isolation_of(
+    space: Space, scored: Sequence[tuple[Values, float]], noise: float = math.nan
+) -> dict[str, list[Part]]:
+    """Of each dimension that is the question (not nuisance) the best at each of its values, or in each part of its range, with
+    the others chosen as well as they were. scored: (values, score) of whole trainings."""
+    found = {}
+    for name, one in zip(space.names, space.dimensions, strict=True):
+        there = [(space.completed(values), score) for values, score in scored]
+        known = [(whole[one.key], score) for whole, score in there if space.holds(one, whole)]
+        if one.role == "scientific" and known:
+            values, scores = zip(*known, strict=True)
+            found[name] = isolated(values, scores, noise=noise)
     return found
 
 

@@ -206,7 +206,9 @@ def _asked(proposal: Proposal) -> dict[str, Any]:
 
 
 def _refuse_another_way(asked: Mapping[str, Any], proposal: Proposal, study: StudyFolder) -> None:
-    if Recipe.model_validate(asked["recipe"]) != proposal.recipe:
+    if asked["recipe"] == proposal.recipe.model_dump(mode="json"):
+        return
+    if Recipe.model_validate(asked["recipe"]) != proposal.recipe:  # a version before may have written it otherwise
         raise RunError(
             f"run {proposal.number} of this study was asked for with another recipe than it would be now: the code or its "
             "records have changed since.",

@@ -13,8 +13,9 @@ from trainwright.diagnosis.wording import points_within
 from trainwright.errors import RunError
 from trainwright.records import Interval, Outcome, to_json
 from trainwright.report.search_plots import expected_best
-from trainwright.search.audit import Edge, edges_of, importance_of, regions_of, widened
+from trainwright.search.audit import Edge, edges_of, importance_of, isolation_of, regions_of, widened
 from trainwright.search.recipe_search import label_of
+from trainwright.search.recipe_space import flat
 from trainwright.search.space_file import space_tree
 from trainwright.search.tuning import Found, Tuner
 from trainwright.tracking.run_folder import RunFolder
@@ -44,9 +45,12 @@ def tune_result(folder: StudyFolder, tuner: Tuner, runs: Path) -> dict[str, Any]
     asked, found, held, first = folder.asked, tuner.found, tuner.held, tuner.first
     trials = trials_table(folder)
     searched = [trial for trial in trials if trial["role"] == "trial"]
+    as_it_is = flat(tuner.search.recipe)
+    for trial in searched:
+        trial["values"] = {key: trial["changes"].get(key, as_it_is.get(key)) for key in asked["space"]}
     complete = [one["score"] for one in searched if one["state"] == "finished" and one["score"] is not None]
     noise, gain = _doubt(tuner, runs)
-    audit = _audit(tuner, searched, complete)
+    audit = _audit(tuner, searched, complete, noise)
     lucky = luck(noise, len(complete)) if math.isfinite(noise) and complete else None
     result = {
         "schema": "trainwright.study/1",
@@ -170,7 +174,9 @@ def _doubt(tuner: Tuner, runs: Path) -> tuple[float, Interval | None]:
     return noise, compare([fresh], [first], score=score, groups=groups, noise=noise).gain
 
 
-def _audit(tuner: Tuner, trials: Sequence[Mapping[str, Any]], complete: Sequence[float]) -> dict[str, Any]:
+def _audit(
+    tuner: Tuner, trials: Sequence[Mapping[str, Any]], complete: Sequence[float], noise: float
+) -> dict[str, Any]:
     """What the search says of its own space."""
     space, seed = tuner.search.search.space, tuner.search.recipe.seed
     searched = [trial for trial in trials if trial["state"] != "unfinished"]
@@ -189,6 +195,7 @@ def _audit(tuner: Tuner, trials: Sequence[Mapping[str, Any]], complete: Sequence
             "of": len(tried),
             "regions": regions_of(space, tried),
         },
+        "isolation": isolation_of(space, scored, noise),
         "best_of_m": [expected_best(complete, m) for m in range(1, len(complete) + 1)],
         "importance": importance_of(space, scored, seed=seed),
         "over": tuner.over or "the time was over",
