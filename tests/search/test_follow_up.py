@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 import pytest
-from tests.search.test_tuning import RECIPE, SPACE, outcome, played, told_of, tuner
+from tests.search.test_tuning import RECIPE, outcome, played, told_of, tuner
 
 from trainwright.search.follow_up import LOOKS, Looked, beyond
+from trainwright.search.recipe_search import search_recipes
 from trainwright.search.space_file import parse_space
 
 OUTSIDE = 0.3  # of the learning rates from 1e-4 to 1e-1
@@ -175,15 +176,15 @@ def test_an_end_beyond_which_no_recipe_goes_is_not_followed():
     space = parse_space({"augment.mixup": {"low": 0.0, "high": 0.4}}, RECIPE)
     before = Looked(began=0, space=space, within=space)
 
-    assert beyond(before, {"augment.mixup": 0.0}, RECIPE, began=9, models=False) is None
+    assert beyond(before, {"augment.mixup": 0.0}, search_recipes("sobol", RECIPE, space)) is None
 
 
 def test_a_prior_that_lies_in_the_inner_half_is_left_out_there_and_kept_in_the_whole():
     tree = {"optimizer.lr": {"low": 1e-4, "high": 1e-1, "log": True, "prior": {"centre": 1e-3, "width": 0.5}}}
     space = parse_space(tree, RECIPE)
 
-    found = beyond(Looked(began=0, space=space, within=space), {"optimizer.lr": 0.099}, RECIPE, began=9, models=False)
+    before = Looked(began=0, space=space, within=space)
+    found = beyond(before, {"optimizer.lr": 0.099}, search_recipes("sobol", RECIPE, space))
 
     assert found.within.dimensions[0].domain.prior is None
     assert found.space.dimensions[0].domain.prior == space.dimensions[0].domain.prior
-    assert SPACE.dimensions[0].domain.high == 0.1

@@ -14,11 +14,12 @@ from trainwright.errors import RecipeError
 from trainwright.recipe import Recipe
 from trainwright.search.audit import WIDENED, Edge, edges_of, widened
 from trainwright.search.domains import Choice
+from trainwright.search.recipe_search import RecipeSearch
 from trainwright.search.space import Space, Values
 from trainwright.search.space_file import parse_space, space_tree
 
-# Shares of the budget at which a search looks where its best lies. Ours: what is left is enough for about half as many trainings
-# as before, and the second look is for a best that lies further out than a range goes that is half as long again.
+# Shares of the budget at which a search looks where its best lies. Ours: two thirds as many trainings as before are left for the
+# wider space, and the second look is for a best that lies further out than a range goes that is half as long again.
 LOOKS = (0.6, 0.8)
 
 
@@ -37,21 +38,22 @@ class Looked:
         return str(self.within.dimensions[self.within.names.index(edge.key)].domain)
 
 
-def beyond(before: Looked, best: Values, recipe: Recipe, *, began: int, models: bool) -> Looked | None:
-    """Where to look next; None where the best lies inside of its space.
+def beyond(before: Looked, best: Values, search: RecipeSearch) -> Looked | None:
+    """Where the search is to look next; None where the best lies inside of its space.
 
-    models: whether the strategy learns from outcomes: it is shown all of them and so looks at all of the wider space. One that
-    does not would look through the old box once more: it has the outer half of each range in question, and what is added.
+    A strategy that learns is shown all outcomes and so looks at all of the wider space. One that does not would look through the
+    old box once more: it has the outer half of each range in question, and what is added.
     """
-    space = before.space
+    space, recipe, history = before.space, search.recipe, search.search.history
+    tried = len(history.trials)
     edges = tuple(
-        edge for edge in edges_of(space, best, tried=began) if _parsed(widened(space_tree(space), [edge]), recipe)
+        edge for edge in edges_of(space, best, tried=tried) if _parsed(widened(space_tree(space), [edge]), recipe)
     )
     whole = _parsed(widened(space_tree(space), edges), recipe) if edges else None
     if whole is None:
         return None
-    outer = None if models else _parsed(_outer(space_tree(whole), space, edges), recipe)
-    return Looked(began=began, space=whole, within=outer or whole, edges=edges)
+    outer = None if search.search.searcher.learns else _parsed(_outer(space_tree(whole), space, edges), recipe)
+    return Looked(began=len(history.asks), space=whole, within=outer or whole, edges=edges)
 
 
 def told_of(looked: Looked) -> str:

@@ -207,8 +207,8 @@ class Tuner:
     def _look_further(self, why: str = "") -> None:
         """Go on beyond the space where the best lies at an end of it, and else in it; all is told. why: it asks for no more."""
         search, before = self.search.search, self.spaces[-1]
-        best, began, models = search.best(), len(search.history.asks), search.searcher.learns
-        found = None if best is None else beyond(before, best[0].values, self.search.recipe, began=began, models=models)
+        best = search.best()
+        found = None if best is None else beyond(before, best[0].values, self.search)
         if found is None and why == NOTHING_LEFT:
             self.over = why
             return
@@ -295,6 +295,13 @@ class Tuner:
             trial = self.search.search.history.trials[best]
             self.found = self.held = Found(trial=trial, chosen=self._ended[best])
         return self.found
+
+    @property
+    def optimistic(self) -> bool:
+        """Whether the score of what is held is that of the best of several, which was not trained once more. The first trial is
+        not where it stays because the best was luck."""
+        several = len(self.search.search.history.trials) > 1
+        return several and self.held is not None and self.held.fresh is None and self.held is self.found
 
     def _best_paused(self) -> Trial | None:
         """The trial with the best score of all, where it is paused and may go on."""

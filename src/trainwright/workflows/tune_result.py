@@ -140,7 +140,7 @@ def _best(held: Found, tuner: Tuner, runs: Path) -> dict[str, Any]:
         "verdict": judged.result["verdict"],
         "scored_by": judged.run,
         "chosen_score": held.chosen.score,
-        "optimistic": held.fresh is None and len(tuner.search.search.history.trials) > 1,
+        "optimistic": tuner.optimistic,
         "trained_on": "train+val" if tuner.final is not None else "train",
         "changes": dict(held.trial.values),
         "recipe": tuner.search.recipe.changed(held.trial.values).model_dump(mode="json"),
