@@ -248,6 +248,12 @@ class Recipe(Spec):
 
 def recipe_keys(spec: type[Spec] = Recipe, prefix: str = "") -> dict[str, type[Spec] | None]:
     """Every dotted key of a recipe; the value is the Spec class of a section, None for a single value."""
+    return dict(_keys(spec, prefix))
+
+
+@functools.cache
+def _keys(spec: type[Spec], prefix: str) -> Mapping[str, type[Spec] | None]:
+    """Once a process: a search changes recipes by the thousand."""
     keys: dict[str, type[Spec] | None] = {}
     for name, info in spec.model_fields.items():
         section = next(
@@ -256,7 +262,7 @@ def recipe_keys(spec: type[Spec] = Recipe, prefix: str = "") -> dict[str, type[S
         )
         keys[prefix + name] = section
         if section is not None:
-            keys |= recipe_keys(section, f"{prefix}{name}.")
+            keys |= _keys(section, f"{prefix}{name}.")
     return keys
 
 

@@ -218,6 +218,7 @@ class Proposal:
     alone: nothing else is asked for until it is told, so it may have the whole machine. changes: what of the searched recipe is
     changed in it. continues: number of the proposal whose training it goes on with, from its last checkpoint. epochs_now: after
     how many epochs of it the training pauses; None for not before its end. epochs_before: of the training, asked for before.
+    stage: how often the search had gone on in a space anew.
     """
 
     number: int
@@ -233,6 +234,7 @@ class Proposal:
     continues: int | None = None
     epochs_now: int | None = None
     epochs_before: int = 0
+    stage: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

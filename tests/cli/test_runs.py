@@ -1,6 +1,7 @@
 """`trainwright runs` and `sync`: what has been tried, side by side, and in MLflow."""
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ import psutil
 import pytest
 
 import trainwright as tw
+from trainwright.tracking.study_folder import StudyFolder
 
 
 def test_runs_are_listed_oldest_first_a_line_each(cli, two_runs, runs):
@@ -51,6 +53,113 @@ def test_a_run_that_stopped_is_shown_with_the_way_on(cli, digits, tmp_path):
     assert "state      interrupted" in done.out
     assert f"trainwright resume {run.id}" in done.out
     assert cli("runs", "show", "last", "--runs", tmp_path, "--json").json["status"]["state"] == "interrupted"
+
+
+@pytest.fixture
+def paused(digits, tmp_path):
+    """(folder of runs, the id of a run in it that the study `mine` paused)."""
+    recipe = tw.Recipe().changed({"network.width": 8, "data.image_size": 16, "epochs": 3, "precision": "fp32"})
+    runs = tmp_path / "runs"
+    run = tw.train(digits, recipe, runs=runs, run_id="mine-001", mirrors=(), stop_asked=lambda: True)
+    run._folder.set_status("paused", message="by the study mine, which goes on with it or leaves it")
+    StudyFolder.create(tmp_path / "studies", asked={"kind": "tune"}, name="mine").close()
+    return runs, run.id
+
+
+def test_a_run_that_its_study_paused_is_listed_with_it(cli, paused):
+    runs, run = paused
+
+    listed = cli("runs", "list", "--runs", runs)
+    content = cli("runs", "list", "--runs", runs, "--json").json
+
+    assert listed.out.splitlines()[1].split()[:2] == [run, "paused"]
+    assert "paused by the study mine, which goes on with: trainwright resume mine" in listed.out
+    assert [(one["state"], one["study"]) for one in content["runs"]] == [("paused", "mine")]
+    assert "go on with: trainwright resume mine\n" in cli("runs", "show", run, "--runs", runs).out
+
+
+def test_a_run_that_a_study_owns_is_not_gone_on_with_behind_its_back(cli, paused):
+    runs, run = paused
+
+    done = cli("resume", run, "--runs", runs)
+
+    assert done.code == 1
+    assert f"{run}: is paused by the study mine, which decides whether it goes on." in done.err
+    assert "Go on with the study: 'trainwright resume mine'." in done.err
+
+
+def test_once_its_study_has_ended_a_paused_run_is_nobodys(cli, paused):
+    runs, run = paused
+    StudyFolder.open(runs.parent / "studies" / "mine").write_json("result.json", {"kind": "tune"})
+
+    assert "paused by the study mine, which has ended without them" in cli("runs", "list", "--runs", runs).out
+    assert "the study mine has ended without it" in cli("runs", "show", run, "--runs", runs).out
+
+
+def study_of(folder, name, *, best_lr, decay_matters):
+    """A study of twelve trainings in the journal alone, whose scores hang on the learning rate, and on the decay or not."""
+    asked = {"kind": "tune", "data": {"path": f"/data/{name}-images"}, "budget_seconds": None}
+    with StudyFolder.create(folder / "studies", asked=asked, name=name) as study:
+        for number in range(12):
+            lr, decay = 10 ** (-4 + 0.25 * number), (0.0, 0.1)[number % 2]
+            recipe = tw.Recipe().changed({"optimizer.lr": lr, "optimizer.weight_decay": decay}).model_dump(mode="json")
+            score = 0.9 - 0.1 * abs(math.log10(lr / best_lr)) - decay_matters * decay
+            result = {"metric": "accuracy", "verdict": "generalizes", "score": {"train": 1.0, "val": score}}
+            ask = {"number": number, "role": "trial", "label": "", "reason": "", "recipe": recipe, "changes": {}}
+            told = {
+                "number": number,
+                "run": f"{name}-{number:03d}",
+                "state": "finished",
+                "score": score,
+                "seconds": 1.0,
+            }
+            study.append("ask", ask)
+            study.append("tell", {**told, "result": result})
+
+
+def test_across_studies_it_says_which_value_mattered_where(cli, tmp_path):
+    study_of(tmp_path, "lr-flowers", best_lr=1e-4, decay_matters=0)
+    study_of(tmp_path, "lr-pets", best_lr=1e-2, decay_matters=20)
+
+    done = cli("runs", "compare", "lr-*", "--runs", tmp_path / "runs")
+    content = cli("runs", "compare", "lr-flowers", "lr-pets", "--runs", tmp_path / "runs", "--json").json
+
+    flowers, pets = content["groups"]
+    assert (content["schema"], flowers["name"], pets["data"]) == (
+        "trainwright.patterns/1",
+        "lr-flowers",
+        "lr-pets-images",
+    )
+    assert flowers["importance"]["optimizer.lr"] > 0.9
+    assert pets["importance"]["optimizer.weight_decay"] > 0.5
+    assert flowers["best"]["values"] == {"optimizer.lr": 1e-4, "optimizer.weight_decay": 0.0}
+    assert pets["best"]["values"]["optimizer.lr"] == pytest.approx(1e-2)
+    assert [part["trials"] for part in pets["isolation"]["optimizer.weight_decay"]] == [6, 6]
+    assert done.out.splitlines()[0].split() == ["lr-flowers", "lr-pets"]
+    assert "Of 2 groups of trainings 2 can tell which value mattered." in done.out
+
+
+def test_runs_that_a_pattern_matches_are_compared_where_they_are_of_the_same_data(cli, two_runs, runs):
+    content = cli("runs", "compare", "2*", "--runs", runs, "--json").json
+
+    (group,) = content["groups"]
+    assert (group["kind"], group["trainings"], group["varied"]) == ("runs", 2, ["optimizer.lr"])
+    assert group["best"]["run"] == two_runs[0].id
+    assert group["why_not"] == "fewer than 10 whole trainings"
+
+
+@pytest.mark.parametrize(
+    ("names", "code", "said"),
+    [
+        (["nothing-*"], 1, "nothing-*: no run and no study has such a name."),
+        (["last"], 2, "last: one training alone is no comparison."),
+    ],
+)
+def test_what_cannot_be_compared_says_why(cli, runs, names, code, said):
+    done = cli("runs", "compare", *names, "--runs", runs)
+
+    assert done.code == code
+    assert said in done.err
 
 
 def test_last_is_the_newest_run(cli, two_runs, runs):

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from trainwright.cli.improve import shown
+from trainwright.data.digits import write_digits
 from trainwright.workflows import judge
 
 SMALL = [
@@ -64,6 +65,85 @@ def test_a_list_is_trained_in_its_order_with_a_line_for_each(cli, digits, tmp_pa
     assert cli("resume", "mine", f"--runs={runs}", "--json").json == done.json
 
 
+GRID = """
+optimizer.lr: {low: 1e-3, high: 3e-2, log: true, points: 4}
+optimizer.weight_decay: {choices: [0.001, 0.01, 0.1]}
+"""
+
+
+@pytest.fixture(scope="module")
+def all_digits(tmp_path_factory):
+    """The handwritten digits as 1,797 PNG files, in a folder for each."""
+    return write_digits(tmp_path_factory.mktemp("tuned") / "digits")
+
+
+@pytest.fixture
+def tuned(cli, all_digits, tmp_path, monkeypatch):
+    """(words of a command line) → what `tune` on the digits did; a study `mine`."""
+    monkeypatch.setattr(judge, "_draw", lambda *arguments: None)
+
+    def tune(*words):
+        return cli("tune", all_digits, *SMALL, *words, "--name=mine", f"--runs={tmp_path / 'runs'}", "--no-confirm")
+
+    return tune
+
+
+def changes_of(folder):
+    result = json.loads((folder / "studies" / "mine" / "result.json").read_text())
+    trials = [trial for trial in result["trials"] if trial["role"] == "trial"]
+    assert {trial["state"] for trial in trials} == {"finished"}
+    return [trial["changes"] for trial in trials]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_grid_of_twelve_is_trained_whole_after_the_recipe_as_it_is(tuned, tmp_path):
+    space = tmp_path / "twelve.yaml"
+    space.write_text(GRID)
+
+    done = tuned("--strategy=grid", f"--space={space}")
+
+    first, *grid = changes_of(tmp_path)
+    pairs = {(one["optimizer.lr"], one["optimizer.weight_decay"]) for one in grid}
+    assert (done.code, first, len(grid), len(pairs)) == (0, {}, 12, 12)
+    assert {decay for _, decay in pairs} == {0.001, 0.01, 0.1}
+    assert len({lr for lr, _ in pairs}) == 4
+    assert "13 trials. The best is " in done.out
+    assert "as published: lr " in done.out
+    assert "The search is over: the strategy has nothing left to try." in done.err
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_list_of_three_is_trained_as_it_stands(tuned, tmp_path):
+    first = tmp_path / "three.yaml"
+    first.write_text("- {optimizer.lr: 0.01}\n- {optimizer.name: adamw, optimizer.lr: 0.003}\n- {augment.flip: 0.5}\n")
+
+    done = tuned("--strategy=list", f"--first={first}")
+
+    assert done.code == 0
+    assert changes_of(tmp_path) == [
+        {},
+        {"optimizer.lr": 0.01},
+        {"optimizer.name": "adamw", "optimizer.lr": 0.003},
+        {"augment.flip": 0.5},
+    ]
+    assert "4 trials. The best is " in done.out
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_sobol_study_of_sixteen_looks_through_the_space_it_makes_itself(tuned, tmp_path):
+    done = tuned("--strategy=sobol", "--trials=16")
+
+    first, *drawn = changes_of(tmp_path)
+    rates = sorted(one["optimizer.lr"] for one in drawn)
+    assert (done.code, first, len(drawn)) == (0, {}, 15)
+    assert rates[-1] / rates[0] > 30
+    assert "16 trials. The best is " in done.out
+    assert "and 4 more" in done.out  # twelve of them are in the table
+
+
 def result(**more):
     trial = {"role": "trial", "epochs": 3, "seconds": 12.4, "run": "mine-000"}
     trials = [
@@ -103,6 +183,14 @@ def test_a_finished_search_is_shown_with_its_best_trials_first():
     table = [line.split() for line in lines if line.strip()[:1].isdigit()][:3]
     assert [row[0] for row in table] == ["2", "0", "1"]
     assert table[2][-3:] == ["diverged", "lr", "0.01"]
+
+
+def test_the_recipe_as_it_is_is_shown_with_the_values_that_are_searched():
+    trial = {"role": "trial", "epochs": 3, "seconds": 12.4, "run": "mine-000", "number": 0, "score": 0.5}
+    values = {"optimizer.lr": 0.001, "optimizer.weight_decay": 0.0, "schedule.warmup": None}
+    published = {**trial, "label": "as published", "state": "finished", "changes": {}, "values": values}
+
+    assert "finished    as published: lr 0.001, weight_decay 0\n" in shown(result(trials=[published]))
 
 
 def test_it_says_the_answer_with_its_doubt_and_what_to_do_next():

@@ -13,6 +13,7 @@ from trainwright.report.search_plots import (
     searched,
     varied,
 )
+from trainwright.report.spaces import nuisance_of, spaces_table
 
 
 def test_the_best_of_one_is_expected_to_be_the_mean():
@@ -97,6 +98,54 @@ def test_the_best_run_at_each_value_is_joined(trial):
     (figure,) = isolation_plots(trials, "mean IoU")
 
     assert (figure.data[1]["x"], figure.data[1]["y"]) == ([1, 2, 3], [0.8, 0.6, 0.4])
+
+
+def test_of_a_range_the_best_of_each_part_is_joined_with_its_interval(trial):
+    rates = [10 ** (-4 + step / 10) for step in range(31)]
+    trials = [trial(n, 0.5 + 0.01 * (n % 5), lr=lr) for n, lr in enumerate(rates)]
+
+    (figure,) = isolation_plots(trials, "mean IoU", noise=0.01)
+
+    best = figure.data[1]
+    assert best["name"] == "best in each part of the range"
+    assert len(best["x"]) == 6
+    assert set(best["x"]) <= set(rates)
+    assert best["error_y"]["array"] == pytest.approx([0.0196] * 6)
+    assert min(best["error_y"]["arrayminus"]) >= 0.0196
+
+
+def test_what_nobody_asked_about_is_not_isolated(trial):
+    trials = [trial(n, 0.5, lr=0.1 * (n + 1), name=("sgd", "adam")[n % 2]) for n in range(8)]
+
+    drawn = isolation_plots(trials, "accuracy", nuisance={"optimizer.lr"})
+
+    assert [figure.title for figure in drawn] == ["optimizer.name"]
+
+
+def test_a_value_is_nuisance_where_it_is_so_in_all_of_its_entries():
+    space = {
+        "optimizer.lr": [{"low": 1, "high": 2, "role": "nuisance"}, {"low": 1, "high": 2}],
+        "optimizer.momentum": {"low": 0, "high": 1, "role": "nuisance"},
+        "augment.mixup": {"low": 0, "high": 1},
+    }
+
+    assert nuisance_of(space) == {"optimizer.momentum"}
+
+
+def test_the_spaces_of_a_study_are_told_where_there_was_a_follow_up():
+    first = {"space": {"optimizer.lr": {"low": 1e-5, "high": 1e-3}}, "within": None, "because": []}
+    edge = {"key": "optimizer.lr", "end": "high", "low": 1e-5, "high": 1e-3}
+    wide = {"optimizer.lr": {"low": 1e-5, "high": 1e-2}}
+    spaces = [
+        {**first, "trials": [0, 1], "best_score": 0.5},
+        {"space": wide, "within": None, "because": [edge], "trials": [2], "best_score": 0.75},
+    ]
+
+    text = str(spaces_table(spaces, "mean IoU"))
+
+    assert "the high end of optimizer.lr, 1e-05 to 0.001" in text
+    assert "optimizer.lr 1e-05 to 0.01" in text
+    assert spaces_table(spaces[:1], "mean IoU") is None
 
 
 def test_importance_is_drawn_from_the_most_important_down():

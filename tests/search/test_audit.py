@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from trainwright.recipe import Recipe
-from trainwright.search.audit import edges_of, importance_of, regions_of, widened
+from trainwright.search.audit import edges_of, importance_of, isolation_of, regions_of, widened
 from trainwright.search.space_file import parse_space, space_tree
 
 RECIPE = Recipe()
@@ -26,6 +26,14 @@ def values(lr: float, mixup: float = 0.2, name: str = "adamw") -> dict[str, obje
 
 def test_a_best_in_the_middle_is_at_no_end():
     assert edges_of(SPACE, values(1e-3)) == []
+
+
+def test_of_few_trials_the_outermost_lies_further_from_the_end_that_it_lies_at():
+    eight_percent_below = values(10 ** (-2 - 0.08 * 2))
+
+    assert edges_of(SPACE, eight_percent_below) == []
+    assert edges_of(SPACE, eight_percent_below, tried=40) == []
+    assert [edge.end for edge in edges_of(SPACE, eight_percent_below, tried=12)] == ["high"]
 
 
 def test_a_best_at_the_end_of_a_log_scale_asks_for_half_as_many_decades_beyond_it():
@@ -73,6 +81,17 @@ def test_what_alone_decides_the_score_is_what_matters():
 
     assert found["optimizer.lr"] > 0.9
     assert sum(found.values()) == pytest.approx(1)
+
+
+def test_isolation_looks_at_what_is_the_question_and_completes_what_was_not_said():
+    tree = {"optimizer.lr": {"low": 1e-4, "high": 1e-2, "log": True}}
+    tree["augment.mixup"] = {"low": 0.0, "high": 0.4, "role": "nuisance"}
+    space = parse_space(tree, RECIPE.changed({"optimizer.lr": 1e-3}))
+
+    found = isolation_of(space, [({}, 0.5), ({"optimizer.lr": 1e-4, "augment.mixup": 0.1}, 0.4)])
+
+    assert list(found) == ["optimizer.lr"]
+    assert [(part.value, part.best.value) for part in found["optimizer.lr"]] == [(1e-4, 0.4), (1e-3, 0.5)]
 
 
 def test_of_few_trials_and_of_noise_nothing_is_claimed():

@@ -81,6 +81,14 @@ def test_one_trial_alone_is_not_the_best_of_several():
     assert [one.role for one in asked] == ["trial"]
 
 
+def test_the_best_of_several_that_is_not_trained_once_more_has_an_optimistic_score():
+    alone, confirmed, unconfirmed = tuner(trials=1), tuner(trials=4), tuner(trials=4, confirms=False)
+    for one in (alone, confirmed, unconfirmed):
+        played(one)
+
+    assert [one.optimistic for one in (alone, confirmed, unconfirmed)] == [False, False, True]
+
+
 def test_what_is_handed_over_is_trained_on_all_images_at_the_end():
     one = tuner(trials=3, on_all=1.25)
 
@@ -104,6 +112,7 @@ def test_an_advantage_that_another_seed_does_not_have_was_luck_and_the_first_tri
 
     assert one.found.trial.number != 0
     assert one.held.trial.number == 0
+    assert not one.optimistic  # nothing chose the first one for its score
     assert one.entries[-1].text.endswith("of the first trial, which stays: the advantage was luck.")
 
 

@@ -64,6 +64,16 @@ def test_a_paused_training_has_the_score_of_its_best_epoch(carried_out, tmp_path
     assert record["score"] == record["result"]["score"]["val"] == max(scores)
 
 
+def test_its_folder_says_that_a_study_paused_it(carried_out, tmp_path):
+    carried_out(1, until=1)
+    paused = RunFolder.open(tmp_path / "runs" / "s-001").status()
+
+    carried_out(2, until=None, before=1)
+
+    assert (paused["state"], paused["message"]) == ("paused", "by the study s, which goes on with it or leaves it")
+    assert RunFolder.open(tmp_path / "runs" / "s-001").status()["state"] == "finished"
+
+
 def test_where_the_last_epoch_is_kept_its_score_counts(carried_out, tmp_path):
     record = carried_out(1, until=2, changes={**CHANGES, "keep": "last"})
 

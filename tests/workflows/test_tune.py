@@ -163,6 +163,57 @@ def test_a_budget_of_time_ends_in_time_with_the_best_in_hand(study: tw.Study, tm
     assert timed.result["epochs"] < 50
 
 
+LOW = {"optimizer.lr": {"low": 3e-5, "high": 3e-4, "log": True, "points": 3}}
+
+
+@pytest.fixture(scope="module")
+def followed(tmp_path_factory: pytest.TempPathFactory) -> tw.Study:
+    """A grid over learning rates that are all too low, with what follows it."""
+    folder = tmp_path_factory.mktemp("followed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(judge, "_draw", lambda *arguments: None)
+        return follow(write_digits(folder / "digits"), folder / "runs")
+
+
+def follow(data: Path, runs: Path, **more: Any) -> tw.Study:
+    low = {**SMALL, "epochs": 2, "optimizer.lr": 1e-4}
+    options = {"strategy": "grid", "space": LOW, "trials": None, "budget": "1h", "changes": low, "follow_up": True}
+    return tune(data, runs, **{**options, "confirm": False, "on_all": False, **more})
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_where_the_box_of_the_learning_rate_is_too_low_the_follow_up_finds_the_best_above_it(
+    followed: tw.Study,
+) -> None:
+    result = followed.result
+    first, *further = result["spaces"]
+
+    assert len(first["trials"]) == 4
+    assert [one["because"][0]["end"] for one in further] == ["high", "high"]
+    assert result["best"]["changes"]["optimizer.lr"] > 3e-4
+    assert result["best"]["score"] > first["best_score"] + 0.1
+    assert result["best"]["score"] == max(one["best_score"] for one in further)
+    assert "Follow-up: the best lay at the high end of optimizer.lr; of " in result["summary"]
+    assert sum("Follow-up, in the same budget: optimizer.lr " in text for text in followed.story) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_follow_up_that_was_stopped_and_gone_on_with_finds_the_same(
+    followed: tw.Study, tmp_path: Path, polls: Callable[[int], Callable[[], bool]]
+) -> None:
+    stopped = follow(Path(followed._folder.asked["data"]["path"]), tmp_path / "runs", stop_asked=polls(130))
+    assert not stopped.finished
+    assert len(stopped.story) >= 5  # the first space is behind it
+
+    resumed = tw.resume_study("study", runs=tmp_path / "runs", mirrors=())
+
+    assert found(resumed) == found(followed)
+    assert resumed.result["spaces"] == followed.result["spaces"]
+    assert resumed.story == followed.story
+
+
 class Late(studies.Timer):
     """A timer that runs out when it has been asked for the n-th time."""
 
@@ -215,6 +266,10 @@ def test_a_study_keeps_what_its_search_is_made_of(asked):
     assert content["strategy_options"] == {"prior": True}
     assert content["first"] == [{"optimizer.lr": 0.02}]
     assert content["space"] == SPACE
+
+
+def test_a_follow_up_is_asked_for_and_kept(asked):
+    assert asked(follow_up=True)["follow_up"] is True
 
 
 def test_without_a_space_it_is_as_wide_as_the_budget(asked):

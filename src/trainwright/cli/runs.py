@@ -55,13 +55,21 @@ def list_runs(runs: options.Runs = Path("runs"), as_json: options.Json = False) 
     """List all runs, the oldest first."""
     from trainwright.cli.show import show_runs
     from trainwright.tracking import runs as tracked
+    from trainwright.tracking.study_folder import StudyFolder, folder_of_studies, owners_of
 
     close_dead_runs(runs)
     found = tracked.list_runs(runs)
+    owners = owners_of(runs, [run.run_id for run in found])
     if as_json:
-        print(json.dumps({"schema": "trainwright.runs/1", "runs": [dataclasses.asdict(run) for run in found]}))
-    else:
-        print(show_runs(found))
+        rows = [{**dataclasses.asdict(run), "study": owners.get(run.run_id)} for run in found]
+        print(json.dumps({"schema": "trainwright.runs/1", "runs": rows}))
+        return
+    print(show_runs(found))
+    paused = list(dict.fromkeys(owners.get(run.run_id, "") for run in found if run.state == "paused"))
+    for name in filter(None, paused):
+        study = StudyFolder.open(folder_of_studies(runs) / name)
+        on = "has ended without them" if study.result() is not None else f"goes on with: trainwright resume {name}"
+        print(f"paused by the study {name}, which {on}")
 
 
 @sub.command("show", epilog="Example:\n\n  trainwright runs show last")
@@ -69,6 +77,7 @@ def show_one(run: options.RunName, runs: options.Runs = Path("runs"), as_json: o
     """Show what came out of RUN, or how far it is."""
     from trainwright.cli.show import show_run
     from trainwright.tracking.runs import find_run
+    from trainwright.tracking.study_folder import owner_of
 
     close_dead_runs(runs)
     folder = find_run(runs, run)
@@ -82,25 +91,45 @@ def show_one(run: options.RunName, runs: options.Runs = Path("runs"), as_json: o
         return
     status, epochs = folder.status(), sum(1 for _ in folder.records("epoch"))
     print(f"run        {folder.run_id}\nstate      {status['state']} {status['message']}\nepochs     {epochs}")
-    print(f"folder     {folder.path}\n\ngo on with: trainwright resume {folder.run_id}")
+    study = owner_of(folder)
+    print(f"folder     {folder.path}")
+    if study is not None and study.result() is not None:
+        print(f"\nthe study {study.name} has ended without it")
+    else:
+        print(f"\ngo on with: trainwright resume {folder.run_id if study is None else study.name}")
 
 
 @sub.command(
     "compare",
-    short_help="What differs between two runs, and is it chance?",
-    epilog="Example:\n\n  trainwright runs compare 20261122-0117 last",
+    short_help="What differs between two runs, and is it chance? What mattered in which study?",
+    epilog="Examples:\n\n  trainwright runs compare 20261122-0117 last\n\n  trainwright runs compare digits-study flowers-study"
+    "\n\n  trainwright runs compare 'lr-*'",
 )
 def compare(
-    first: options.RunName, second: options.RunName, runs: options.Runs = Path("runs"), as_json: options.Json = False
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN RUN | STUDY…", help="Two runs; or studies, or patterns as 'lr-*' over the names of both."
+        ),
+    ],
+    runs: options.Runs = Path("runs"),
+    as_json: options.Json = False,
 ) -> None:
-    """Show what differs between two runs: their recipes, their results, and whether that is beyond chance."""
-    from trainwright.cli.show import show_comparison
-    from trainwright.tracking.runs import find_run
+    """Show what differs between two runs: their recipes, their results, and whether that is beyond chance.
+
+    Of studies, and of what a pattern matches: which hyperparameter mattered in which of them, and what the best had.
+    """
+    from trainwright.cli.show import show_comparison, show_patterns
     from trainwright.workflows.compare import compare_runs
+    from trainwright.workflows.patterns import Group, meant, patterns
 
     close_dead_runs(runs)
-    content = compare_runs(find_run(runs, first), find_run(runs, second))
-    print(json.dumps(content) if as_json else show_comparison(content))
+    found = meant(runs, names)
+    groups = [one for one in found if isinstance(one, Group)]
+    pair = [one for one in found if not isinstance(one, Group)]
+    content = patterns(groups) if groups else compare_runs(*pair)
+    show = show_patterns if groups else show_comparison
+    print(json.dumps(content) if as_json else show(content))
 
 
 @sub.command("best", epilog="Example:\n\n  trainwright runs best")

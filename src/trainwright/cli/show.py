@@ -101,6 +101,33 @@ def show_comparison(content: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def show_patterns(content: Mapping[str, Any]) -> str:
+    """Studies beside each other: of each value how much of the scores hung on it, and which one the best had."""
+    groups, rows = content["groups"], content["hyperparameters"]
+    widths = [max(20, len(group["name"])) for group in groups]
+
+    def line(name: str, cells: Sequence[str]) -> str:
+        padded = (f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True))
+        return f"{name:<26}  {'  '.join(padded)}".rstrip()
+
+    lines = [line("", [group["name"] for group in groups]), line("data", [group["data"] for group in groups])]
+    lines.append(line("whole trainings", [f"{group['trainings']:,}" for group in groups]))
+    best = [group["best"] for group in groups]
+    scores = [
+        f"{group['metric']} {_number(one['score'])}" if one else "–" for group, one in zip(groups, best, strict=True)
+    ]
+    lines += [line("best", scores), "", "share of what the values tell of the scores, and the best one's value"]
+    for row in rows:
+        cells = []
+        for share, value, group in zip(row["importance"], row["best"], groups, strict=True):
+            known = f"{100 * share:3.0f} %" if share is not None else "    ?"
+            cells.append(f"{known}  {_plain(value)}" if row["key"] in group["varied"] else "–")
+        lines.append(line(row["key"], cells))
+    untold = [f"{group['name']}: {group['why_not']}" for group in groups if group["why_not"]]
+    lines += [f"? cannot be told of {said}" for said in untold]
+    return "\n".join([*lines, "", *wrapped("", content["conclusion"])])
+
+
 def _metrics(result: Mapping[str, Any]) -> list[str]:
     """A line for each further figure of the task; results of old have none."""
     metrics = result.get("metrics") or {}

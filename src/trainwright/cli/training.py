@@ -107,10 +107,13 @@ def resume(
 
     def work(stop: Callable[[], bool]) -> Run:
         from trainwright.cli.runs import close_dead_runs
+        from trainwright.tracking.runs import find_run
+        from trainwright.tracking.study_folder import refuse_owned
         from trainwright.workflows import run as workflow
         from trainwright.workflows.options import RunOptions
 
         close_dead_runs(machine.runs)
+        refuse_owned(find_run(machine.runs, run))
         return workflow.resume(run, options=RunOptions(**chosen, reporter=output.reporter(), stop_asked=stop))
 
     study = _study_of(machine.runs, run)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from trainwright.workflows.studies import Study
 
 SHOWN = 12  # trials of the table
-KEYS = 44  # letters of a trial's changes
+KEYS = 60  # letters of a trial's changes
 
 Strategy = Annotated[
     str | None,
@@ -92,6 +92,13 @@ Confirm = Annotated[
     ),
 ]
 
+FollowUp = Annotated[
+    bool,
+    typer.Option(
+        "--follow-up", help="Where the best lies at an end of a range, look beyond it, in the same study and budget."
+    ),
+]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Searched:
@@ -124,6 +131,7 @@ def tune(
     name: Name = None,
     final: OnAll = None,
     confirm: Confirm = True,
+    follow_up: FollowUp = False,
     lag: Lag = None,
     least_epochs: LeastEpochs = 1,
     strategy_options: Option = None,
@@ -157,6 +165,7 @@ def tune(
         "name": name,
         "on_all": final,
         "confirm": confirm,
+        "follow_up": follow_up,
     }
 
     def work(stop: Callable[[], bool]) -> Study:
@@ -201,12 +210,22 @@ def _table(trials: Sequence[Mapping[str, Any]], metric: str) -> list[str]:
     lines = [f"{'trial':>5}  {metric:>10}  {'epochs':>6}  {'seconds':>7}  {'state':<10}  changes"]
     lines += [
         f"{one['number']:>5}  {number(one['score']) if one['score'] is not None else '':>10}  {one['epochs']:>6}  "
-        f"{one['seconds']:>7,.0f}  {one['state']:<10}  {one['label'][:KEYS]}"
+        f"{one['seconds']:>7,.0f}  {one['state']:<10}  {_changes(one)}"
         for one in ranked[:SHOWN]
     ]
     if len(ranked) > SHOWN:
         lines.append(f"       and {len(ranked) - SHOWN} more")
     return lines
+
+
+def _changes(trial: Mapping[str, Any]) -> str:
+    """What it changes; of the recipe as it is, which of the values that are searched it has."""
+    from trainwright.search.recipe_search import label_of
+
+    values = {key: value for key, value in trial.get("values", {}).items() if value is not None}
+    known = f": {label_of(values)}" if values and not trial.get("changes") else ""
+    said = f"{trial['label']}{known}"
+    return said if len(said) <= KEYS else f"{said[: KEYS - 1]}…"
 
 
 def _within(best: Mapping[str, Any]) -> str:

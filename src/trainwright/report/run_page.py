@@ -70,9 +70,8 @@ def run_page(values: RunValues) -> str:
 
 def _head(values: RunValues) -> Html:
     if values.result is None:
-        word = {"failed": "Failed", "running": "Still running", "interrupted": "Interrupted"}.get(
-            values.state, "Unfinished"
-        )
+        known = {"failed": "Failed", "running": "Still running", "interrupted": "Interrupted", "paused": "Paused"}
+        word = known.get(values.state, "Unfinished")
         last = values.epochs[-1] if values.epochs else None
         so_far = ""
         if last is not None:

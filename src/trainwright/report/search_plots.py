@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from trainwright.diagnosis.isolation import isolated
 from trainwright.report.markup import figure_text
 from trainwright.report.page import Figure
 from trainwright.report.plots import axis, layout, line, plain
@@ -107,13 +108,24 @@ def parallel_coordinates(
     )
 
 
-def isolation_plots(trials: Sequence[Trial], metric: str, importance: Mapping[str, Any] | None = None) -> list[Figure]:
-    """The score against one value at a time, with the best run at each value joined: what is left of it when all others may
-    be chosen as well as they were."""
+def isolation_plots(
+    trials: Sequence[Trial],
+    metric: str,
+    importance: Mapping[str, Any] | None = None,
+    *,
+    nuisance: Collection[str] = (),
+    noise: float = 0.0,
+) -> list[Figure]:
+    """The score against one value at a time, with the best run at each value, or in each part of its range, joined: what is left
+    of it when all others may be chosen as well as they were.
+
+    nuisance: values that nobody asked about; they have no figure. noise: of one score by seed alone, where that is known.
+    """
     runs = searched(trials)
     if len(runs) < LEAST_RUNS:
         return []
-    return [_isolated(runs, key, metric) for key in varied(runs, importance)[:MOST_ISOLATED]]
+    asked = [key for key in varied(runs, importance) if key not in nuisance]
+    return [_isolated(runs, key, metric, noise) for key in asked[:MOST_ISOLATED]]
 
 
 def best_of_m(trials: Sequence[Trial], metric: str) -> Figure | None:
@@ -224,15 +236,11 @@ class _Axis:
         ]
 
 
-def _isolated(runs: Sequence[Trial], key: str, metric: str) -> Figure:
-    """The score of every run against one value, and the best at each: joined where values have an order."""
+def _isolated(runs: Sequence[Trial], key: str, metric: str, noise: float) -> Figure:
+    """The score of every run against one value, and the best at each with its interval: joined where values have an order."""
     runs = [one for one in runs if one.recipe.get(key) is not None or not _numeric(runs, key)]
     numeric, factor = _numeric(runs, key), 100 if metric in SHARES else 1
     x: list[Any] = [one.recipe[key] if numeric else figure_text(_said(one.recipe.get(key))) for one in runs]
-    best: dict[Any, float] = {}
-    for value, one in zip(x, runs, strict=True):
-        best[value] = max(best.get(value, -math.inf), factor * one.score)
-    values = sorted(best) if numeric else list(best)
     kind: dict[str, Any] = {} if numeric else {"type": "category"}
     if numeric and min(x) > 0 and max(x) / min(x) >= LOG_FROM:
         kind = {"type": "log", "exponentformat": "power"}
@@ -246,13 +254,26 @@ def _isolated(runs: Sequence[Trial], key: str, metric: str) -> Figure:
         "text": [figure_text(f"{one.number}: {one.label}") for one in runs],
         "hovertemplate": "%{text}: %{y:.4g}<extra></extra>",
     }
-    mode = "lines+markers" if numeric else "markers"
+    parts = isolated(x, [factor * one.score for one in runs], noise=factor * noise)
+    sides = [[abs(getattr(part.best, end) - part.best.value) for part in parts] for end in ("high", "low")]
+    above, below = ([plain(side) if math.isfinite(side) else 0.0 for side in ends] for ends in sides)
+    best = line(
+        "best at each value" if len(parts) == len(set(x)) else "best in each part of the range",
+        [part.value for part in parts],
+        [part.best.value for part in parts],
+        "blue",
+        mode="lines+markers" if numeric else "markers",
+        error_y={"type": "data", "symmetric": False, "array": above, "arrayminus": below, "color": "@blue"},
+    )
     unit = ", %" if factor == 100 else ""
+    told = ", ".join(f"{part.value} {part.best.value:.4g}" for part in parts[:8])
     return Figure(
-        data=[dots, line("best at each value", values, [best[value] for value in values], "blue", mode=mode)],
+        data=[dots, best],
         layout=layout(290, xaxis=axis(figure_text(key), **kind), yaxis=axis(f"{figure_text(metric)}{unit}")),
         title=key,
-        alt=f"{metric} against {key}: best " + ", ".join(f"{value} {best[value]:.4g}" for value in values[:8]) + ".",
+        alt=f"{metric} against {key}: best {told}.",
+        caption="The best with all other values chosen as well as they were. Bars: other trials of the same part might have "
+        "reached no more than their lower end.",
     )
 
 

@@ -11,6 +11,7 @@ from trainwright.report.markup import Html, element, joined
 from trainwright.report.openings import opened, test_facts
 from trainwright.report.page import UNSEEN, Section, figure, figures, foot, page
 from trainwright.report.search_plots import best_of_m, importance_bars, isolation_plots, parallel_coordinates
+from trainwright.report.spaces import nuisance_of, spaces_table
 from trainwright.report.study_plots import arms_forest, best_so_far, unchanged_scores
 from trainwright.report.tables import Cell, Column, facts_of, rows_of, table
 from trainwright.report.values import Entry, StudyValues, Trial
@@ -218,10 +219,17 @@ def _search(values: StudyValues, result: Mapping[str, Any]) -> Html | None:
         best_of_m(values.trials, values.metric),
     ]
     whole = parallel_coordinates(values.trials, values.metric, importance)
-    single = isolation_plots(values.trials, values.metric, importance)
-    if whole is None and not single and not any(drawn):
+    noise = finite(result.get("noise_floor"))
+    single = isolation_plots(
+        values.trials,
+        values.metric,
+        importance,
+        nuisance=nuisance_of(result.get("space") or {}),
+        noise=noise if math.isfinite(noise) else 0.0,
+    )
+    if whole is None and not single and not any(drawn) and len(result.get("spaces") or ()) < 2:
         return None
-    return joined([figure(whole), figures(*drawn, *single)])
+    return joined([spaces_table(result.get("spaces") or (), values.metric), figure(whole), figures(*drawn, *single)])
 
 
 def _noise(values: StudyValues, result: Mapping[str, Any]) -> Html | None:

@@ -9,11 +9,16 @@ from typing import Any
 
 import numpy as np
 
+from trainwright.diagnosis.isolation import Part, isolated
 from trainwright.search.domains import Choice, FloatRange, IntRange
 from trainwright.search.space import Dimension, Space, Values
 from trainwright.seeding import derive
 
 WIDENED = 0.5  # of a range's length on its own scale: how much is added at an end that the best lies at
+NEAREST, NEAR = (
+    0.05,
+    0.1,
+)  # of a range's length: how far from an end the best still lies at it, with many and with few trials
 REGIONS = 3  # of a range: low, middle and high
 LEAST_TRIALS = 10  # for importance: a forest over fewer says nothing
 TREES = 200
@@ -43,11 +48,15 @@ class Region:
     diverged: int
 
 
-def edges_of(space: Space, best: Values) -> list[Edge]:
-    """The ends of ranges that the best values lie at, where a recipe takes what lies beyond."""
+def edges_of(space: Space, best: Values, *, tried: int = 0) -> list[Edge]:
+    """The ends of ranges that the best values lie at, where a recipe takes what lies beyond.
+
+    tried: trials, whose distance from each other says how near is near: the outermost of few lies further from an end.
+    """
     whole = space.completed(best)
     found = []
-    for name, end in space.edges(best).items():
+    share = min(max(NEAREST, 1 / tried), NEAR) if tried else NEAREST
+    for name, end in space.edges(best, share=share).items():
         one = space.dimensions[space.names.index(name)]
         wider = _wider(space, one, end, whole)
         if wider is not None and not isinstance(one.domain, Choice):
@@ -69,6 +78,21 @@ def regions_of(space: Space, tried: Sequence[tuple[Values, bool]]) -> list[Regio
             if any(here):
                 where = _said(name, one, part, count)
                 found.append(Region(key=name, where=where, trials=len(here), diverged=sum(here)))
+    return found
+
+
+def isolation_of(
+    space: Space, scored: Sequence[tuple[Values, float]], noise: float = math.nan
+) -> dict[str, list[Part]]:
+    """Of each dimension that is the question (not nuisance) the best at each of its values, or in each part of its range, with
+    the others chosen as well as they were. scored: (values, score) of whole trainings."""
+    found = {}
+    for name, one in zip(space.names, space.dimensions, strict=True):
+        there = [(space.completed(values), score) for values, score in scored]
+        known = [(whole[one.key], score) for whole, score in there if space.holds(one, whole)]
+        if one.role == "scientific" and known:
+            values, scores = zip(*known, strict=True)
+            found[name] = isolated(values, scores, noise=noise)
     return found
 
 

@@ -6,6 +6,7 @@ for every ask. A seeded sampler would otherwise replay its first trials after a 
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,10 @@ from trainwright.seeding import derive
 
 STARTUP = 10  # trainings by chance before the model is asked: the default of Optuna's TPE and Gaussian process
 DIVERGED = "diverged"
+# Trainings that a model is shown: of more, the best and the latest, half each. A decision takes the same time however many there
+# were: of the estimator's 500 some hundredths of a second, of the process's 150 a quarter (docs/log.md).
+TPE_SHOWN, GP_SHOWN = 500, 150
+CUT = 0.25  # of them, that come on top before the others are chosen anew
 SCRATCH = 200  # trials that were only ever pending, beside as many as were told, before the scratch pad is made anew
 
 
@@ -35,18 +40,20 @@ class Seen:
 
 
 class Model:
-    """One of Optuna's samplers over a space. make: a sampler from a seed.
+    """One of Optuna's samplers over a space. make: a sampler from a seed. shown: the most trainings that it is told of.
 
     as_cube: it sees every dimension between 0 and 1, those that are not there in the middle. Optuna's Gaussian process models
     the dimensions alone that every trial has.
     """
 
-    def __init__(self, space: Space, make: Callable[[int], Any], *, as_cube: bool = False) -> None:
+    def __init__(self, space: Space, make: Callable[[int], Any], *, shown: int, as_cube: bool = False) -> None:
         _need_optuna()
-        self._space, self._make, self._as_cube = space, make, as_cube
+        self._space, self._make, self._as_cube, self._most = space, make, as_cube, shown
         self._distributions = dict(zip(space.names, map(self._distribution, space.dimensions), strict=True))
         self._study: Any = None
-        self._known = 0  # of what was seen, that are on the scratch pad
+        self._known = 0  # of what was seen, that were looked at
+        self._cut = 0  # of these, that those on the scratch pad were chosen from; 0 as long as all are there
+        self._kept: list[Seen] = []  # of these
         self._scratch = 0
         self._constrained = False  # as long as nothing diverged there is no constraint to be modelled
         self._worst: float | None = None
@@ -74,9 +81,12 @@ class Model:
 
         new = seen[self._known :]
         constrained = self._constrained or any(one.score is None for one in new)
-        if self._study is None or constrained != self._constrained or self._scratch > SCRATCH + len(seen):
+        cut = self._chosen(seen)
+        often = self._scratch > SCRATCH + min(len(seen), self._most)
+        if self._study is None or constrained != self._constrained or cut or often:
             self._study = optuna.create_study(direction="maximize")
-            self._scratch, self._worst, self._constrained, new = 0, None, constrained, seen
+            self._scratch, self._worst, self._constrained = 0, None, constrained
+            new = [*self._kept, *seen[self._cut :]]
         for one in new:
             if one.score is None:
                 # Never compared: the constraint is. The Gaussian process wants a number here, the worst one before it.
@@ -88,6 +98,19 @@ class Model:
                 self._trial(one.values, value=value, constraints=constraints if constrained else None)
             )
         self._known = len(seen)
+
+    def _chosen(self, seen: Sequence[Seen]) -> bool:
+        """Choose those that the model is shown, where there are too many; whether that changed. At fixed numbers of outcomes, so
+        that it is a function of the history."""
+        step = max(1, int(CUT * self._most))
+        cut = 0 if len(seen) <= self._most else self._most + (len(seen) - self._most) // step * step
+        if cut == self._cut:
+            return False
+        latest = range(cut - self._most // 2, cut)
+        ranked = sorted(range(latest.start), key=lambda index: (-worth(seen[index]), index))
+        best = sorted(ranked[: self._most - len(latest)])
+        self._kept, self._cut = [seen[index] for index in (*best, *latest)], cut
+        return True
 
     def _trial(self, values: Mapping[str, Any], **more: Any) -> Any:
         from optuna.trial import create_trial
@@ -180,7 +203,8 @@ def tpe(setting: Setting, *, startup: int = STARTUP) -> Bayesian:
 def gp(setting: Setting, *, startup: int = STARTUP) -> Bayesian:
     """Optuna's Gaussian process with the logarithm of the expected improvement: Ament et al., arXiv:2310.20708.
 
-    startup: trainings by chance before it. Slower to decide than tpe, for trainings of minutes and longer.
+    startup: trainings by chance before it. Slower to decide than tpe, for some hundred trainings of minutes and longer: of more
+    than 150 the model is shown the best and the latest.
     """
 
     def make(seed: int) -> Any:
@@ -188,7 +212,7 @@ def gp(setting: Setting, *, startup: int = STARTUP) -> Bayesian:
 
         return GPSampler(seed=_seed_32(seed), n_startup_trials=1)
 
-    return Bayesian(setting, Model(setting.space, make, as_cube=True), startup=max(1, startup))
+    return Bayesian(setting, Model(setting.space, make, shown=GP_SHOWN, as_cube=True), startup=max(1, startup))
 
 
 def tpe_model(space: Space) -> Model:
@@ -200,7 +224,7 @@ def tpe_model(space: Space) -> Model:
 
         return TPESampler(seed=_seed_32(seed), n_startup_trials=1, group=conditional)
 
-    return Model(space, make)
+    return Model(space, make, shown=TPE_SHOWN)
 
 
 def seen_of(told: Told, history: History) -> Seen | None:
@@ -209,6 +233,11 @@ def seen_of(told: Told, history: History) -> Seen | None:
     if told.state == "diverged":
         return Seen(values=values, score=None)
     return Seen(values=values, score=told.score) if told.scored else None
+
+
+def worth(seen: Seen) -> float:
+    """Its score; the least where it diverged."""
+    return -math.inf if seen.score is None else seen.score
 
 
 def seed_of(setting: Setting, number: int, turn: int) -> int:

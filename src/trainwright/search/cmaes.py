@@ -13,7 +13,7 @@ import numpy as np
 
 from trainwright.errors import MissingPackageError, UsageError
 from trainwright.plugins import strategies
-from trainwright.search.bayesian import Seen, seen_of
+from trainwright.search.bayesian import Seen, seen_of, worth
 from trainwright.search.domains import Choice, Domain, FloatRange, IntRange
 from trainwright.search.drawing import unseen
 from trainwright.search.history import History, Move, frozen
@@ -87,7 +87,7 @@ class Distribution:
 
         Ranks are told: the method goes by nothing else, and they are finite. seeds: what each was drawn with, if it was.
         """
-        order = sorted(range(len(seen)), key=lambda index: -_worth(seen[index]))
+        order = sorted(range(len(seen)), key=lambda index: -worth(seen[index]))
         members = [self._member(seen[index].values, seeds[index]) for index in order]
         self._model.tell([(member, float(rank)) for rank, member in enumerate(members)])
 
@@ -232,10 +232,6 @@ def _spread(domain: Domain) -> float:
     if domain.prior is None:
         return SPREAD
     return max((domain.warp(0.84) - domain.warp(0.16)) / 2, 10 * CONVERGED)
-
-
-def _worth(seen: Seen) -> float:
-    return -math.inf if seen.score is None else seen.score
 
 
 def _need_cmaes() -> None:

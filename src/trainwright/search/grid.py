@@ -35,7 +35,6 @@ class Grid:
         self._next = 0
 
     def propose(self, history: History) -> Move | None:
-        self._next = max(self._next, history.own)
         while self._next < len(self._every) and history.seen(self._every[self._next]):
             self._next += 1
         return Move(values=self._every[self._next]) if self._next < len(self._every) else None

@@ -93,6 +93,26 @@ class Ledger:
         return max(0, math.floor((seconds - self.pace.run_seconds) / (self.pace.epoch_seconds * cost) + 1e-9))
 
 
+class Trained:
+    """What all trainings so far took: some are costlier than others. training_seconds: of `seconds`, those of epochs."""
+
+    def __init__(self) -> None:
+        self.count = self.epochs = 0
+        self.seconds = self.training_seconds = 0.0
+
+    def add(self, epochs: int, *, seconds: float, training_seconds: float) -> None:
+        self.count += 1
+        self.epochs += epochs
+        self.seconds += max(seconds, training_seconds)
+        self.training_seconds += training_seconds
+
+    def teach(self, ledger: Ledger) -> None:
+        """Let a ledger take its pace from them."""
+        beside = (self.seconds - self.training_seconds) / self.count
+        taken = self.training_seconds
+        ledger.learn(epochs=self.epochs, seconds=taken + beside, training_seconds=taken)
+
+
 def rung(epochs: int) -> int:
     """The largest count of the ladder that is not above `epochs`; at least 1."""
     return max([step for step in LADDER if step <= epochs], default=1)

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from trainwright.plugins import Searcher
 from trainwright.recipe import Recipe
 from trainwright.records import Outcome, Proposal
 from trainwright.search.domains import as_tuples
 from trainwright.search.history import Ask, State, Told
-from trainwright.search.searching import Search, start
+from trainwright.search.searching import Search, Setting, searcher_of
 from trainwright.search.space import Space
 
 
 class RecipeSearch:
-    """A `Strategy`. `search`: what it asks, with its history and the best so far."""
+    """A `Strategy`. `search`: what it asks, with its history and the best so far. `stage`: how often it went on in a space anew.
 
-    def __init__(self, recipe: Recipe, search: Search) -> None:
-        self.recipe, self.search = recipe, search
+    build: a searcher over a space.
+    """
+
+    def __init__(self, recipe: Recipe, search: Search, build: Callable[[Space], Searcher]) -> None:
+        self.recipe, self.search, self._build = recipe, search, build
+        self.stage = 0
+
+    def go_on(self, space: Space, *, within: Space, trials: int | None) -> None:
+        """From here on look at `within`, a part of `space` or all of it; every outcome so far has to be told."""
+        self.search.go_on(self._build(within), space=space, trials=trials)
 
     def ask(self) -> Proposal | None:
         ask = self.search.ask()
@@ -58,6 +67,7 @@ class RecipeSearch:
             continues=None if ask.new else ask.trial,
             epochs_now=None if ask.epochs in (None, self.recipe.epochs) else ask.epochs,
             epochs_before=0 if not before else before[-1].epochs or self.recipe.epochs,
+            stage=self.stage,
         )
 
 
@@ -77,18 +87,14 @@ def search_recipes(
 
     Raises UnknownNameError, UsageError as `searching.start`.
     """
-    search = start(
-        strategy,
-        space,
-        seed=seed,
-        first=[{**space.fixed, **changes} for changes in first],
-        epochs=recipe.epochs,
-        least_epochs=least_epochs,
-        lag=lag,
-        trials=trials,
-        options=options,
-    )
-    return RecipeSearch(recipe, search)
+
+    def build(over: Space) -> Searcher:
+        setting = Setting(space=over, seed=seed, epochs=recipe.epochs, least_epochs=least_epochs, trials=trials)
+        return searcher_of(strategy, setting, options)
+
+    given = [{**space.fixed, **changes} for changes in first]
+    search = Search(build(space), space=space, first=given, epochs=recipe.epochs, lag=lag, trials=trials)
+    return RecipeSearch(recipe, search, build)
 
 
 def told_of(outcome: Outcome) -> Told:

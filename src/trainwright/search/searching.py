@@ -53,6 +53,13 @@ def start(
     unchanged. trials: the most that are begun; those that are paused go on. options: the strategy's own.
     Raises UnknownNameError for the name, UsageError for an option that it does not have.
     """
+    setting = Setting(space=space, seed=seed, epochs=epochs, least_epochs=least_epochs, trials=trials)
+    searcher = searcher_of(strategy, setting, options)
+    return Search(searcher, space=space, first=first, epochs=epochs, lag=lag, trials=trials)
+
+
+def searcher_of(strategy: str, setting: Setting, options: Mapping[str, Any] | None = None) -> Searcher:
+    """The strategy of that name. Raises UnknownNameError for the name, UsageError for an option that it does not have."""
     build = strategies.get(strategy)
     known = [name for name, one in inspect.signature(build).parameters.items() if one.kind is one.KEYWORD_ONLY]
     wrong = [
@@ -62,9 +69,7 @@ def start(
     ]
     if wrong:
         raise UsageError(" ".join(wrong), where="strategy")
-    setting = Setting(space=space, seed=seed, epochs=epochs, least_epochs=least_epochs, trials=trials)
-    searcher = build(setting, **(options or {}))
-    return Search(searcher, space=space, first=first, epochs=epochs, lag=lag, trials=trials)
+    return build(setting, **(options or {}))
 
 
 class Search:
@@ -120,6 +125,19 @@ class Search:
         if ask.number != len(self.history.asks):
             raise UsageError(f"ask {ask.number} comes after {len(self.history.asks) - 1}.", where="search")
         self._take(ask)
+
+    def go_on(self, searcher: Searcher, *, space: Space, trials: int | None) -> None:
+        """From here on ask by another searcher, over another space, with all that was asked for and told behind it.
+
+        It is shown every outcome so far: all of them have to be told, so that what follows does not depend on who was quick.
+        trials: as at the beginning, of the whole search.
+        """
+        if len(self.outcomes) < len(self.history.asks):
+            raise UsageError("another space, with outcomes still out.", where="search")
+        self.searcher, self.space, self.trials = searcher, space, trials
+        self._next = self._refused_at = None
+        while self._show_one():
+            pass
 
     @property
     def done(self) -> bool:

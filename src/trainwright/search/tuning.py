@@ -16,13 +16,16 @@ from trainwright.recipe import Recipe
 from trainwright.records import Outcome, Proposal
 from trainwright.search import planning
 from trainwright.search.ending import PLATEAU, ROOM, trained_on_all
+from trainwright.search.follow_up import LOOKS, Looked, beyond, told_of
 from trainwright.search.history import Ask, Trial
-from trainwright.search.ledger import Ledger
+from trainwright.search.ledger import Ledger, Trained
 from trainwright.search.recipe_search import RecipeSearch, label_of
 from trainwright.search.rounds import Entry, Step
+from trainwright.search.trial_lines import line_of, scored
 from trainwright.seeding import derive
 
 PERFECT = 1.0  # no score is higher, so nothing is left to be gained
+NOTHING_LEFT, PERFECT_SAID = "the strategy has nothing left to try", "no higher score is possible"
 TO_ITS_END = "the best so far is paused: to its end"
 EXHAUSTIVE = ("list", "grid")  # strategies whose every training was asked for by name
 Ending = Generator[Proposal, Outcome, None]
@@ -55,10 +58,12 @@ class Tuner:
         strategy: str = "",
         on_all: float | None = None,
         confirms: bool = True,
+        follow_up: bool = False,
     ) -> None:
         """most_epochs: of the search in all; what follows it comes on top, unlike with time, which the ledger limits. The
         search itself knows how many trials may be begun. strategy: its name. on_all: images of train and val over those of
-        train, None to train no final one. confirms: whether what was found is trained once more."""
+        train, None to train no final one. confirms: whether what was found is trained once more. follow_up: whether the search
+        goes on beyond the end of a range that its best lies at (`follow_up.py`)."""
         self.search, self.ledger, self.most_epochs = search, ledger, most_epochs
         self.on_all, self.confirms = on_all, confirms
         self.entries: list[Entry] = []
@@ -67,13 +72,17 @@ class Tuner:
         self.held: Found | None = None
         self.final: Outcome | None = None
         self.over = ""  # why the search ended
+        space, self._trials = search.search.space, search.search.trials
+        self.spaces = [Looked(began=0, space=space, within=space)]
+        self._looks = LOOKS if follow_up else ()
         self._patient = strategy in EXHAUSTIVE
+        search.search.trials = self._most_trials()
         self._whole = search.recipe.epochs
         self._best = -math.inf
         self._first_perfect: int | None = None  # number of an outcome
         self._asked = 0  # proposals so far
         self._asked_epochs = 0
-        self._trained = _Trained()
+        self._trained = Trained()
         self._open: dict[int, Proposal] = {}
         self._ended: dict[int, Outcome] = {}  # by trial, those that came to their end
         self._ending: Ending | None = None
@@ -97,6 +106,10 @@ class Tuner:
     def restore(self, record: Mapping[str, Any]) -> Proposal | None:
         """Take over an ask of the journal; None where an outcome has to be told before."""
         if record["role"] == "trial" and record["reason"] != TO_ITS_END:
+            while self.search.stage < record.get("stage", 0):
+                if self._open:
+                    return None
+                self._look_further()
             return self._begun(self.search.restore(record))
         return None if self._open else self.ask()
 
@@ -134,24 +147,80 @@ class Tuner:
 
     def _can_go_on(self) -> bool:
         """Whether the search asks for more, now or when it was told more; if not, `over` says why."""
-        if self.over:
-            return False
+        while not self.over:
+            why = self._used_up()
+            if not why:
+                return True
+            if self._open and why == NOTHING_LEFT:
+                return True  # what is under way may give it something
+            if why == PERFECT_SAID or not (self._share < 1 or (why == NOTHING_LEFT and self._looks_left)):
+                self.over = why
+            elif self._open:
+                return False  # what is under way may move the best
+            elif self._first_perfect is not None:
+                self.over = PERFECT_SAID
+            else:
+                self._look_further(why)
+        return False
+
+    def _used_up(self) -> str:
+        """Why nothing more is asked for with the share of the budget that the search may use now; empty where something is."""
         search = self.search.search
         if not self._patient and self._perfect(len(search.history.asks) - search.lag):
-            self.over = "no higher score is possible"
-            return False
+            return PERFECT_SAID
         ask = search.look()
         if ask is None:
-            if not self._open:
-                used_up = "all trials of the budget were begun"
-                self.over = used_up if search.full else "the strategy has nothing left to try"
-            return bool(self._open)
+            return "all trials of the budget were begun" if search.full and not self._open else NOTHING_LEFT
         epochs, most = self._epochs_of(ask), self.most_epochs
-        if ask.number and most is not None and self._asked_epochs + epochs > most + 1e-9:
-            self.over = "the epochs of the budget were used up"
-        elif ask.number and self._seconds_with(epochs) > self.ledger.left - self._kept():
-            self.over = "the time was used up"
-        return not self.over
+        if ask.number and most is not None and self._asked_epochs + epochs > self._share * most + 1e-9:
+            return "the epochs of the budget were used up"
+        if (
+            ask.number
+            and self._seconds_with(epochs) > self._share * (self.ledger.limit - self._kept()) - self.ledger.spent
+        ):
+            return "the time was used up"
+        return ""
+
+    # Beyond its space
+
+    @property
+    def follows_up(self) -> bool:
+        return bool(self._looks)
+
+    @property
+    def ended(self) -> Mapping[int, Outcome]:
+        """By trial, the outcomes of those that came to their end."""
+        return self._ended
+
+    @property
+    def _looks_left(self) -> bool:
+        return self.search.stage < len(self._looks)
+
+    @property
+    def _share(self) -> float:
+        """Of the budget, that the search may use before it looks where its best lies. What was asked for by name, all of it."""
+        return self._looks[self.search.stage] if self._looks_left and not self._patient else 1.0
+
+    def _most_trials(self) -> int | None:
+        return None if self._trials is None else math.ceil(self._share * self._trials)
+
+    def _look_further(self, why: str = "") -> None:
+        """Go on beyond the space where the best lies at an end of it, and else in it; all is told. why: it asks for no more."""
+        search, before = self.search.search, self.spaces[-1]
+        best = search.best()
+        found = None if best is None else beyond(before, best[0].values, self.search)
+        if found is None and why == NOTHING_LEFT:
+            self.over = why
+            return
+        now = found or before
+        self.search.stage += 1
+        self.search.go_on(now.space, within=now.within, trials=self._most_trials())
+        if found is not None:
+            self.spaces.append(found)
+        if best is not None:
+            named = f"The best so far, trial {best[0].number} ({label_of(best[0].values)}),"
+            inside = "lies at no end of a range: the search goes on in its space."
+            self._say("decision", f"{named} {inside if found is None else told_of(found)}")
 
     def _perfect(self, known: int) -> bool:
         """Whether an outcome up to that number is perfect."""
@@ -190,17 +259,17 @@ class Tuner:
             self._trained.add(trained, seconds=outcome.seconds, training_seconds=outcome.result["seconds"])
             self._trained.teach(self.ledger)
         began = proposal.number if proposal.continues is None else proposal.continues
-        scored = math.isfinite(outcome.score) and outcome.state in ("finished", "paused")
-        better = scored and outcome.score > self._best
+        known = math.isfinite(outcome.score) and outcome.state in ("finished", "paused")
+        better = known and outcome.score > self._best
         if better:
             self._best = outcome.score
-        if scored and outcome.score >= PERFECT and self._first_perfect is None:
+        if known and outcome.score >= PERFECT and self._first_perfect is None:
             self._first_perfect = outcome.number
-        if outcome.state == "finished" and scored:
+        if outcome.state == "finished" and known:
             self._ended[began] = outcome
             if began == 0:
                 self.first = outcome
-        self._say("outcome", _line(proposal, outcome, began=began, best=better), outcome.run)
+        self._say("outcome", line_of(proposal, outcome, began=began, best=better), outcome.run)
 
     # What follows it
 
@@ -214,7 +283,7 @@ class Tuner:
             self._say("decision", "No training came to its end with a score: nothing is handed over.")
             return
         named = f"trial {found.trial.number} ({label_of(found.trial.values)})"
-        self._say("decision", f"The best is {named}: {_scored(found.chosen)}.", found.chosen.run)
+        self._say("decision", f"The best is {named}: {scored(found.chosen)}.", found.chosen.run)
         if self.confirms and len(self.search.search.history.trials) > 1:
             yield from self._confirm(found)
         yield from self._on_all()
@@ -226,6 +295,13 @@ class Tuner:
             trial = self.search.search.history.trials[best]
             self.found = self.held = Found(trial=trial, chosen=self._ended[best])
         return self.found
+
+    @property
+    def optimistic(self) -> bool:
+        """Whether the score of what is held is that of the best of several, which was not trained once more. The first trial is
+        not where it stays because the best was luck."""
+        several = len(self.search.search.history.trials) > 1
+        return several and self.held is not None and self.held.fresh is None and self.held is self.found
 
     def _best_paused(self) -> Trial | None:
         """The trial with the best score of all, where it is paused and may go on."""
@@ -267,13 +343,13 @@ class Tuner:
             return
         self.found = self.held = Found(trial=found.trial, chosen=found.chosen, fresh=fresh)
         self._say(
-            "outcome", f"Once more with another seed: {_scored(fresh)}, {found.chosen.score:.3f} before.", fresh.run
+            "outcome", f"Once more with another seed: {scored(fresh)}, {found.chosen.score:.3f} before.", fresh.run
         )
         first = self.first
         if first is None or found.trial.number == 0 or fresh.score > first.score:
             return
         self.held = Found(trial=self.search.search.history.trials[0], chosen=first)
-        stays = f"That is not above the {_scored(first)} of the first trial, which stays: the advantage was luck."
+        stays = f"That is not above the {scored(first)} of the first trial, which stays: the advantage was luck."
         self._say("decision", stays, first.run)
 
     def _on_all(self) -> Ending:
@@ -325,39 +401,3 @@ class Tuner:
 
     def _say(self, step: Step, text: str, *runs: str) -> None:
         self.entries.append(Entry(step=step, text=text, runs=runs))
-
-
-class _Trained:
-    """What all trainings so far took: some are costlier than others. training_seconds: of `seconds`, those of epochs."""
-
-    def __init__(self) -> None:
-        self.count = self.epochs = 0
-        self.seconds = self.training_seconds = 0.0
-
-    def add(self, epochs: int, *, seconds: float, training_seconds: float) -> None:
-        self.count += 1
-        self.epochs += epochs
-        self.seconds += max(seconds, training_seconds)
-        self.training_seconds += training_seconds
-
-    def teach(self, ledger: Ledger) -> None:
-        """Let a ledger take its pace from them."""
-        beside = (self.seconds - self.training_seconds) / self.count
-        taken = self.training_seconds
-        ledger.learn(epochs=self.epochs, seconds=taken + beside, training_seconds=taken)
-
-
-def _line(proposal: Proposal, outcome: Outcome, *, began: int, best: bool) -> str:
-    """A trial on a line: what it is, what came out, how long it took."""
-    label = label_of(proposal.changes)
-    epochs = outcome.result.get("epochs") or 0
-    state = "diverged" if outcome.result.get("verdict") == "diverged" and outcome.state == "failed" else outcome.state
-    reached = _scored(outcome) if math.isfinite(outcome.score) else state
-    far = f" after {epochs} epoch{'' if epochs == 1 else 's'}" if outcome.state == "paused" else ""
-    message = f" ({outcome.result['message']})" if outcome.state == "failed" and state == "failed" else ""
-    mark = ", the best so far" if best else ""
-    return f"Trial {began}: {reached}{far}{message}{mark}; {label}; {outcome.seconds:,.0f} s."
-
-
-def _scored(outcome: Outcome) -> str:
-    return f"{outcome.result['metric']} {outcome.score:.3f}"

@@ -35,7 +35,7 @@ from trainwright.tracking.store import Store, store_of
 T = TypeVar("T")
 RUN_TAG = "trainwright.run_id"
 MODEL = "model"  # of the artifacts of a run: what is registered
-STATUS = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
+STATUS = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED", "paused": "KILLED"}
 MAX_METRICS, MAX_PARAMS = 1000, 100  # of one log_batch: mlflow.utils.validation
 MAX_TEXT = 6000  # characters of a parameter's value: mlflow.utils.validation
 CREATE_SECONDS = 120.0  # what another process may take to create the tables

@@ -26,7 +26,7 @@ from trainwright.tracking import journal
 from trainwright.tracking.lock import FileLock
 from trainwright.tracking.process import this_process
 
-State = Literal["running", "finished", "failed", "interrupted"]
+State = Literal["running", "finished", "failed", "interrupted", "paused"]  # paused: by the study that owns it
 MANIFEST, RECIPE, RECORDS, STATUS, RESULT = (
     "manifest.json",
     "recipe.yaml",

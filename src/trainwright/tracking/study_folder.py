@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,7 +17,7 @@ from trainwright.records import to_json
 from trainwright.tracking import journal
 from trainwright.tracking.lock import FileLock
 from trainwright.tracking.process import is_gone, this_process
-from trainwright.tracking.run_folder import NAME, new_id
+from trainwright.tracking.run_folder import NAME, RunFolder, new_id
 from trainwright.tracking.runs import list_runs
 
 ASKED, JOURNAL, STATUS, RESULT = "study.json", "journal.jsonl", "status.json", "result.json"
@@ -207,6 +207,43 @@ def study_of_newest_run(runs: Path) -> StudyFolder | None:
             if study.owns(newest.run_id):
                 return study
     return None
+
+
+def studies_in(runs: Path) -> list[StudyFolder]:
+    """Every study whose runs lie there, the oldest first; damaged ones are left out."""
+    found = []
+    for file in sorted(folder_of_studies(runs).glob(f"*/{ASKED}")):
+        with contextlib.suppress(RunError):
+            found.append(StudyFolder.open(file.parent))
+    return sorted(found, key=lambda study: (study.created, study.name))
+
+
+def owner_of(run: RunFolder) -> StudyFolder | None:
+    """The study that made a run, where it lies beside it."""
+    name, _, number = run.run_id.rpartition("-")
+    path = folder_of_studies(run.path.parent) / name
+    if not number.isdecimal() or not (path / ASKED).is_file():
+        return None
+    return StudyFolder.open(path)
+
+
+def owners_of(runs: Path, ids: Iterable[str]) -> dict[str, str]:
+    """By run, the name of the study that made it; those that no study made are left out."""
+    names = {file.parent.name for file in folder_of_studies(runs).glob(f"*/{ASKED}")}
+    parts = {run_id: run_id.rpartition("-") for run_id in ids}
+    return {run_id: name for run_id, (name, _, number) in parts.items() if name in names and number.isdecimal()}
+
+
+def refuse_owned(run: RunFolder) -> None:
+    """Raise RunError for a training that a study which has not ended goes on with by itself."""
+    study = owner_of(run)
+    if study is not None and study.result() is None and run.result() is None:
+        state = "paused by" if run.status()["state"] == "paused" else "a training of"
+        raise RunError(
+            f"is {state} the study {study.name}, which decides whether it goes on.",
+            where=run.run_id,
+            cure=f"Go on with the study: 'trainwright resume {study.name}'.",
+        )
 
 
 def folder_of_studies(runs: Path) -> Path:

@@ -16,7 +16,7 @@ from trainwright.errors import DataError, RunError, UsageError, WeightsError
 from trainwright.recipe import PRETRAINED, RANDOM, Recipe
 from trainwright.records import EpochRecord, to_json
 from trainwright.tracking.run_folder import RunFolder
-from trainwright.tracking.study_folder import StudyFolder, find_study, folder_of_studies
+from trainwright.tracking.study_folder import owner_of
 from trainwright.training.device import choose_device
 from trainwright.training.names import CUSTOM
 from trainwright.training.repeatable import repeatable
@@ -217,7 +217,7 @@ def _refuse_unfinished(folder: RunFolder) -> None:
     """Raise RunError for a run without an end to compare with."""
     if folder.result() is not None:
         return
-    status, study = folder.status(), _study_of(folder)
+    status, study = folder.status(), owner_of(folder)
     go_on = f"Go on with 'trainwright resume {folder.run_id}', then reproduce it."
     if status["state"] == "running":
         message, cure = f"is still being trained (process {status['pid']}).", "Wait until it has finished."
@@ -233,19 +233,9 @@ def _refuse_unfinished(folder: RunFolder) -> None:
     raise RunError(message, where=folder.run_id, cure=cure)
 
 
-def _study_of(folder: RunFolder) -> StudyFolder | None:
-    """The study that made a run, where it lies beside it."""
-    name, _, number = folder.run_id.rpartition("-")
-    if not number.isdecimal():
-        return None
-    study = find_study(folder.path.parent, name)
-    beside = folder_of_studies(folder.path.parent) / name
-    return study if study is not None and study.path == beside and study.owns(folder.run_id) else None
-
-
 def _noise(folder: RunFolder) -> float | None:
     """The noise floor of one training's score, where the run's study has measured it."""
-    study = _study_of(folder)
+    study = owner_of(folder)
     return None if study is None else (study.result() or {}).get("noise_floor")
 
 

@@ -20,7 +20,7 @@ from trainwright.workflows.hands import Hands
 from trainwright.workflows.outcomes import outcome_of
 
 SEARCHES = ("trial",)  # roles whose asks say what a search needs to take them over
-SEARCHED = ("changes", "continues", "epochs_now")
+SEARCHED = ("changes", "continues", "epochs_now", "stage")
 
 
 class Teller(Protocol):
@@ -206,7 +206,9 @@ def _asked(proposal: Proposal) -> dict[str, Any]:
 
 
 def _refuse_another_way(asked: Mapping[str, Any], proposal: Proposal, study: StudyFolder) -> None:
-    if Recipe.model_validate(asked["recipe"]) != proposal.recipe:
+    if asked["recipe"] == proposal.recipe.model_dump(mode="json"):
+        return
+    if Recipe.model_validate(asked["recipe"]) != proposal.recipe:  # a version before may have written it otherwise
         raise RunError(
             f"run {proposal.number} of this study was asked for with another recipe than it would be now: the code or its "
             "records have changed since.",

@@ -66,7 +66,16 @@ def carry_out(
     if watch.hopeless:
         message = f"stopped after epoch {watch.epochs}: far below the control at the same epoch."
         return ended(proposal, path, state="stopped", seconds=seconds, message=message)
-    return paused(proposal, RunFolder.open(path), seconds=seconds) if watch.paused else None
+    return _paused(proposal, path, seconds=seconds) if watch.paused else None
+
+
+def _paused(proposal: Proposal, path: Path, *, seconds: float) -> dict[str, Any]:
+    """Say so in its folder, and to the study."""
+    with RunFolder.open(path) as folder:
+        folder.claim()
+        study = path.name.rpartition("-")[0]
+        folder.set_status("paused", message=f"by the study {study}, which goes on with it or leaves it")
+    return paused(proposal, RunFolder.open(path), seconds=seconds)
 
 
 def _probe(proposal: Proposal, run: runs.Run, *, data: Dataset, options: RunOptions, model: nn.Module | None) -> None:

@@ -64,6 +64,7 @@ def tune(
     changes: Mapping[str, Any] | None = None,
     on_all: bool | None = None,
     confirm: bool = True,
+    follow_up: bool = False,
     told: Tell = lambda entry: None,
     options: RunOptions | None = None,
     **more: Any,
@@ -76,7 +77,8 @@ def tune(
     minutes where nothing is said. first: changes that are trained right after the recipe as it is, plain or a YAML file.
     lag: how many numbers an outcome is older than the ask that learns from it. least_epochs: the fewest after which
     trainings are compared. confirm: train the best once more with another seed. on_all: train it once more on train and val
-    together; None: where there is a test part. told: called with every sentence of the story. The other arguments are those of
+    together; None: where there is a test part. follow_up: where the best lies at an end of a range, look beyond it with the last
+    two fifths of the budget. told: called with every sentence of the story. The other arguments are those of
     `train`. The test part stays locked (`finalise`).
     Raises what `train` raises, RecipeError for a space, UsageError for a budget, UnknownNameError for a strategy.
     """
@@ -98,6 +100,7 @@ def tune(
         "least_epochs": least_epochs,
         "lag": lag,
         "confirm": confirm,
+        "follow_up": follow_up,
     }
     content |= _paced(prepared, content, space=space, options=options, began=start)
     content = to_json(content)
@@ -166,6 +169,7 @@ def tuner_of(folder: StudyFolder, data: Dataset) -> Tuner:
         strategy=asked["strategy"],
         on_all=asked["on_all"],
         confirms=asked["confirm"],
+        follow_up=asked.get("follow_up", False),  # studies of before it had none
     )
 
 

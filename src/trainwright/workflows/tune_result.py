@@ -13,8 +13,9 @@ from trainwright.diagnosis.wording import points_within
 from trainwright.errors import RunError
 from trainwright.records import Interval, Outcome, to_json
 from trainwright.report.search_plots import expected_best
-from trainwright.search.audit import Edge, edges_of, importance_of, regions_of, widened
+from trainwright.search.audit import Edge, edges_of, importance_of, isolation_of, regions_of, widened
 from trainwright.search.recipe_search import label_of
+from trainwright.search.recipe_space import flat
 from trainwright.search.space_file import space_tree
 from trainwright.search.tuning import Found, Tuner
 from trainwright.tracking.run_folder import RunFolder
@@ -44,9 +45,12 @@ def tune_result(folder: StudyFolder, tuner: Tuner, runs: Path) -> dict[str, Any]
     asked, found, held, first = folder.asked, tuner.found, tuner.held, tuner.first
     trials = trials_table(folder)
     searched = [trial for trial in trials if trial["role"] == "trial"]
+    as_it_is = flat(tuner.search.recipe)
+    for trial in searched:
+        trial["values"] = {key: trial["changes"].get(key, as_it_is.get(key)) for key in asked["space"]}
     complete = [one["score"] for one in searched if one["state"] == "finished" and one["score"] is not None]
     noise, gain = _doubt(tuner, runs)
-    audit = _audit(tuner, searched, complete)
+    audit = _audit(tuner, searched, complete, noise)
     lucky = luck(noise, len(complete)) if math.isfinite(noise) and complete else None
     result = {
         "schema": "trainwright.study/1",
@@ -66,6 +70,7 @@ def tune_result(folder: StudyFolder, tuner: Tuner, runs: Path) -> dict[str, Any]
         "importance": audit.pop("importance"),
         "audit": audit,
         "space": asked["space"],
+        "spaces": spaces_of(tuner),
         "rounds": [],
         "journal": tuner.entries,
         "test_images": asked["test_images"],
@@ -135,7 +140,7 @@ def _best(held: Found, tuner: Tuner, runs: Path) -> dict[str, Any]:
         "verdict": judged.result["verdict"],
         "scored_by": judged.run,
         "chosen_score": held.chosen.score,
-        "optimistic": held.fresh is None and len(tuner.search.search.history.trials) > 1,
+        "optimistic": tuner.optimistic,
         "trained_on": "train+val" if tuner.final is not None else "train",
         "changes": dict(held.trial.values),
         "recipe": tuner.search.recipe.changed(held.trial.values).model_dump(mode="json"),
@@ -169,7 +174,9 @@ def _doubt(tuner: Tuner, runs: Path) -> tuple[float, Interval | None]:
     return noise, compare([fresh], [first], score=score, groups=groups, noise=noise).gain
 
 
-def _audit(tuner: Tuner, trials: Sequence[Mapping[str, Any]], complete: Sequence[float]) -> dict[str, Any]:
+def _audit(
+    tuner: Tuner, trials: Sequence[Mapping[str, Any]], complete: Sequence[float], noise: float
+) -> dict[str, Any]:
     """What the search says of its own space."""
     space, seed = tuner.search.search.space, tuner.search.recipe.seed
     searched = [trial for trial in trials if trial["state"] != "unfinished"]
@@ -178,7 +185,7 @@ def _audit(tuner: Tuner, trials: Sequence[Mapping[str, Any]], complete: Sequence
         for trial in searched
         if trial["state"] == "finished" and trial["score"] is not None
     ]
-    edges = [] if tuner.found is None else edges_of(space, tuner.found.trial.values)
+    edges = [] if tuner.found is None else edges_of(space, tuner.found.trial.values, tried=len(searched))
     tried = [(trial["changes"], trial["state"] == "diverged") for trial in searched]
     return {
         "boundary": edges,
@@ -188,10 +195,49 @@ def _audit(tuner: Tuner, trials: Sequence[Mapping[str, Any]], complete: Sequence
             "of": len(tried),
             "regions": regions_of(space, tried),
         },
+        "isolation": isolation_of(space, scored, noise),
         "best_of_m": [expected_best(complete, m) for m in range(1, len(complete) + 1)],
         "importance": importance_of(space, scored, seed=seed),
         "over": tuner.over or "the time was over",
     }
+
+
+def spaces_of(tuner: Tuner) -> list[dict[str, Any]]:
+    """Every space that the study looked at, the follow-ups last: what it is, why, how many trials began in it, its best score."""
+    search = tuner.search.search
+    ends = [one.began for one in tuner.spaces[1:]] + [len(search.history.asks)]
+    rows = []
+    for looked, end in zip(tuner.spaces, ends, strict=True):
+        trials = [number for number in search.history.trials if looked.began <= number < end]
+        scores = [outcome.score for number, outcome in tuner.ended.items() if number in trials]
+        within = looked.within if looked.within != looked.space else None
+        rows.append(
+            {
+                "space": space_tree(looked.space),
+                "within": None if within is None else space_tree(within),
+                "because": list(looked.edges),
+                "trials": trials,
+                "best_score": max(scores, default=None),
+            }
+        )
+    return rows
+
+
+def _followed(spaces: Sequence[Mapping[str, Any]], found: Found, metric: str) -> list[str]:
+    """What the follow-ups brought."""
+    said = []
+    for number, after in enumerate(spaces[1:], start=1):
+        ends = " and ".join(f"the {edge.end} end of {edge.key}" for edge in after["because"])
+        reached = f"; of {len(after['trials'])} further trials beyond it "
+        best, known = after["best_score"], max(one["best_score"] or -math.inf for one in spaces[:number])
+        if best is None:
+            reached += "none came to its end"
+        else:
+            reached += (
+                f"the best reached {metric} {best:.3f}, {known:.3f} before" if known > -math.inf else f"{best:.3f}"
+            )
+        said.append(f"Follow-up: the best lay at {ends}{reached}.")
+    return said
 
 
 def _warnings(result: Mapping[str, Any], tuner: Tuner) -> list[str]:
@@ -206,6 +252,10 @@ def _warnings(result: Mapping[str, Any], tuner: Tuner) -> list[str]:
         said.append(
             f"the score is that of the best of {result['compared']} trainings, and so optimistic: it was not trained once more "
             "with another seed"
+        )
+    if audit["boundary"] and not tuner.follows_up:
+        said.append(
+            "'tune --follow-up' looks beyond such an end in the same study, with the last two fifths of its budget"
         )
     left = [trial for trial in result["trials"] if trial["state"] == "unfinished"]
     if left:
@@ -238,6 +288,7 @@ def _summary(result: Mapping[str, Any], tuner: Tuner) -> list[str]:
         said.append(
             f"The best of {ended} trainings that are all alike would look better by {100 * result['luck']:.1f} points."
         )
+    said += _followed(result["spaces"], found, metric)
     gain = result["gain"]
     if held.trial.number != found.trial.number and first is not None:
         said.append(f"That is not above the first trial's {first.score:.3f}, so the recipe stays as it is.")
