@@ -203,7 +203,7 @@ def test_where_the_box_of_the_learning_rate_is_too_low_the_follow_up_finds_the_b
 def test_a_follow_up_that_was_stopped_and_gone_on_with_finds_the_same(
     followed: tw.Study, tmp_path: Path, polls: Callable[[int], Callable[[], bool]]
 ) -> None:
-    stopped = follow(Path(followed._folder.asked["data"]["path"]), tmp_path / "runs", stop_asked=polls(130))
+    stopped = follow(Path(followed._folder.asked["data"]["path"]), tmp_path / "runs", stop_asked=polls(300))
     assert not stopped.finished
     assert len(stopped.story) >= 5  # the first space is behind it
 

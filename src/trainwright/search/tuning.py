@@ -84,7 +84,7 @@ class Tuner:
         self._asked_epochs = 0
         self._trained = Trained()
         self._open: dict[int, Proposal] = {}
-        self._ended: dict[int, Outcome] = {}  # by trial, those that came to their end
+        self.ended: dict[int, Outcome] = {}  # by trial, those that came to their end
         self._ending: Ending | None = None
         self._next: Proposal | None = None
         self._done = False
@@ -188,11 +188,6 @@ class Tuner:
         return bool(self._looks)
 
     @property
-    def ended(self) -> Mapping[int, Outcome]:
-        """By trial, the outcomes of those that came to their end."""
-        return self._ended
-
-    @property
     def _looks_left(self) -> bool:
         return self.search.stage < len(self._looks)
 
@@ -266,7 +261,7 @@ class Tuner:
         if known and outcome.score >= PERFECT and self._first_perfect is None:
             self._first_perfect = outcome.number
         if outcome.state == "finished" and known:
-            self._ended[began] = outcome
+            self.ended[began] = outcome
             if began == 0:
                 self.first = outcome
         self._say("outcome", line_of(proposal, outcome, began=began, best=better), outcome.run)
@@ -290,10 +285,10 @@ class Tuner:
 
     def settle(self) -> Found | None:
         """Hold the best of the trials that came to their end, where nothing is held yet; at any time it is in hand."""
-        if self.found is None and self._ended:
-            best = max(sorted(self._ended), key=lambda number: self._ended[number].score)
+        if self.found is None and self.ended:
+            best = max(sorted(self.ended), key=lambda number: self.ended[number].score)
             trial = self.search.search.history.trials[best]
-            self.found = self.held = Found(trial=trial, chosen=self._ended[best])
+            self.found = self.held = Found(trial=trial, chosen=self.ended[best])
         return self.found
 
     @property
@@ -306,7 +301,7 @@ class Tuner:
     def _best_paused(self) -> Trial | None:
         """The trial with the best score of all, where it is paused and may go on."""
         found = self.search.search.best()
-        if found is None or found[0].number in self._ended:
+        if found is None or found[0].number in self.ended:
             return None
         trial = found[0]
         return trial if self.search.search.outcomes[trial.asks[-1].number].state == "finished" else None
