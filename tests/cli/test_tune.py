@@ -193,6 +193,16 @@ def test_the_recipe_as_it_is_is_shown_with_the_values_that_are_searched():
     assert "finished    as published: lr 0.001, weight_decay 0\n" in shown(result(trials=[published]))
 
 
+def test_what_mattered_most_stands_first_in_a_row_that_is_cut():
+    trial = {"role": "trial", "epochs": 3, "seconds": 12.4, "run": "mine-001", "number": 1, "score": 0.5}
+    changes = {"augment.trivial_augment": 0.0602, "loss.label_smoothing": 0.0619, "optimizer.lr": 0.00536}
+    row = {**trial, "label": "all of them", "state": "finished", "changes": changes, "values": changes}
+
+    text = shown(result(trials=[row], importance={"optimizer.lr": 0.98, "loss.label_smoothing": 0.02}))
+
+    assert "finished    lr 0.00536, label_smoothing 0.0619, trivial_augment 0.0602\n" in text
+
+
 def test_it_says_the_answer_with_its_doubt_and_what_to_do_next():
     text = shown(result())
 

@@ -51,6 +51,38 @@ def test_a_scratch_pad_that_was_made_anew_gives_the_same(monkeypatch):
     assert step_by_step == [tpe_model(LINE).draw(seen[:count], [], seed=count) for count in range(5, 21)]
 
 
+def many(count):
+    """The higher the better towards 0.3, every tenth diverged."""
+    places = [(37 * number % 101) / 100 for number in range(count)]
+    return [
+        Seen(values={"a": place}, score=None if number % 10 == 9 else -abs(place - 0.3))
+        for number, place in enumerate(places)
+    ]
+
+
+def test_of_many_trainings_a_model_is_shown_the_best_and_the_latest(monkeypatch):
+    monkeypatch.setattr(bayesian, "TPE_SHOWN", 20)
+    model, seen = tpe_model(LINE), many(93)
+
+    model.draw(seen, [], seed=0)
+
+    finished = [trial for trial in model._study.trials if trial.state == optuna.trial.TrialState.COMPLETE]
+    shown = [trial.params["a"] for trial in finished]
+    ranked = sorted((one for one in seen[:80] if one.score is not None), key=lambda one: -one.score)
+    assert len(shown) == 23  # twenty, chosen at the ninetieth, and three on top
+    assert shown[10:] == [one.values["a"] for one in seen[80:]]
+    assert set(shown[:10]) == {one.values["a"] for one in ranked[:10]}
+
+
+def test_what_it_is_shown_does_not_depend_on_when_it_was_begun(monkeypatch):
+    monkeypatch.setattr(bayesian, "TPE_SHOWN", 20)
+    model, seen = tpe_model(LINE), many(60)
+
+    step_by_step = [model.draw(seen[:count], [], seed=count) for count in range(15, 60)]
+
+    assert step_by_step == [tpe_model(LINE).draw(seen[:count], [], seed=count) for count in range(15, 60)]
+
+
 def test_failures_say_nothing_of_their_values():
     def asked(state):
         search = start("tpe", LINE, options={"startup": 2})

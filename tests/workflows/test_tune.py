@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -181,6 +182,10 @@ def follow(data: Path, runs: Path, **more: Any) -> tw.Study:
     return tune(data, runs, **{**options, "confirm": False, "on_all": False, **more})
 
 
+def without_seconds(text: str) -> str:
+    return re.sub(r"; [\d,]+ s\.$", "", text)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_where_the_box_of_the_learning_rate_is_too_low_the_follow_up_finds_the_best_above_it(
@@ -203,7 +208,7 @@ def test_where_the_box_of_the_learning_rate_is_too_low_the_follow_up_finds_the_b
 def test_a_follow_up_that_was_stopped_and_gone_on_with_finds_the_same(
     followed: tw.Study, tmp_path: Path, polls: Callable[[int], Callable[[], bool]]
 ) -> None:
-    stopped = follow(Path(followed._folder.asked["data"]["path"]), tmp_path / "runs", stop_asked=polls(130))
+    stopped = follow(Path(followed._folder.asked["data"]["path"]), tmp_path / "runs", stop_asked=polls(300))
     assert not stopped.finished
     assert len(stopped.story) >= 5  # the first space is behind it
 
@@ -211,7 +216,7 @@ def test_a_follow_up_that_was_stopped_and_gone_on_with_finds_the_same(
 
     assert found(resumed) == found(followed)
     assert resumed.result["spaces"] == followed.result["spaces"]
-    assert resumed.story == followed.story
+    assert [without_seconds(text) for text in resumed.story] == [without_seconds(text) for text in followed.story]
 
 
 class Late(studies.Timer):

@@ -185,7 +185,12 @@ def show_tuning(result: Mapping[str, Any]) -> str:
     """A finished search on a page: the best trials, the answer with its doubt, what the search says of its space."""
     metric = result["metric"] or "score"
     searched = [trial for trial in result["trials"] if trial["role"] == "trial"]
-    lines = ["", f"study      {result['study']}, strategy {result['strategy']}", "", *_table(searched, metric)]
+    lines = [
+        "",
+        f"study      {result['study']}, strategy {result['strategy']}",
+        "",
+        *_table(searched, metric, result["importance"] or {}),
+    ]
     lines += ["", *wrapped("", result["summary"])]
     lines += [line for warning in result["warnings"] for line in wrapped("! ", warning)]
     importance = result["importance"]
@@ -205,12 +210,12 @@ def show_tuning(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _table(trials: Sequence[Mapping[str, Any]], metric: str) -> list[str]:
+def _table(trials: Sequence[Mapping[str, Any]], metric: str, importance: Mapping[str, float]) -> list[str]:
     ranked = sorted(trials, key=lambda one: (one["score"] is None, -(one["score"] or 0.0), one["number"]))
     lines = [f"{'trial':>5}  {metric:>10}  {'epochs':>6}  {'seconds':>7}  {'state':<10}  changes"]
     lines += [
         f"{one['number']:>5}  {number(one['score']) if one['score'] is not None else '':>10}  {one['epochs']:>6}  "
-        f"{one['seconds']:>7,.0f}  {one['state']:<10}  {_changes(one)}"
+        f"{one['seconds']:>7,.0f}  {one['state']:<10}  {_changes(one, importance)}"
         for one in ranked[:SHOWN]
     ]
     if len(ranked) > SHOWN:
@@ -218,13 +223,17 @@ def _table(trials: Sequence[Mapping[str, Any]], metric: str) -> list[str]:
     return lines
 
 
-def _changes(trial: Mapping[str, Any]) -> str:
-    """What it changes; of the recipe as it is, which of the values that are searched it has."""
+def _changes(trial: Mapping[str, Any], importance: Mapping[str, float]) -> str:
+    """What it changes, what mattered most first; of the recipe as it is, which of the values that are searched it has."""
     from trainwright.search.recipe_search import label_of
 
-    values = {key: value for key, value in trial.get("values", {}).items() if value is not None}
-    known = f": {label_of(values)}" if values and not trial.get("changes") else ""
-    said = f"{trial['label']}{known}"
+    shares = {name.partition("[")[0]: share for name, share in importance.items()}
+    changes = trial.get("changes") or {}
+    values = changes or {key: value for key, value in (trial.get("values") or {}).items() if value is not None}
+    told = ", ".join(
+        label_of({key: values[key]}) for key in sorted(values, key=lambda key: (-shares.get(key, 0.0), key))
+    )
+    said = told if changes else f"{trial['label']}: {told}" if told else trial["label"]
     return said if len(said) <= KEYS else f"{said[: KEYS - 1]}…"
 
 

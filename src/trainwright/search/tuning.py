@@ -84,7 +84,8 @@ class Tuner:
         self._asked_epochs = 0
         self._trained = Trained()
         self._open: dict[int, Proposal] = {}
-        self._ended: dict[int, Outcome] = {}  # by trial, those that came to their end
+        self.ended: dict[int, float] = {}  # by trial, the scores of those that came to their end
+        self._best_ended: tuple[int, Outcome] | None = None  # whole, as the others are not kept
         self._ending: Ending | None = None
         self._next: Proposal | None = None
         self._done = False
@@ -188,11 +189,6 @@ class Tuner:
         return bool(self._looks)
 
     @property
-    def ended(self) -> Mapping[int, Outcome]:
-        """By trial, the outcomes of those that came to their end."""
-        return self._ended
-
-    @property
     def _looks_left(self) -> bool:
         return self.search.stage < len(self._looks)
 
@@ -266,7 +262,10 @@ class Tuner:
         if known and outcome.score >= PERFECT and self._first_perfect is None:
             self._first_perfect = outcome.number
         if outcome.state == "finished" and known:
-            self._ended[began] = outcome
+            self.ended[began] = outcome.score
+            leader = self._best_ended
+            if leader is None or (-outcome.score, began) < (-leader[1].score, leader[0]):
+                self._best_ended = (began, outcome)
             if began == 0:
                 self.first = outcome
         self._say("outcome", line_of(proposal, outcome, began=began, best=better), outcome.run)
@@ -290,23 +289,21 @@ class Tuner:
 
     def settle(self) -> Found | None:
         """Hold the best of the trials that came to their end, where nothing is held yet; at any time it is in hand."""
-        if self.found is None and self._ended:
-            best = max(sorted(self._ended), key=lambda number: self._ended[number].score)
-            trial = self.search.search.history.trials[best]
-            self.found = self.held = Found(trial=trial, chosen=self._ended[best])
+        if self.found is None and self._best_ended is not None:
+            best, chosen = self._best_ended
+            self.found = self.held = Found(trial=self.search.search.history.trials[best], chosen=chosen)
         return self.found
 
     @property
     def optimistic(self) -> bool:
-        """Whether the score of what is held is that of the best of several, which was not trained once more. The first trial is
-        not where it stays because the best was luck."""
-        several = len(self.search.search.history.trials) > 1
-        return several and self.held is not None and self.held.fresh is None and self.held is self.found
+        """Whether what is held is the best of several and was not trained once more: luck is part of its score."""
+        held, several = self.held, len(self.search.search.history.trials) > 1
+        return several and held is not None and held.fresh is None and held is self.found
 
     def _best_paused(self) -> Trial | None:
         """The trial with the best score of all, where it is paused and may go on."""
         found = self.search.search.best()
-        if found is None or found[0].number in self._ended:
+        if found is None or found[0].number in self.ended:
             return None
         trial = found[0]
         return trial if self.search.search.outcomes[trial.asks[-1].number].state == "finished" else None

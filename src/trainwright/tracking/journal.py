@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,36 @@ def read_records(path: Path, kind: str | None = None) -> Iterator[dict[str, Any]
                 record = _decode(line, where=f"{path}, line {number}")
                 if kind is None or record["kind"] == kind:
                     yield record
+
+
+class Numbered(Mapping[int, dict[str, Any]]):
+    """The records of one kind by their `number`, the last of equal ones: kept as the lines that they are, a tenth of what they
+    take decoded, and decoded when they are looked up."""
+
+    def __init__(self, path: Path, kind: str) -> None:
+        self._path, self._lines = path, dict[int, tuple[int, bytes]]()
+        number_first = re.compile(rb'\{"kind":"' + kind.encode() + rb'","number":(\d+)[,}]')
+        with _open(path) as file:
+            for place, line in enumerate(file, start=1):
+                if not line.endswith(b"\n") or _of_other_kind(line, kind):
+                    continue
+                if (short := number_first.match(line)) is not None:
+                    self._lines[int(short[1])] = (place, line)
+                elif (record := _decode(line, where=f"{path}, line {place}"))["kind"] == kind:
+                    self._lines[record["number"]] = (place, line)
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        place, line = self._lines[number]
+        return _decode(line, where=f"{self._path}, line {place}")
+
+    def __contains__(self, number: object) -> bool:
+        return number in self._lines
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._lines)
+
+    def __len__(self) -> int:
+        return len(self._lines)
 
 
 def last_record(path: Path, kind: str) -> dict[str, Any] | None:

@@ -143,6 +143,10 @@ class StudyFolder:
         """Of the journal so far."""
         return journal.read_records(self.path / JOURNAL, kind)
 
+    def numbered(self, kind: str) -> Mapping[int, dict[str, Any]]:
+        """Of the journal so far, the records of a kind by their number."""
+        return journal.Numbered(self.path / JOURNAL, kind)
+
     def status(self) -> dict[str, Any]:
         """state, process, time, message; finished where there is a result, interrupted where its process is gone."""
         status = {"state": "interrupted", "message": "", **(_read(self.path / STATUS) or {})}

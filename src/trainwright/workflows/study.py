@@ -60,8 +60,7 @@ class Conductor:
 
     def carry_out(self) -> bool:
         """Go on until the strategy wants no more; False where somebody asked to stop before."""
-        tells = {record["number"]: record for record in self.study.records("tell")}
-        asks = {record["number"]: record for record in self.study.records("ask")}
+        tells, asks = self.study.numbered("tell"), self.study.numbered("ask")
         entries = sum(1 for _ in self.study.records("entry"))
         self._clock = Clock(self.hands.slots)
         self._tell_story(known=entries)

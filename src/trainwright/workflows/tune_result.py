@@ -209,7 +209,7 @@ def spaces_of(tuner: Tuner) -> list[dict[str, Any]]:
     rows = []
     for looked, end in zip(tuner.spaces, ends, strict=True):
         trials = [number for number in search.history.trials if looked.began <= number < end]
-        scores = [outcome.score for number, outcome in tuner.ended.items() if number in trials]
+        scores = [score for number, score in tuner.ended.items() if looked.began <= number < end]
         within = looked.within if looked.within != looked.space else None
         rows.append(
             {
