@@ -301,7 +301,11 @@ def written_objects() -> dict[str, tuple[set[str], list[str]]]:
 def escaped(text: str) -> str:
     """Text that Markdown shows as it is, but for what stands in backquotes."""
     parts = re.split(r"(`[^`\n]*`)", text)
-    return "".join(part if part.startswith("`") else re.sub(r"([\\<*_\[\]|#])", r"\\\1", part) for part in parts)
+    return "".join(part if part.startswith("`") else _escaped(part) for part in parts)
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r"([\\*_\[\]#])", r"\\\1", text).replace("<", "&lt;").replace("|", "&#124;")
 
 
 def first_sentence(text: str) -> str:
@@ -310,9 +314,9 @@ def first_sentence(text: str) -> str:
 
 
 def table(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    """A table; a bar within a cell is no border of one, escaped already or within backquotes."""
+    """A table. The site's Markdown takes no bar within backquotes for a border; any other is escaped already."""
     lines = [heads, tuple("---" for _ in heads), *rows]
-    return "\n".join("| " + " | ".join(re.sub(r"(?<!\\)\|", r"\|", cell) for cell in line) + " |" for line in lines)
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def fenced(text: str, language: str) -> str:

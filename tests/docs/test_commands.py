@@ -27,7 +27,7 @@ PAGES = sorted(
 SHELL, PYTHON, SHOWN = ("console", "shell"), "python", ("text", "yaml", "json")
 
 # Trainings as printed take minutes to hours. Here a printed duration or count gets this value …
-SHORT = {"--epochs": "1", "--budget": "40s", "--trials": "2", "--full-trainings": "2", "--seeds": "1"}
+SHORT = {"--epochs": "1", "--budget": "40s", "--trials": "2", "--full-trainings": "2"}
 # … and a command that leaves its count to a recipe or to a default gets one.
 ADDED = {
     "trainwright train": "--epochs 1",

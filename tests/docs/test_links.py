@@ -126,3 +126,14 @@ def test_a_page_fetches_nothing_from_elsewhere_when_it_is_opened(site, pages):
 
     assert asked == set()
     assert re.findall(r"url\(\s*['\"]?(https?:[^)]*)\)", styles) == []
+
+
+def test_the_reference_shows_bars_and_angles_as_the_program_says_them(site):
+    commands, fields = (
+        (site / "site" / "reference" / f"{name}.html").read_text(encoding="utf-8")
+        for name in ("command-line", "recipe")
+    )
+
+    assert re.search(r"\\(\||&lt;|<)", commands + fields) is None
+    assert "<code>--recipe NAME|FILE</code></td>" in commands
+    assert "number &gt; 0, &lt; 1 or null</td>" in fields
