@@ -86,6 +86,8 @@ optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
 batches = itertools.repeat(Batch(images_NCHW=torch.rand(8, 3, 16, 16), target=torch.arange(8) % 2, rows_N=np.arange(8)))
 """
 }
+# Elsewhere there are none: a first MLflow store takes longer than a small training.
+MIRRORS = {"docs/how-to/tracking.md": "mlflow,tensorboard"}
 WORK_IN = {("docs/export.md", "ask.py"): "model"}  # "in the folder of these files"
 MATCHES = {"runs/*-photos-*": 2}  # files that a pattern of the shell stands for, where it is not one
 ENDS = {"trainwright lr": (0, 4)}  # of a few made pictures it may be unable to tell, which is an answer
@@ -234,7 +236,7 @@ def test_tables_speak_of_what_is_printed():
     assert [option for option in SHORT if not any(f"{option} " in line for line in lines)] == []
     assert [part for part in SHORT_PYTHON if not any(part in text for text in texts)] == []
     assert {*NOT_RUN_PYTHON, *GIVEN, *WORK_IN} <= titles
-    assert set(BEFORE) <= set(PAGES)
+    assert {*BEFORE, *MIRRORS} <= set(PAGES)
     assert [pattern for pattern in MATCHES if not any(pattern in line for line in lines)] == []
 
 
@@ -256,51 +258,57 @@ def test_what_is_run_and_what_is_not_is_all_there_is():
 # ---- the pages, tried from top to bottom: slow ----
 
 
+@dataclass(frozen=True)
+class Step:
+    """One thing that a reader of a page does, and how it may end. file, text: what has to be written before."""
+
+    printed: str
+    command: str
+    codes: tuple[int, ...] = (0,)
+    folder: str = "."
+    file: str = ""
+    text: str = ""
+
+
+def steps(page: str) -> Iterator[Step]:
+    """All that a page has to be done, from top to bottom, without what cannot be run."""
+    for block in blocks(page):
+        if block.title and block.language not in (PYTHON, *SHELL):
+            yield Step(printed=block.title, command="true", file=block.title, text=block.text)
+    if page in BEFORE:
+        yield Step(printed="what the page takes for granted", command=BEFORE[page])
+    for block in blocks(page):
+        for command in commands(block) if block.language in SHELL else ():
+            if reason(command) is None:
+                codes = next((codes for start, codes in ENDS.items() if command.startswith(start)), (0,))
+                yield Step(printed=command, command=shortened(command), codes=codes)
+        if block.language == PYTHON and (page, block.title) not in NOT_RUN_PYTHON:
+            file, folder = block.title or f"block{block.number}.py", WORK_IN.get((page, block.title), ".")
+            yield Step(block.text, f"python {file}", folder=folder, file=file, text=program(page, block))
+
+
+def program(page: str, block: Block) -> str:
+    """A block of Python with what it leaves to the reader before it, and with small counts."""
+    text = GIVEN.get((page, block.number), "") + block.text
+    for count, small in SHORT_PYTHON.items():
+        text = text.replace(count, small)
+    return text
+
+
+def carry_out(step: Step, place: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    if step.file:
+        (place / step.folder / step.file).write_text(step.text)
+    line = ["bash", "-eo", "pipefail", "-c", step.command]
+    return subprocess.run(line, cwd=place / step.folder, env=environment, capture_output=True, text=True, timeout=1800)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize(
-    "page", [page for page in PAGES if any(block.language in (*SHELL, PYTHON) for block in blocks(page))]
-)
+@pytest.mark.parametrize("page", [page for page in PAGES if any(True for _ in steps(page))])
 def test_every_command_of_a_page_works_as_printed(page, place, environment):
-    if "tracking" not in page:
-        environment = environment | {
-            "TRAINWRIGHT_MIRRORS": "none"
-        }  # a first MLflow store takes longer than a small training
-    for block in blocks(page):
-        if block.title:
-            (place / WORK_IN.get((page, block.title), ".")).mkdir(exist_ok=True)
-            (place / WORK_IN.get((page, block.title), ".") / block.title).write_text(block.text)
-    if page in BEFORE:
-        assert carry_out(BEFORE[page], place, environment).returncode == 0
+    environment["TRAINWRIGHT_MIRRORS"] = MIRRORS.get(page, "none")
 
-    for block in blocks(page):
-        if block.language in SHELL:
-            for command in commands(block):
-                if reason(command) is None:
-                    done = carry_out(shortened(command), place, environment)
-                    allowed = next((codes for start, codes in ENDS.items() if command.startswith(start)), (0,))
-                    assert done.returncode in allowed, (
-                        f"{page}: {command}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
-                    )
-        elif block.language == PYTHON and (page, block.title) not in NOT_RUN_PYTHON:
-            done = carry_out(
-                f"python {write_program(page, block, place)}", place, environment, WORK_IN.get((page, block.title), ".")
-            )
-            assert done.returncode == 0, f"{page}: {block.text}\n{done.stderr[-4000:]}"
+    for step in steps(page):
+        done = carry_out(step, place, environment)
 
-
-def write_program(page: str, block: Block, place: Path) -> Path:
-    """The file that a block of Python is run from: with what it leaves to the reader before it, and small counts."""
-    text = GIVEN.get((page, block.number), "") + block.text
-    for printed_count, count in SHORT_PYTHON.items():
-        text = text.replace(printed_count, count)
-    file = place / WORK_IN.get((page, block.title), ".") / (block.title or f"block{block.number}.py")
-    file.write_text(text)
-    return file
-
-
-def carry_out(
-    command: str, place: Path, environment: dict[str, str], folder: str = "."
-) -> subprocess.CompletedProcess[str]:
-    line = ["bash", "-eo", "pipefail", "-c", command]
-    return subprocess.run(line, cwd=place / folder, env=environment, capture_output=True, text=True, timeout=1800)
+        assert done.returncode in step.codes, f"{page}: {step.printed}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
