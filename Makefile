@@ -15,7 +15,7 @@ STAMP := $(VENV)/.installed
 # One test process a core, at most 8: each imports torch (4 s, 0.4 GB), so more of them cost more than they bring.
 JOBS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $$((cores < 8 ? cores : 8)))
 
-.PHONY: help setup demo test test-all check format bench lock
+.PHONY: help setup demo test test-all check docs format bench lock
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' $(MAKEFILE_LIST) | awk -F': ' '{ printf "make %-9s %s\n", $$1, $$2 }'
@@ -36,6 +36,9 @@ check: setup  ## format, lint, types, and who imports whom
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: setup  ## the documentation as a site, in site/, without a network; a link that leads nowhere ends it
+	$(BIN)/python tools/site_of_docs.py
 
 format: setup  ## write the code the way `make check` wants it
 	$(BIN)/ruff format .

@@ -13,7 +13,7 @@ PACKAGE = ROOT / "src" / "trainwright"
 
 def tree() -> list[str]:
     """Paths of the file tree: the first word of each line in its code block; an indented one is below the last folder."""
-    block = re.search(r"## Where things are\n.*?```\n(.*?)```", README, re.DOTALL)
+    block = re.search(r"## Where things are\n.*?```text\n(.*?)```", README, re.DOTALL)
     assert block is not None
     paths: list[str] = []
     folder = ""
