@@ -147,7 +147,7 @@ def resumed(name: str, trials: int, folder: Path) -> dict[str, Any]:
 
     study = StudyFolder.open(folder / "studies" / "scale")
     tuner = tuner_of()(study, None)
-    hands = Objective(1)  # what was under way is answered, and the next one asked for
+    hands = Objective(1)  # the next one is asked for and answered
     began = time.process_time()
     conduct(study, tuner, hands)
     return {"resume_seconds": time.process_time() - began, "resumed_mb": peak_mb()}

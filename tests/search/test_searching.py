@@ -5,7 +5,7 @@ import math
 import pytest
 
 from trainwright.errors import UnknownNameError, UsageError
-from trainwright.search.domains import FloatRange
+from trainwright.search.domains import Choice, FloatRange
 from trainwright.search.history import Move, Told
 from trainwright.search.searching import Search, start
 from trainwright.search.space import Dimension, Space
@@ -180,6 +180,19 @@ def test_a_grid_of_twelve_is_twelve_trainings_in_order():
 
     assert len(values) == 12
     assert values == sorted(values)
+
+
+@pytest.mark.parametrize(("published", "trainings"), [(0.001, 3), (0.0, 4), (None, 3)])
+def test_a_grid_leaves_out_the_combination_that_was_given_and_no_other(published, trainings):
+    default = {} if published is None else {"decay": published}
+    decays = Dimension(key="decay", domain=Choice(values=(0.001, 0.01, 0.1)))
+    search = start("grid", Space(dimensions=(decays,), default=default), first=[{}])
+
+    asked = 0
+    while search.ask() is not None:
+        asked += 1
+
+    assert asked == trainings
 
 
 def test_the_points_of_sobol_lie_more_evenly_than_by_chance():

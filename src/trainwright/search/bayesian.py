@@ -25,7 +25,7 @@ from trainwright.seeding import derive
 STARTUP = 10  # trainings by chance before the model is asked: the default of Optuna's TPE and Gaussian process
 DIVERGED = "diverged"
 # Trainings that a model is shown: of more, the best and the latest, half each. A decision takes the same time however many there
-# were: of the estimator's 500 some hundredths of a second, of the process's 150 a quarter (docs/log.md).
+# were: with 500 the estimator has a hundredth of a second for it, with 150 the process a fifth (docs/search.md).
 TPE_SHOWN, GP_SHOWN = 500, 150
 CUT = 0.25  # of them, that come on top before the others are chosen anew
 SCRATCH = 200  # trials that were only ever pending, beside as many as were told, before the scratch pad is made anew

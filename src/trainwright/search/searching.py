@@ -19,7 +19,7 @@ from typing import Any
 
 from trainwright.errors import UsageError, did_you_mean
 from trainwright.plugins import Searcher, strategies
-from trainwright.search.history import Ask, History, Move, Told, Trial
+from trainwright.search.history import Ask, History, Move, Told, Trial, frozen
 from trainwright.search.space import Space
 
 
@@ -158,8 +158,10 @@ class Search:
 
     def _take(self, ask: Ask) -> None:
         self.history.add_ask(ask)
-        if ask.given:  # what is left out or lies outside of the space counts as what is nearest in it
-            self.history.mark(self.space.completed(ask.values))
+        if ask.given:  # what is left out counts as the default; what lies outside of the space is no proposal of it
+            whole, known = self.space.completed(ask.values), {**self.space.default, **ask.values}
+            if all(frozen(known.get(key, value)) == frozen(value) for key, value in whole.items()):
+                self.history.mark(whole)
         self._next = self._refused_at = None
 
     def look(self) -> Ask | None:
