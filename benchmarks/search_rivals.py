@@ -26,7 +26,7 @@ from trainwright.search.space import Space, Values
 
 LEAST_EPOCHS = 3  # before which no training is compared; the default of all these libraries is 1, an untrained network
 REDUCTION = 3  # of trainings from rung to rung: the default of DEHB, NePS and Syne Tune
-FREE = 1000  # asks in a row that cost nothing: an optimizer that only repeats itself has come to its end
+FREE = 300  # asks in a row that cost nothing: an optimizer that only repeats itself has come to its end
 CONFIDENCE = "medium"  # of the published values as NePS's prior: what its examples use
 INSTALL = 'pip install "trainwright[search-rivals]"'
 PACKAGES = {
