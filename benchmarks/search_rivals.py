@@ -17,6 +17,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -53,33 +54,34 @@ class Problem:
     published: Sequence[Values]
     epochs: int
 
-    def __post_init__(self) -> None:
-        if self.space.refuses is not None:
-            raise ValueError("search_rivals.py: these optimizers know nothing of combinations that a space refuses.")
 
-    def values(self, suggest: Callable[[int], Any]) -> Values:
-        """Values of the dimensions that are there. suggest: of a dimension by its index, asked only for these."""
-        found: dict[str, Any] = dict(self.space.fixed)
-        for index, one in enumerate(self.space.dimensions):
-            if self.space.holds(one, found):
-                found[one.key] = _decoded(one.domain, suggest(index))
+class _Flat:
+    """A space as libraries take it: dimensions with names without dots, and choices by their number, since libraries differ in
+    which values they take for choices."""
+
+    def __init__(self, space: Space) -> None:
+        self._space = space
+        self.domains = {f"dimension_{index}": one.domain for index, one in enumerate(space.dimensions)}
+
+    def values(self, suggest: Callable[[str], Any]) -> Values:
+        """Values of the dimensions that are there. suggest: of a dimension by its name, asked only for these."""
+        found: dict[str, Any] = dict(self._space.fixed)
+        for (name, domain), one in zip(self.domains.items(), self._space.dimensions, strict=True):
+            if self._space.holds(one, found):
+                found[one.key] = _decoded(domain, suggest(name))
         return found
 
-    def flat(self, values: Values) -> dict[str, Any]:
-        """A value for every dimension under a name without dots; those that are not there lie in the middle."""
-        there = set(self.space.active(values))
+    def given(self, values: Values) -> dict[str, Any]:
+        """A value for every dimension; those that are not there lie in the middle."""
+        there = set(self._space.active(values))
+        every = zip(self.domains.items(), self._space.dimensions, strict=True)
         return {
-            name: _encoded(one.domain, values[one.key] if index in there else one.domain.middle)
-            for index, (name, one) in enumerate(zip(self.names, self.space.dimensions, strict=True))
+            name: _encoded(domain, values[one.key] if index in there else domain.middle)
+            for index, ((name, domain), one) in enumerate(every)
         }
-
-    @property
-    def names(self) -> list[str]:
-        return [f"dimension_{index}" for index in range(len(self.space.dimensions))]
 
 
 def _encoded(domain: Domain, value: Any) -> Any:
-    """A choice as its number: libraries differ in which values they take for choices."""
     return domain.index(value) if isinstance(domain, Choice) else value
 
 
@@ -124,7 +126,9 @@ class Rival:
 
 
 def rivals(problem: Problem) -> dict[str, Rival]:
-    """Arms by name. `+default` as in `search_lcbench.py`: published values come first, as the library takes them."""
+    """Arms by name. `+default`: the best known of the published values comes first; `+defaults`: two of them."""
+    if problem.space.refuses is not None:
+        raise ValueError("search_rivals.py: these optimizers know nothing of combinations that a space refuses.")
 
     def rival(run: Callable[..., None], package: str, **options: Any) -> Rival:
         return Rival(run=run, package=package, problem=problem, options=options)
@@ -164,24 +168,22 @@ def _optuna(
     """TPE or the Gaussian process. halving: trials are stopped by asynchronous successive halving."""
     import optuna
 
-    conditional = any(one.when for one in problem.space.dimensions)
-    pruner = (
-        optuna.pruners.SuccessiveHalvingPruner(min_resource=LEAST_EPOCHS) if halving else optuna.pruners.NopPruner()
-    )
+    flat, conditional = _Flat(problem.space), any(one.when for one in problem.space.dimensions)
+    pruners = optuna.pruners
+    pruner = pruners.SuccessiveHalvingPruner(min_resource=LEAST_EPOCHS) if halving else pruners.NopPruner()
     made = {
         "tpe": lambda: optuna.samplers.TPESampler(seed=seed, group=conditional),
         "gp": lambda: optuna.samplers.GPSampler(seed=seed),
     }[sampler]()
     study = optuna.create_study(direction="maximize", sampler=made, pruner=pruner)
     for values in problem.published[:first]:
-        study.enqueue_trial(problem.flat(values))
+        study.enqueue_trial(flat.given(values))
     while True:
         trial = study.ask()
+        suggest = partial(_suggested, trial, flat.domains)
         if sampler == "gp":  # it models the dimensions alone that every trial has: each gets all of them
-            every = [_suggested(trial, problem, index) for index in range(len(problem.names))]
-            values = problem.values(every.__getitem__)
-        else:
-            values = problem.values(lambda index, trial=trial: _suggested(trial, problem, index))
+            suggest = {name: suggest(name) for name in flat.domains}.__getitem__
+        values = flat.values(suggest)
         if not halving:
             study.tell(trial, trainings.score(values, problem.epochs))
             continue
@@ -195,8 +197,8 @@ def _optuna(
             study.tell(trial, score)
 
 
-def _suggested(trial: Any, problem: Problem, index: int) -> Any:
-    name, domain = problem.names[index], problem.space.dimensions[index].domain
+def _suggested(trial: Any, domains: Mapping[str, Domain], name: str) -> Any:
+    domain = domains[name]
     if isinstance(domain, Choice):
         return trial.suggest_categorical(name, range(len(domain.values)))
     suggest = trial.suggest_float if isinstance(domain, FloatRange) else trial.suggest_int
@@ -213,12 +215,11 @@ def _neps(problem: Problem, trainings: _Trainings, seed: int, *, prior: bool = F
 
     np.random.seed(seed)  # noqa: NPY002 - NePS draws from the global generators
     torch.manual_seed(seed)
-    centre = problem.flat(problem.published[0]) if prior else {}
+    flat = _Flat(problem.space)
+    centre = flat.given(problem.published[0]) if prior else {}
     parameters = {
-        name: _neps_parameter(
-            neps, one.domain, {"prior": centre[name], "prior_confidence": CONFIDENCE} if prior else {}
-        )
-        for name, one in zip(problem.names, problem.space.dimensions, strict=True)
+        name: _neps_parameter(neps, domain, {"prior": centre[name], "prior_confidence": CONFIDENCE} if prior else {})
+        for name, domain in flat.domains.items()
     }
     parameters["epochs"] = neps.IntegerFidelity(lower=LEAST_EPOCHS, upper=problem.epochs)
     space = type("Searched", (neps.PipelineSpace,), parameters)()
@@ -229,8 +230,7 @@ def _neps(problem: Problem, trainings: _Trainings, seed: int, *, prior: bool = F
     search = neps.AskAndTell(optimizer)
     while True:
         trial = search.ask()
-        given = [trial.config[name] for name in problem.names]
-        score = trainings.score(problem.values(given.__getitem__), int(trial.config["epochs"]))
+        score = trainings.score(flat.values(trial.config.__getitem__), int(trial.config["epochs"]))
         search.tell(trial, -score)
 
 
@@ -278,10 +278,10 @@ def _syne(problem: Problem, trainings: _Trainings, seed: int, *, scheduler: str,
     from syne_tune.optimizer import baselines
     from syne_tune.optimizer.scheduler import SchedulerDecision
 
-    space = {name: _syne_domain(one.domain) for name, one in zip(problem.names, problem.space.dimensions, strict=True)}
+    flat = _Flat(problem.space)
     np.random.seed(seed)  # noqa: NPY002 - domains draw from the global generator before there is a model
     search = getattr(baselines, scheduler)(
-        space,
+        {name: _syne_domain(domain) for name, domain in flat.domains.items()},
         metric="score",
         do_minimize=False,
         time_attr="epoch",
@@ -289,14 +289,13 @@ def _syne(problem: Problem, trainings: _Trainings, seed: int, *, scheduler: str,
         grace_period=LEAST_EPOCHS,
         reduction_factor=REDUCTION,
         random_seed=seed,
-        points_to_evaluate=[problem.flat(values) for values in problem.published[:first]],
+        points_to_evaluate=[flat.given(values) for values in problem.published[:first]],
     )
     number = 0
     while (suggestion := search.suggest()) is not None:
         trial = Trial(number, suggestion.config, datetime.datetime.now())
         search.on_trial_add(trial)
-        given = [trial.config[name] for name in problem.names]
-        values = problem.values(given.__getitem__)
+        values = flat.values(trial.config.__getitem__)
         for epoch in range(1, problem.epochs + 1):
             result = {"score": trainings.score(values, epoch), "epoch": epoch}
             if epoch == problem.epochs:

@@ -135,7 +135,7 @@ def test_a_space_that_refuses_combinations_is_not_for_them(module):
     space = Space(dimensions=SPACE.dimensions, fixed=SPACE.fixed, refuses=lambda values: None)
 
     with pytest.raises(ValueError, match="know nothing of combinations that a space refuses"):
-        module.Problem(space=space, published=PUBLISHED, epochs=EPOCHS)
+        module.rivals(module.Problem(space=space, published=PUBLISHED, epochs=EPOCHS))
 
 
 def test_an_arm_whose_library_is_not_installed_is_refused_by_name_and_left_out_otherwise(
