@@ -40,6 +40,7 @@ import platformdirs
 from scipy.stats import wilcoxon
 
 from lcbench_surrogate import DEFAULTS, EPOCHS, SPACE, Objective, Reference, Spent, Surrogate, reference
+from search_rivals import INSTALL, Problem, missing, rivals
 from trainwright.files import write_atomically
 from trainwright.search.history import Told
 from trainwright.search.searching import start
@@ -89,7 +90,6 @@ class Arm:
 
 
 RACES = {name: Arm(strategy=name, least_epochs=LEAST_EPOCHS) for name in ("hyperband", "asha", "bohb")}
-# Another library's optimizer is one more entry: a function of the objective and the seed.
 ARMS: dict[str, Search] = {
     OURS: Arm(strategy=OURS, first=1),
     "tpe+default": Arm(strategy="tpe", first=2),
@@ -99,11 +99,14 @@ ARMS: dict[str, Search] = {
     "random": Arm(strategy="random"),
     **RACES,
     **{f"{name}+default": Arm(strategy=name, first=1, least_epochs=LEAST_EPOCHS) for name in RACES},
+    **rivals(Problem(space=SPACE, published=DEFAULTS, epochs=EPOCHS)),
 }
 
 
 def main() -> int:
     arguments = _arguments()
+    if not arguments.kept:
+        arguments.arms = _there(arguments.arms)
     cells = [(arm, task, seed) for seed in arguments.seeds for task in arguments.tasks for arm in arguments.arms]
     if not arguments.kept:
         if not (arguments.data / "model.onnx").is_file():
@@ -120,15 +123,28 @@ def main() -> int:
     return 0 if reached(tables["seen"]) else 4
 
 
+def _there(named: Sequence[str] | None) -> list[str]:
+    """The arms that can run here: all that were named, or of all arms those whose library is installed."""
+    absent = missing(ARMS, named or ARMS)
+    if absent and named:
+        raise SystemExit(
+            f"search_lcbench.py: {', '.join(absent)}: {' and '.join(sorted(set(absent.values())))} not installed here. "
+            f"Install what the arms compare with: {INSTALL}."
+        )
+    if absent:
+        print(f"left out, not installed here: {', '.join(absent)}. All of them: {INSTALL}", file=sys.stderr)
+    return [arm for arm in named or ARMS if arm not in absent]
+
+
 def _measure_all(cells: Iterable[tuple[str, str, int]], arguments: argparse.Namespace) -> None:
-    missing = [cell for cell in cells if not _file(arguments.results, *cell).is_file()]
+    left = [cell for cell in cells if not _file(arguments.results, *cell).is_file()]
     arguments.results.mkdir(parents=True, exist_ok=True)
     kept = partial(_keep, arguments.data, arguments.results)
     with ProcessPoolExecutor(arguments.processes) as pool:
-        waiting = {pool.submit(kept, *cell): cell for cell in missing}
+        waiting = {pool.submit(kept, *cell): cell for cell in left}
         for count, done in enumerate(as_completed(waiting), 1):
             arm, task, seed = waiting[done]
-            print(f"{count}/{len(missing)}  {arm} {task} {seed}  {done.result():.1f} s", file=sys.stderr, flush=True)
+            print(f"{count}/{len(left)}  {arm} {task} {seed}  {done.result():.1f} s", file=sys.stderr, flush=True)
 
 
 def _keep(data: Path, results: Path, arm: str, task: str, seed: int) -> float:
@@ -257,12 +273,15 @@ def _arguments() -> argparse.Namespace:
     )
     kept = platformdirs.user_cache_path("trainwright") / "search_lcbench"
     parser.add_argument("--results", type=Path, default=kept, help="where cells are kept (default: %(default)s)")
-    parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS), metavar="NAME")
+    parser.add_argument("--arms", nargs="+", choices=list(ARMS), metavar="NAME")
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), metavar="ID")
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS), metavar="N")
     parser.add_argument("--processes", type=int, default=1, metavar="N")
     parser.add_argument("--kept", action="store_true", help="only cells that have been measured")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.kept and arguments.arms is None:
+        arguments.arms = list(ARMS)
+    return arguments
 
 
 if __name__ == "__main__":

@@ -11,12 +11,17 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[2]
 LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+COMPARED_WITH = {
+    "rivals": {"fastai", "optuna"},
+    "search-rivals": {"dehb", "neural-pipeline-search", "onnxruntime", "optuna", "syne-tune"},
+}  # extras of what benchmarks compare with, and the packages in them
 LOCKED = [Requirement(entry.split(" \\\n")[0]) for entry in re.split(r"\n(?=\S)", LOCK.strip())]
 
 
 def declared() -> list[Requirement]:
-    """All but what benchmarks compare with, which is in an extra that nothing else takes in."""
-    extras = [lines for name, lines in PROJECT["project"]["optional-dependencies"].items() if name != "rivals"]
+    """All but what benchmarks compare with, which is in extras that nothing else takes in."""
+    every = PROJECT["project"]["optional-dependencies"]
+    extras = [lines for name, lines in every.items() if name not in COMPARED_WITH]
     lines = [
         *PROJECT["build-system"]["requires"],
         *PROJECT["project"]["dependencies"],
@@ -49,14 +54,13 @@ def test_what_is_declared_is_locked_in_its_range(requirement):
     assert all(requirement.specifier.contains(version) for version in versions)
 
 
-def test_what_benchmarks_compare_with_is_in_an_extra_that_nothing_takes_in():
+@pytest.mark.parametrize("extra", COMPARED_WITH)
+def test_what_benchmarks_compare_with_is_in_an_extra_that_nothing_takes_in(extra):
     extras = PROJECT["project"]["optional-dependencies"]
-    others = [
-        *PROJECT["project"]["dependencies"],
-        *(line for name in extras if name != "rivals" for line in extras[name]),
-    ]
+    own = [line for name, lines in extras.items() if name not in COMPARED_WITH for line in lines]
+    others = [Requirement(line) for line in (*PROJECT["project"]["dependencies"], *own)]
+    rivals = {Requirement(line).name for line in extras[extra]}
 
-    assert {Requirement(line).name for line in extras["rivals"]} == {"fastai", "optuna"}
-    assert not any(
-        requirement.name == "fastai" or "rivals" in requirement.extras for requirement in map(Requirement, others)
-    )
+    assert rivals == COMPARED_WITH[extra]
+    assert {other.name for other in others} & (rivals - {"optuna", "onnxruntime"}) == set()
+    assert not any(extra in other.extras for other in others)
