@@ -169,9 +169,11 @@ def file_of(results: Path, cell: Cell) -> Path:
     return results / "{}.{}.{}.json".format(*cell)
 
 
-def measure_all(cells: Iterable[Cell], keep: Callable[[Cell], float], *, results: Path, processes: int) -> None:
+def measure_all(
+    cells: Iterable[Cell], keep: Callable[[Cell], float], *, file_of: Callable[[Cell], Path], processes: int
+) -> None:
     """Those that are not there yet. keep: measures a cell, writes its file and returns the seconds of a processor."""
-    missing = [cell for cell in cells if not file_of(results, cell).is_file()]
+    missing = [cell for cell in cells if not file_of(cell).is_file()]
     with ProcessPoolExecutor(processes) as pool:
         waiting = {pool.submit(keep, cell): cell for cell in missing}
         for count, done in enumerate(as_completed(waiting), 1):

@@ -74,7 +74,7 @@ def main() -> int:
             raise SystemExit(f"search_lcbench.py: no model.onnx in {arguments.data}. Name its folder: --data FOLDER.")
         arguments.results.mkdir(parents=True, exist_ok=True)
         keep = partial(_keep, arguments.data, arguments.results)
-        measure_all(cells, keep, results=arguments.results, processes=arguments.processes)
+        measure_all(cells, keep, file_of=partial(file_of, arguments.results), processes=arguments.processes)
     rows = [json.loads(file.read_text()) for cell in cells if (file := file_of(arguments.results, cell)).is_file()]
     if not rows:
         raise SystemExit(f"search_lcbench.py: nothing has been measured in {arguments.results}.")

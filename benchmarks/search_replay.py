@@ -71,15 +71,14 @@ ARMS: dict[str, Search] = own_arms(Problem(space=SPACE, published=(PUBLISHED,), 
 
 def main() -> int:
     arguments = _arguments()
-    results = arguments.results / f"{arguments.lookup}-{_digest(arguments.tables, arguments.data)}"
+    place = partial(_file, arguments.tables, arguments.results, arguments.lookup)
     cells = [(arm, data, seed) for seed in arguments.seeds for data in arguments.data for arm in arguments.arms]
     if not arguments.kept:
-        results.mkdir(parents=True, exist_ok=True)
-        keep = partial(_keep, arguments.tables, results, arguments.lookup)
-        measure_all(cells, keep, results=results, processes=arguments.processes)
-    rows = [json.loads(file.read_text()) for cell in cells if (file := file_of(results, cell)).is_file()]
+        keep = partial(_keep, arguments.tables, arguments.results, arguments.lookup)
+        measure_all(cells, keep, file_of=place, processes=arguments.processes)
+    rows = [json.loads(file.read_text()) for cell in cells if (file := place(cell)).is_file()]
     if not rows:
-        raise SystemExit(f"search_replay.py: nothing has been measured in {results}.")
+        raise SystemExit(f"search_replay.py: nothing has been measured of these tables in {arguments.results}.")
     references = {row["task"]: Reference(**row["reference"]) for row in rows}
     title = {rule: f"{said} ({arguments.lookup})" for rule, said in RULES.items()}
     tables = {rule: table(rows, references, rule, pair=by_seed) for rule in RULES}
@@ -103,8 +102,22 @@ def by_seed(row: Mapping[str, Any]) -> Hashable:
 def _keep(tables: Path, results: Path, lookup: str, cell: Cell) -> float:
     """Measure a cell and write it down; CPU seconds."""
     found = measure(*cell, tables, lookup)
-    write_atomically(file_of(results, cell), json.dumps(found).encode())
+    file = _file(tables, results, lookup, cell)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(file, json.dumps(found).encode())
     return float(found["cpu_seconds"])
+
+
+def _file(tables: Path, results: Path, lookup: str, cell: Cell) -> Path:
+    return file_of(results / f"{lookup}-{_digest(tables / f'{cell[1]}.jsonl')}", cell)
+
+
+@cache
+def _digest(table: Path) -> str:
+    """Of a table: another table is another benchmark."""
+    if not table.is_file():
+        raise SystemExit(f"search_replay.py: no {table.name} in {table.parent}. Record it with replay_record.py.")
+    return hashlib.sha256(table.read_bytes()).hexdigest()[:8]
 
 
 def measure(arm: str, data: str, seed: int, tables: Path, lookup: str) -> dict[str, Any]:
@@ -135,15 +148,6 @@ def measure(arm: str, data: str, seed: int, tables: Path, lookup: str) -> dict[s
 def _loaded(tables: Path, data: str) -> tuple[Forest, Recorded]:
     recorded = Recorded(Table.read(tables / f"{data}.jsonl"))
     return Forest(recorded), recorded
-
-
-def _digest(tables: Path, names: Sequence[str]) -> str:
-    """Of the tables: other tables are other cells."""
-    missing = [name for name in names if not (tables / f"{name}.jsonl").is_file()]
-    if missing:
-        raise SystemExit(f"search_replay.py: no {', '.join(missing)} in {tables}. Record with replay_record.py.")
-    text = b"".join((tables / f"{name}.jsonl").read_bytes() for name in sorted(names))
-    return hashlib.sha256(text).hexdigest()[:8]
 
 
 def claims_of(rows: Sequence[Mapping[str, Any]], references: Mapping[str, Reference]) -> dict[str, Any]:

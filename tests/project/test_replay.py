@@ -165,6 +165,19 @@ def test_the_forest_promises_nothing_that_was_not_measured(curves, space, table_
     assert forest.reference.best <= recorded.curves_NE.max() + 1e-9
 
 
+def test_trees_that_are_walked_at_once_say_what_the_forest_says(curves):
+    from sklearn.ensemble import RandomForestRegressor
+
+    random = np.random.default_rng(0)
+    inputs_ND, outputs_NE = random.random((60, 3)), random.random((60, 4))
+    forest = RandomForestRegressor(n_estimators=7, random_state=0).fit(inputs_ND, outputs_NE)
+    unseen_ND = random.random((40, 3))
+
+    found = curves._Trees([one.tree_ for one in forest.estimators_]).mean(unseen_ND)
+
+    assert found == pytest.approx(forest.predict(unseen_ND))
+
+
 def test_without_repeated_seeds_a_replayed_training_has_no_noise(curves, table_of):
     recorded = curves.Recorded(table_of(spread(12)))
     trainings = curves.Forest(recorded).trainings(0)
