@@ -34,7 +34,7 @@ def _range(low: float, high: float, centre: float, width: float, *, log: bool = 
 
 
 # `default_space` of scratch-resnet-9 for 60 full trainings and more, as it was in 2026-11, with two changes: SGD's decay lies
-# around the published 0.0005 (not AdamW's), and dropout is there as well.
+# around 0.0005 (scratch-trivial-augment), and dropout is there as well.
 SPACE = Space(
     dimensions=(
         Dimension(key="optimizer.name", domain=Choice(values=("adamw", "sgd"), prior=Prior(centre="adamw", width=0.3))),
