@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from search_arms import Reference
 from trainwright.search.domains import FloatRange, IntRange
 from trainwright.search.space import Dimension, Space
 from trainwright.seeding import stream
@@ -70,52 +70,6 @@ class Surrogate:
         """Validation accuracy after each epoch, 0–1 [EPOCHS]."""
         inputs_D = np.array([float(values[name]) for name in INPUTS])
         return self.accuracies(task, np.tile(inputs_D, (EPOCHS, 1)), np.arange(1, EPOCHS + 1))
-
-
-class Spent(Exception):
-    """The budget is used up."""
-
-
-class Objective:
-    """Trainings on one task that are paused and gone on with, paid by the epoch, until the budget is spent.
-
-    seen: the best accuracy so far after each epoch that was paid for. last: at the last epoch of the training that it is from.
-    """
-
-    def __init__(self, surrogate: Surrogate, task: str, *, budget: int) -> None:
-        self._surrogate, self._task, self._budget = surrogate, task, budget
-        self._curves: dict[tuple[float, ...], np.ndarray] = {}
-        self._reached: dict[tuple[float, ...], int] = {}
-        self.seen: list[float] = []
-        self.last: list[float] = []
-
-    def train(self, values: Mapping[str, Any], epochs: int = EPOCHS) -> tuple[float, ...]:
-        """The curve up to that epoch; those that were trained before are not paid for again. Raises Spent."""
-        key = tuple(float(values[name]) for name in INPUTS)
-        if key not in self._curves:
-            self._curves[key], self._reached[key] = self._surrogate.curve(self._task, values), 0
-        curve = self._curves[key]
-        while self._reached[key] < epochs:
-            if len(self.seen) == self._budget:
-                raise Spent
-            score = float(curve[self._reached[key]])
-            self._reached[key] += 1
-            better = not self.seen or score > self.seen[-1]
-            self.seen.append(score if better else self.seen[-1])
-            self.last.append(float(curve[-1]) if better else self.last[-1])
-        return tuple(map(float, curve[:epochs]))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reference:
-    """What regret is measured by: the best accuracy known after the last epoch, and the median of trainings by chance."""
-
-    best: float
-    median: float
-
-    def regret(self, score: float) -> float:
-        """0 for the best known one, 1 for the median."""
-        return (self.best - score) / (self.best - self.median)
 
 
 DRAWS, PARENTS, CHILDREN, ROUNDS = 100_000, 48, 8, 50

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import logging
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from search_arms import Problem
 from trainwright.search.domains import Choice, Domain, FloatRange
 from trainwright.search.space import Space, Values
 
@@ -44,15 +46,6 @@ class Trains(Protocol):
     seen: list[float]
 
     def train(self, values: Values, epochs: int) -> tuple[float, ...]: ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Problem:
-    """What is searched. published: values to begin with, the best known first. epochs: of a whole training."""
-
-    space: Space
-    published: Sequence[Values]
-    epochs: int
 
 
 class _Flat:
@@ -157,6 +150,20 @@ def missing(arms: Mapping[str, Any], wanted: Collection[str]) -> dict[str, str]:
         for name, rival in rivals_wanted.items()
         if importlib.util.find_spec(rival.package) is None
     }
+
+
+def there(benchmark: str, arms: Mapping[str, Any], named: Sequence[str] | None) -> list[str]:
+    """The arms that can run here: all that were named, or of all arms those whose library is installed. benchmark: the file's
+    name. Raises SystemExit where a named one cannot."""
+    absent = missing(arms, named or arms)
+    if absent and named:
+        packages = " and ".join(sorted(set(absent.values())))
+        raise SystemExit(
+            f"{benchmark}: {', '.join(absent)}: {packages} not installed here. Install what the arms compare with: {INSTALL}."
+        )
+    if absent:
+        print(f"left out, not installed here: {', '.join(absent)}. All of them: {INSTALL}", file=sys.stderr)
+    return [arm for arm in named or arms if arm not in absent]
 
 
 # Optuna: Akiba et al., arXiv:1907.10902

@@ -147,8 +147,8 @@ def test_an_arm_whose_library_is_not_installed_is_refused_by_name_and_left_out_o
     with pytest.raises(
         SystemExit, match=r"dehb: dehb not installed here.* pip install \"trainwright\[search-rivals\]\""
     ):
-        lcbench._there(["random", "dehb"])
+        module.there("search_lcbench.py", lcbench.ARMS, ["random", "dehb"])
 
-    assert lcbench._there(["random", "optuna-tpe"]) == ["random", "optuna-tpe"]
-    assert "dehb" not in lcbench._there(None)
+    assert module.there("search_lcbench.py", lcbench.ARMS, ["random", "optuna-tpe"]) == ["random", "optuna-tpe"]
+    assert "dehb" not in module.there("search_lcbench.py", lcbench.ARMS, None)
     assert "left out, not installed here: dehb." in capsys.readouterr().err

@@ -253,3 +253,14 @@ def test_many_trainings_try_another_optimizer_with_an_lr_of_its_own():
 
     assert "optimizer.lr[optimizer.name=adamw]" in space.names
     assert "optimizer.lr[optimizer.name=sgd]" in space.names
+
+
+def test_another_optimizer_is_searched_around_its_own_weight_decay():
+    space = default_space(get("scratch-default"), "classification", trainings=100)
+
+    decays = {name: one.domain for name, one in zip(space.names, space.dimensions, strict=True) if "decay" in name}
+
+    # AdamW's 0.05 shrinks the weights; SGD adds its 0.0001 to the gradient (optim/published_decay.py).
+    assert decays["optimizer.weight_decay[optimizer.name=adamw]"].prior.centre == 0.05
+    assert decays["optimizer.weight_decay[optimizer.name=sgd]"].prior.centre == 1e-4
+    assert decays["optimizer.weight_decay[optimizer.name=sgd]"].high == 1e-3

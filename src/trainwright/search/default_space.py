@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from trainwright.optim.published_decay import DECOUPLED, KINDS, PUBLISHED_DECAY
+from trainwright.optim.published_decay import DECOUPLED, KINDS, PUBLISHED_DECAY, decay_for
 from trainwright.optim.published_rates import published_lr
 from trainwright.recipe import Recipe
 from trainwright.recipes.published import rate_for
@@ -57,7 +57,8 @@ def _optimizer(recipe: Recipe, task: str, *, trainings: float) -> list[Dimension
     other = "adamw" if KINDS.get(name) == "added" else "sgd"
     if trainings < OPTIMIZERS_FROM or name not in KINDS:
         return own
-    changed = recipe.changed({"optimizer.name": other, "optimizer.lr": None})
+    decay, _ = decay_for(other, before=recipe.optimizer)
+    changed = recipe.changed({"optimizer.name": other, "optimizer.lr": None, "optimizer.weight_decay": decay})
     pairs = [(name, one) for one in own]
     pairs += [(other, one) for one in (_lr(changed, task, factor=wide), _decay(changed))]
     found = [Dimension(key="optimizer.name", domain=Choice(values=(name, other), prior=Prior(centre=name, width=0.3)))]
