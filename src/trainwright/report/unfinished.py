@@ -105,9 +105,9 @@ def _how_to_go_on(values: RunValues, progress: Progress, state: str) -> Html | N
 
 
 def _other_rate(values: RunValues) -> Html | None:
-    """The same training at a tenth of the learning rate that it broke down at."""
-    rates = [finite(rate) for rate in values.lrs if math.isfinite(finite(rate))]
-    lower = f"--set=optimizer.lr={max(rates) / 10:.2g}" if rates else "--set=clip_norm=1"
+    """The same training at a tenth of its learning rate."""
+    rate = next((one.value for one in values.recipe if one.key == "optimizer.lr"), None)
+    lower = "--set=clip_norm=1" if rate is None else f"--set=optimizer.lr={rate / 10:.2g}"
     again = on_its_data(values.manifest, "train", lower, folder=values.folder)
     if again is None:
         return None
