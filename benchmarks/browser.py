@@ -21,7 +21,7 @@ from typing import Any
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 VARIABLE = "TRAINWRIGHT_CHROMIUM"  # a program that is to be taken in place of those names
-PATIENCE_SECONDS = 120.0
+PATIENCE_SECONDS = 240.0
 ABOVE = 20  # descriptors that none of 0 to 4 is
 KEYS = {"Tab": 9, "Enter": 13, " ": 32}
 PHONE = (390, 844)  # pixels of a phone's window

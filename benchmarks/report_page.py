@@ -1,12 +1,15 @@
 """Pages of real runs and studies in a headless Chromium: size, time to open, and what a reader needs of them.
 
-A study of 200 trainings of digits (each of them really trained, recorded and told of), and a run and a study of each of the four
-tasks. Looked at are: the size of the page of 200 runs (at most 12 MB) and the time until it is loaded and its first figure drawn
-(less than 3 s, the least of several times: the machine may do something else); of every page that the console stays empty, no
-request leaves it, all figures are drawn, all text has a contrast of 4.5 in both themes (3 where it is large), the keyboard
-reaches the theme switch and the heads of tables, and a phone of 390 pixels does not scroll sideways.
+A study of 200 trainings of digits, and a run and a study of each of the four tasks. Of the 200 some are really trained; the
+others are their folders once more, told of in the study's journal with other learning rates and scores that differ by chance: for
+a page they are as many rows, points and lines as trained ones.
 
-    python benchmarks/report_page.py [--runs 200] [--opens 5] [--keep FOLDER]
+Looked at are the size of the page of 200 runs (at most 12 MB) and the time until it is loaded and its first figure drawn (less
+than 3 s, the least of several times: the machine may do something else); of every page that the console stays empty, no request
+leaves it, all figures are drawn, all text has a contrast of 4.5 in both themes (3 where it is large), the keyboard reaches the
+theme switch and the heads of tables, and a phone of 390 pixels does not scroll sideways.
+
+    python benchmarks/report_page.py [--runs 200] [--trained 12] [--opens 5] [--keep FOLDER]
 
 Exits with 0 where all of that is so, 4 where it is not, 2 where there is no Chromium.
 """
@@ -30,6 +33,8 @@ import numpy as np
 import trainwright as tw
 from browser import Browser, BrowserError, Tab, browser
 from page_checks import contrast_of, figures_of, stops_of, times_of, wider_than_the_window
+from trainwright.tracking.run_folder import RunFolder
+from trainwright.tracking.study_folder import StudyFolder
 
 MOST_BYTES, MOST_SECONDS = 12_000_000, 3.0
 SIDE, COUNT = 32, 300
@@ -47,6 +52,7 @@ OPTIONS: dict[str, Any] = {"mirrors": (), "workers": 1, "threads": 1}
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=200, help="trainings of the large study")
+    parser.add_argument("--trained", type=int, default=12, help="how many of them are trained")
     parser.add_argument("--opens", type=int, default=5, help="times that its page is opened")
     parser.add_argument(
         "--keep", type=Path, help="folder for the runs and pictures of the pages; what is there already is taken"
@@ -55,7 +61,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as place:
         folder = arguments.keep or Path(place)
         folder.mkdir(parents=True, exist_ok=True)
-        pages = dict(made(folder, runs=arguments.runs))
+        pages = dict(made(folder, runs=arguments.runs, trained=arguments.trained))
         try:
             with browser(Path(place) / "profile") as opened:
                 results = [looked_at(opened, name, page, folder) for name, page in pages.items()]
@@ -71,7 +77,7 @@ def main() -> int:
     return 4 if wrong else 0
 
 
-def made(folder: Path, *, runs: int) -> Iterator[tuple[str, Path]]:
+def made(folder: Path, *, runs: int, trained: int) -> Iterator[tuple[str, Path]]:
     """(name, page) of every page that is looked at."""
     for task in ("classification", "regression", "segmentation", "detection"):
         data, own = data_of(task), {**SMALL, **NETWORKS.get(task, {})}
@@ -80,26 +86,50 @@ def made(folder: Path, *, runs: int) -> Iterator[tuple[str, Path]]:
             tw.train(data, "scratch-default", changes={**own, "epochs": 4}, run_id="run", runs=place, **OPTIONS)
         yield f"run of {task}", place / "run" / "report.html"
         space = {key: SPACE[key] for key in ("optimizer.lr", "optimizer.weight_decay")}
-        yield f"study of {task}", searched(data, place, own, space=space, trials=8)
-    yield (
-        "study of many",
-        searched(data_of("classification"), folder / "many" / "runs", SMALL, space=SPACE, trials=runs),
-    )
+        yield f"study of {task}", searched(data, place, own, space=space, trials=4)
+    place = folder / "many" / "runs"
+    searched(data_of("classification"), place, SMALL, space=SPACE, trials=trained)
+    yield "study of many", told_again(place, runs=runs)
 
 
 def searched(data: tw.Dataset, runs: Path, changes: dict[str, Any], *, space: dict[str, Any], trials: int) -> Path:
-    page = runs.parent / "studies" / "search" / "report.html"
-    if not page.is_file():
-        more: dict[str, Any] = {
-            "strategy": "random",
-            "space": space,
-            "trials": trials,
-            "name": "search",
-            "seed": 0,
-            "slots": 1,
-        }
-        tw.tune(data, "scratch-default", changes={**changes, "epochs": 1}, runs=runs, **more, **OPTIONS)
-    return page
+    """The page of a search; one that was begun before goes on."""
+    study = runs.parent / "studies" / "search"
+    if not (study / "study.json").is_file():
+        more: dict[str, Any] = {"strategy": "random", "space": space, "trials": trials, "seed": 0, "slots": 1}
+        changes = {**changes, "epochs": 1}
+        tw.tune(data, "scratch-default", changes=changes, runs=runs, name="search", **more, **OPTIONS)
+    elif not (study / "report.html").is_file():
+        tw.resume_study("search", data=data, runs=runs, **OPTIONS)
+    return study / "report.html"
+
+
+def told_again(place: Path, *, runs: int) -> Path:
+    """The page of the search in a folder of runs once it tells of so many of them. See above for what they are."""
+    study = StudyFolder.open(place.parent / "studies" / "search")
+    asks = {record["number"]: record for record in study.records("ask")}
+    tells = {record["number"]: record for record in study.records("tell")}
+    draws, trained = np.random.default_rng(0), sorted(tells)
+    with study:
+        for number in range(max(asks) + 1, runs):
+            first = trained[number % len(trained)]
+            run = study.run_id(number)
+            copy(RunFolder.open(place / tells[first]["run"]), run)
+            recipe = {**asks[first]["recipe"]}
+            recipe["optimizer"] = {**recipe["optimizer"], "lr": float(10 ** draws.uniform(-4, -1))}
+            study.append("ask", {**asks[first], "number": number, "label": f"trial {number}", "recipe": recipe})
+            score = float(np.clip(tells[first]["score"] + draws.normal(0, 0.03), 0, 1))
+            study.append("tell", {**tells[first], "number": number, "run": run, "score": score})
+    return tw.write_report(study.path, runs=place)
+
+
+def copy(run: RunFolder, name: str) -> None:
+    """The same run under another name, through the record that it was written with."""
+    with RunFolder.create(run.path.parent, recipe_yaml=run.recipe_yaml, manifest=run.manifest, run_id=name) as folder:
+        for record in run.records():
+            folder.append(record["kind"], {key: value for key, value in record.items() if key != "kind"})
+        folder.write_json("result.json", {**(run.result() or {}), "run": name})
+        folder.set_status("finished")
 
 
 def data_of(task: str) -> tw.Dataset:

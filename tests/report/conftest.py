@@ -295,13 +295,15 @@ def chromium(benchmark_module: Callable[[str], ModuleType], tmp_path_factory: py
         yield opened
 
 
-@pytest.fixture
-def shown(chromium: Any, benchmark_module: Callable[[str], ModuleType], tmp_path: Path) -> Iterator[Callable[..., Any]]:
+@pytest.fixture(scope="module")
+def shown(
+    chromium: Any, benchmark_module: Callable[[str], ModuleType], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., Any]]:
     """(page, dark=…, phone=…) → a tab that shows it, all figures drawn."""
     tabs: list[Any] = []
 
     def show(html: str, **how: Any) -> Any:
-        file = tmp_path / f"page-{len(tabs)}.html"
+        file = tmp_path_factory.mktemp("page") / "page.html"
         file.write_text(html, encoding="utf-8")
         tabs.append(benchmark_module("browser").Tab(chromium, **how))
         tabs[-1].open(file)
@@ -334,13 +336,13 @@ def without_plotly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page, "_packed_plotly", lambda: "packed")
 
 
-@pytest.fixture(name="run_values")
+@pytest.fixture(name="run_values", scope="session")
 def make_run_values() -> Callable[..., RunValues]:
     """(task, fields to change) → what the page of a run is made of."""
     return run_values
 
 
-@pytest.fixture(name="study_values")
+@pytest.fixture(name="study_values", scope="session")
 def make_study_values() -> Callable[..., StudyValues]:
     """(number of runs, fields to change) → what the page of a study is made of."""
     return study_values

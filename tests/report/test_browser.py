@@ -31,9 +31,10 @@ def drawn(dom: str) -> tuple[int, int]:
 KINDS = (*TASKS, "study", "unfinished")
 
 
-@pytest.fixture
-def page_of(run_values, study_values):
-    """(task, `study` or `unfinished`) → a page with everything that such a page may have."""
+@pytest.fixture(scope="module")
+def seen(shown, run_values, study_values):
+    """(task, `study` or `unfinished`, dark=…, phone=…) → a tab with a page that has all that such a page may have, opened once."""
+    tabs = {}
 
     def page(kind):
         if kind == "study":
@@ -42,13 +43,19 @@ def page_of(run_values, study_values):
             return run_page(run_values(result=None, state="interrupted", charts=(), reliability=(), pictures=()))
         return run_page(run_values(kind))
 
-    return page
+    def see(kind, **how):
+        key = (kind, *how.items())
+        if key not in tabs:
+            tabs[key] = shown(page(kind), **how)
+        return tabs[key]
+
+    return see
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_page_opens_without_an_error_draws_its_figures_and_asks_for_nothing(shown, page_of, kind, dark):
-    tab = shown(page_of(kind), dark=dark)
+def test_a_page_opens_without_an_error_draws_its_figures_and_asks_for_nothing(seen, kind, dark):
+    tab = seen(kind, dark=dark)
 
     done, all_ = drawn(tab.value("document.documentElement.outerHTML"))
     assert tab.console() == []
@@ -58,15 +65,35 @@ def test_a_page_opens_without_an_error_draws_its_figures_and_asks_for_nothing(sh
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_all_text_of_page_and_figures_can_be_read_on_what_lies_below_it(shown, page_of, benchmark_module, kind, dark):
-    tab = shown(page_of(kind), dark=dark)
-    tab.value("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+def test_all_text_of_page_and_figures_can_be_read_on_what_lies_below_it(seen, benchmark_module, kind, dark):
+    tab = seen(kind, dark=dark)
 
     found = benchmark_module("page_checks").contrast_of(tab)
 
     assert found.low == []
     assert found.of_figures > 40
     assert found.texts > 100 + found.of_figures
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_keyboard_reaches_switch_menu_and_heads_and_shows_where_it_is(seen, benchmark_module, kind):
+    tab = seen(kind, dark=False)
+    heads = tab.value("[...document.querySelectorAll('thead button')].filter((one) => one.checkVisibility()).length")
+
+    stops = benchmark_module("page_checks").stops_of(tab)
+
+    assert stops[0]["text"] == "Skip to the content"
+    assert stops[1]["id"] == "theme"
+    assert sum(stop["head"] for stop in stops) == heads > 0
+    assert [stop for stop in stops if not stop["seen"]] == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_phone_scrolls_a_page_one_way(seen, benchmark_module, kind):
+    tab = seen(kind, phone=True)
+
+    assert tab.value("innerWidth") == 390
+    assert benchmark_module("page_checks").wider_than_the_window(tab) == 0
 
 
 def test_text_that_cannot_be_read_is_noticed_in_page_and_figures(shown, run_values, benchmark_module):
@@ -77,27 +104,6 @@ def test_text_that_cannot_be_read_is_noticed_in_page_and_figures(shown, run_valu
     found = benchmark_module("page_checks").contrast_of(tab)
 
     assert len(found.low) == 2
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_phone_scrolls_a_page_one_way(shown, page_of, benchmark_module, kind):
-    tab = shown(page_of(kind), phone=True)
-
-    assert tab.value("innerWidth") == 390
-    assert benchmark_module("page_checks").wider_than_the_window(tab) == 0
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_keyboard_reaches_switch_menu_and_heads_and_shows_where_it_is(shown, page_of, benchmark_module, kind):
-    tab = shown(page_of(kind))
-    heads = tab.value("[...document.querySelectorAll('thead button')].filter((one) => one.checkVisibility()).length")
-
-    stops = benchmark_module("page_checks").stops_of(tab)
-
-    assert stops[0]["text"] == "Skip to the content"
-    assert stops[1]["id"] == "theme"
-    assert sum(stop["head"] for stop in stops) == heads > 0
-    assert [stop for stop in stops if not stop["seen"]] == []
 
 
 def test_the_keyboard_switches_the_theme_and_sorts(shown, study_values):
