@@ -83,7 +83,7 @@ def made(folder: Path, *, runs: int, trained: int) -> Iterator[tuple[str, Path]]
         data, own = data_of(task), {**SMALL, **NETWORKS.get(task, {})}
         place = folder / task / "runs"
         if not (place / "run" / "report.html").is_file():
-            tw.train(data, "scratch-default", changes={**own, "epochs": 4}, run_id="run", runs=place, **OPTIONS)
+            tw.train(data, tw.Recipe(), changes={**own, "epochs": 4}, run_id="run", runs=place, **OPTIONS)
         yield f"run of {task}", place / "run" / "report.html"
         space = {key: SPACE[key] for key in ("optimizer.lr", "optimizer.weight_decay")}
         yield f"study of {task}", searched(data, place, own, space=space, trials=4)
@@ -98,7 +98,7 @@ def searched(data: tw.Dataset, runs: Path, changes: dict[str, Any], *, space: di
     if not (study / "study.json").is_file():
         more: dict[str, Any] = {"strategy": "random", "space": space, "trials": trials, "seed": 0, "slots": 1}
         changes = {**changes, "epochs": 1}
-        tw.tune(data, "scratch-default", changes=changes, runs=runs, name="search", **more, **OPTIONS)
+        tw.tune(data, tw.Recipe(), changes=changes, runs=runs, name="search", **more, **OPTIONS)
     elif not (study / "report.html").is_file():
         tw.resume_study("search", data=data, runs=runs, **OPTIONS)
     return study / "report.html"

@@ -33,7 +33,7 @@ KINDS = (*TASKS, "study", "unfinished")
 
 @pytest.fixture(scope="module")
 def seen(shown, run_values, study_values):
-    """(task, `study` or `unfinished`, dark=…, phone=…) → a tab with a page that has all that such a page may have, opened once."""
+    """(task, `study` or `unfinished`, dark=…, phone=…) → a tab with a page with all that such a one may have, opened once."""
     tabs = {}
 
     def page(kind):

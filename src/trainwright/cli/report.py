@@ -42,7 +42,8 @@ def report(
 ) -> None:
     """Write one self-contained HTML page of RUN or STUDY: verdict, curves, classes, images, how to repeat it.
 
-    Every run and study writes its page at its end; this writes it anew, with what has been found since.
+    Every run and study writes its page at its end; this writes it anew, with what has been found since. One that failed, was
+    stopped or is under way has a page too: what happened, what is there, how to go on.
     """
     from trainwright.cli.reporters import choose_reporter
     from trainwright.cli.runs import close_dead_runs
