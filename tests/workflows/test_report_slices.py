@@ -70,7 +70,9 @@ def images_of(task: str) -> tw.Dataset:
 NETWORKS = {"segmentation": {"network.name": "small-unet"}, "detection": {"network.name": "small-detector"}}
 
 
-@pytest.mark.parametrize("task", ["classification", "regression", "segmentation", "detection"])
+@pytest.mark.parametrize(
+    "task", ["classification", "regression", "segmentation", pytest.param("detection", marks=pytest.mark.slow)]
+)
 def test_dark_images_that_fail_are_named_with_interval_and_verdict(train: Callable[..., tw.Run], task: str) -> None:
     own = {"augment.crop_padding": 0.0, "network.dropout": 0.0, "epochs": 30 if task == "detection" else 12}
     run = train({**own, **NETWORKS.get(task, {})}, data=images_of(task), report=True)
@@ -103,7 +105,7 @@ def page_of(found: dict[str, Any]) -> str:
 def test_too_few_images_are_said_to_be_too_few(trained: tw.Run) -> None:
     told = kinds_of(trained.folder / "report.html")
 
-    assert "30 unseen images are too few to tell kinds of them apart by class," in told
+    assert "27 unseen images are too few to tell kinds of them apart by class," in told
     assert "each kind, and the rest, need 20." in told
 
 

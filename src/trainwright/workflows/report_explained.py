@@ -47,6 +47,7 @@ def _made(folder: RunFolder, result: Mapping[str, Any], options: RunOptions) -> 
     from trainwright.workflows import explain  # torch, which a page needs for nothing else
 
     hardest = {str(one["path"]): one for one in result.get("hardest") or ()}
+    (folder.path / FOLDER).mkdir(exist_ok=True)
     made: list[Picture] = []
     listed: list[dict[str, Any]] = []
     for path, said, tiles in explain.hardest_explained(folder, options=options):
