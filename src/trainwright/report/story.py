@@ -7,11 +7,22 @@ from collections.abc import Sequence
 
 from trainwright.report.findings import rule_names, spoken
 from trainwright.report.markup import Html, element, joined
+from trainwright.report.tables import rows_of
 from trainwright.report.values import Entry, Trial
 
 MOST_CHANGES = 5  # values of a recipe that are shown unfolded
 RULE = re.compile(rf"(^|\. )({'|'.join(rule_names())}): ")
 ROUND = re.compile(r"(Round \d+)\. ")
+MEANINGS = (
+    ("unseen images", "the validation images: nothing was learned from them"),
+    ("points", "hundredths of the score: from 70 % to 75 % are 5 points"),
+    ("gap", "the error on unseen images less that on images it learned from: what was learned by heart"),
+    ("margin", "the smallest amount that is worth acting on"),
+    ("baseline", "the first training, as it was asked for"),
+    ("control", "the same recipe once more, with another seed: what chance alone does"),
+    ("arm", "the recipe with one remedy, trained beside a control"),
+    ("adopted", "better than the unchanged recipe beyond chance, and kept"),
+)
 STEPS = {  # sign, what it is, of a sentence of the story
     "belief": ("?", "What was believed"),
     "trial": ("→", "What was tried"),
@@ -64,6 +75,19 @@ def _in_words(text: str) -> Html:
         return joined([text])
     folded = element("details", element("summary", f"what it changes: {changes.count(': ')} values"), changes)
     return joined([f"{begin}, {after}", folded])
+
+
+def words() -> Html:
+    """What the words of a story mean, for who does not know them."""
+    return element("details", element("summary", "What the words mean"), rows_of(MEANINGS))
+
+
+def folded(changes: Sequence[str]) -> Html:
+    """Values that are changed, a line each; folded where they are many, as those of a whole published recipe."""
+    listed = joined([joined([element("code", change), element("br")]) for change in changes])
+    if len(changes) <= MOST_CHANGES:
+        return listed
+    return element("details", element("summary", f"{len(changes)} values"), element("div", listed), class_="inside")
 
 
 def _to_row(one: Trial) -> Html:

@@ -10,7 +10,7 @@ from trainwright.report.markup import Html, element, joined
 from trainwright.report.openings import opened, test_facts
 from trainwright.report.page import UNSEEN, Section, figure, figures, foot, page
 from trainwright.report.search_plots import best_of_m, importance_bars, isolation_plots, parallel_coordinates
-from trainwright.report.story import MOST_CHANGES, told
+from trainwright.report.story import folded, told, words
 from trainwright.report.study_plots import arms_forest, best_so_far, unchanged_scores
 from trainwright.report.tables import Cell, Column, facts_of, rows_of, table
 from trainwright.report.unfinished import unfinished_study
@@ -29,6 +29,9 @@ from trainwright.report.wording import (
 )
 
 BUT_THE_LAST = UNSEEN.removesuffix(".") + " but the final training, which was given no score."
+COMPARED = (
+    "Every arm beside trainings of the unchanged recipe, on the same images; p: how likely chance alone brings as much"
+)
 TRAINED_ON = {"train+val": "train and validation images together", "train": "train images"}
 
 
@@ -36,7 +39,7 @@ def study_page(values: StudyValues) -> str:
     """The page as HTML."""
     result = values.result or {}
     sections = [
-        ("story", "Story", "The story", told(values.story, values.trials)),
+        ("story", "Story", "The story", _story(values, result)),
         ("arms", "Arms", "What each arm gained", _arms(result)),
         ("progress", "Progress", "The best so far", figure(best_so_far(values.trials, values.metric))),
         ("search", "Recipes", "What the search saw", _search(values, result)),
@@ -134,6 +137,11 @@ def _gap(of: Mapping[str, Any]) -> str:
     return "" if said == NOTHING else f"gap {said}"
 
 
+def _story(values: StudyValues, result: Mapping[str, Any]) -> Html | None:
+    sentences = told(values.story, values.trials)
+    return sentences if sentences is None or not result.get("rounds") else joined([sentences, words()])
+
+
 def _arms(result: Mapping[str, Any]) -> Html | None:
     rounds = result.get("rounds") or ()
     if not any(one["arms"] for one in rounds):
@@ -166,9 +174,7 @@ def _arms(result: Mapping[str, Any]) -> Html | None:
                 ]
             )
     drawn = arms_forest(rounds, result.get("noise_floor"))
-    listed = table(
-        columns, rows, caption="Every arm, compared with trainings of the unchanged recipe on the same images"
-    )
+    listed = table(columns, rows, caption=COMPARED)
     return joined([figure(drawn), listed])
 
 
@@ -179,7 +185,7 @@ def _arm_changes(changes: Mapping[str, Any]) -> Html:
         for key, value in changes.items()
         if value is not None or key == "optimizer.lr"
     }
-    return joined([joined([element("code", f"{key}: {value}"), element("br")]) for key, value in told.items()])
+    return folded([f"{key}: {value}" for key, value in told.items()])
 
 
 def _search(values: StudyValues, result: Mapping[str, Any]) -> Html | None:
@@ -296,15 +302,8 @@ def _changes(one: Trial) -> Html | str:
     """What its recipe changes; folded where it is much, as of a whole published recipe."""
     if not one.changes:
         return "nothing"
-    listed = joined(
-        [
-            joined([element("code", f"{key}: {recipe_value(before)} → {recipe_value(after)}"), element("br")])
-            for key, (before, after) in one.changes.items()
-        ]
-    )
-    if len(one.changes) <= MOST_CHANGES:
-        return listed
-    return element("details", element("summary", f"{len(one.changes)} values"), element("div", listed), class_="inside")
+    changes = one.changes.items()
+    return folded([f"{key}: {recipe_value(before)} → {recipe_value(after)}" for key, (before, after) in changes])
 
 
 def _test(values: StudyValues) -> Html | None:
