@@ -44,7 +44,7 @@ SPACE = {
     "optimizer.lr": {"low": 1e-4, "high": 1e-1, "log": True},
     "optimizer.weight_decay": {"low": 1e-5, "high": 1e-1, "log": True},
     "loss.label_smoothing": {"low": 0.0, "high": 0.2},
-    "optimizer.name": ["adamw", "sgd"],
+    "optimizer.name": {"choices": ["adamw", "sgd"]},
 }
 OPTIONS: dict[str, Any] = {"mirrors": (), "workers": 1, "threads": 1}
 
@@ -109,7 +109,8 @@ def told_again(place: Path, *, runs: int) -> Path:
     study = StudyFolder.open(place.parent / "studies" / "search")
     asks = {record["number"]: record for record in study.records("ask")}
     tells = {record["number"]: record for record in study.records("tell")}
-    draws, trained = np.random.default_rng(0), sorted(tells)
+    draws = np.random.default_rng(0)
+    trained = [number for number, tell in sorted(tells.items()) if tell["score"] is not None]
     with study:
         for number in range(max(asks) + 1, runs):
             first = trained[number % len(trained)]

@@ -37,7 +37,7 @@ def test_the_story_goes_round_by_round_with_links_to_the_runs(study_values):
     page = study_page(study_values())
 
     assert "<h3>Round 1</h3>" in page
-    assert "overfits: gap 10 points." in page
+    assert "Overfits: gap 10 points." in page
     assert '<a href="#run-1" title="trial 1">run 1</a>' in page
     assert '<tr id="run-1">' in page
 
@@ -86,7 +86,10 @@ def test_data_without_a_test_part_says_so(study_values):
 def test_a_study_that_has_not_ended_tells_its_story_so_far(study_values):
     text = text_of(study_page(study_values(result=None, state="interrupted")))
 
-    assert "Interrupted So far 12 runs" in text
+    assert (
+        "Interrupted It was stopped before it was decided what to hand over. What is there: 12 trainings with a score."
+        in text
+    )
     assert "trainwright resume 20261122-2-study" in text
     assert "Baseline: accuracy 0.700." in text
 
@@ -94,7 +97,8 @@ def test_a_study_that_has_not_ended_tells_its_story_so_far(study_values):
 def test_a_study_without_any_run_still_has_a_page(study_values):
     text = text_of(study_page(study_values(result=None, state="running", trials=(), story=())))
 
-    assert "Still running So far 0 runs" in text
+    assert "Still running Nothing is decided yet" in text
+    assert "What is there: No training has a score yet." in text
 
 
 def test_a_searched_study_shows_what_matters(study_values):

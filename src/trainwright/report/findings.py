@@ -100,7 +100,9 @@ def prescription_list(
             element(
                 "p",
                 "None of it is proven for this data: what it gained elsewhere is the expectation. ",
-                "This trains each beside an unchanged control and keeps what is better beyond chance:",
+                "This trains each beside an unchanged control and keeps what is better beyond chance:"
+                if beside
+                else None,
             ),
             element("pre", beside) if beside else None,
             element("ul", shown, class_="findings", role="list"),
