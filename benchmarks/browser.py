@@ -22,6 +22,7 @@ from typing import Any
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 VARIABLE = "TRAINWRIGHT_CHROMIUM"  # a program that is to be taken in place of those names
 PATIENCE_SECONDS = 240.0
+LOOK_SECONDS = 0.02  # between two looks at what is waited for
 ABOVE = 20  # descriptors that none of 0 to 4 is
 KEYS = {"Tab": 9, "Enter": 13, " ": 32}
 PHONE = (390, 844)  # pixels of a phone's window
@@ -54,6 +55,9 @@ class Browser:
             "--no-first-run",
             "--disable-background-networking",
             "--disable-component-update",
+            "--disable-background-timer-throttling",  # of tabs that are open beside the one in front
+            "--disable-renderer-backgrounding",
+            "--disable-backgrounding-occluded-windows",
             "--host-resolver-rules=MAP * ~NOTFOUND",
             "--remote-debugging-pipe",
             f"--user-data-dir={profile}",
@@ -134,20 +138,12 @@ class Tab:
         self.wait(ready)
 
     def wait(self, said: str) -> None:
-        """Until an expression is true in the page."""
-        watch = (
-            "new Promise((resolve) => { const look = () => "
-            f"({said}) ? resolve(true) : setTimeout(look, 10); look(); }})"
-        )
+        """Until an expression is true in the page. It is asked again and again: a promise is lost with the page before."""
         until = time.monotonic() + PATIENCE_SECONDS
-        while time.monotonic() < until:
-            try:
-                self.value(watch)
-                return
-            except BrowserError as error:  # the page that was there before has gone meanwhile
-                if "context" not in str(error) and "navigated" not in str(error):
-                    raise
-        raise BrowserError(f"never true: {said}")
+        while not self.value(f"Boolean({said})"):
+            if time.monotonic() > until:
+                raise BrowserError(f"never true in {PATIENCE_SECONDS:.0f} s: {said}")
+            time.sleep(LOOK_SECONDS)
 
     def value(self, expression: str) -> Any:
         """What an expression is in the page, as JSON's types; a promise's value once it has one."""
