@@ -21,7 +21,7 @@ from typing import Any
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 VARIABLE = "TRAINWRIGHT_CHROMIUM"  # a program that is to be taken in place of those names
-PATIENCE_SECONDS = 240.0
+PATIENCE_SECONDS = 60.0
 LOOK_SECONDS = 0.02  # between two looks at what is waited for
 ABOVE = 20  # descriptors that none of 0 to 4 is
 KEYS = {"Tab": 9, "Enter": 13, " ": 32}
@@ -113,14 +113,15 @@ class Browser:
 
 
 class Tab:
-    """A tab: of `size` pixels, as a phone has it where `phone`, with the system's theme light or `dark`."""
+    """A tab that knows nothing of others: of `size` pixels, a phone's where `phone`, the system's theme light or `dark`."""
 
     def __init__(
         self, browser: Browser, *, size: tuple[int, int] = (1200, 900), dark: bool = False, phone: bool = False
     ) -> None:
         self._browser = browser
-        self._target = browser.ask("Target.createTarget", url="about:blank")["targetId"]
-        self._session = browser.ask("Target.attachToTarget", targetId=self._target, flatten=True)["sessionId"]
+        self._context = browser.ask("Target.createBrowserContext")["browserContextId"]
+        target = browser.ask("Target.createTarget", url="about:blank", browserContextId=self._context)["targetId"]
+        self._session = browser.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.ask(f"{domain}.enable")
         width, height = PHONE if phone else size
@@ -188,7 +189,7 @@ class Tab:
         return [address for address in addresses if not address.startswith(("data:", "blob:"))]
 
     def close(self) -> None:
-        self._browser.ask("Target.closeTarget", targetId=self._target)
+        self._browser.ask("Target.disposeBrowserContext", browserContextId=self._context)
 
     def _events(self) -> Sequence[dict[str, Any]]:
         return [event for event in self._browser.events if event.get("sessionId") == self._session]
