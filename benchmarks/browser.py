@@ -21,7 +21,7 @@ from typing import Any
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 VARIABLE = "TRAINWRIGHT_CHROMIUM"  # a program that is to be taken in place of those names
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 240.0
 LOOK_SECONDS = 0.02  # between two looks at what is waited for
 ABOVE = 20  # descriptors that none of 0 to 4 is
 KEYS = {"Tab": 9, "Enter": 13, " ": 32}

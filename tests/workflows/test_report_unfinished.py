@@ -140,7 +140,7 @@ def test_a_run_that_is_under_way_says_so(train: Callable[..., tw.Run], tmp_path:
 
 def start(*arguments: str) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "TRAINWRIGHT_MIRRORS": "none"}
-    command = [sys.executable, "-m", "trainwright", *arguments, "--checkpoint-seconds=0.05", "--quiet"]
+    command = [sys.executable, "-m", "trainwright", *arguments, "--quiet"]
     return subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 
 
@@ -158,7 +158,7 @@ def kill_once(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -
 @pytest.mark.slow
 def test_a_run_that_was_killed_says_so_before_anybody_else_noticed(digits: Path, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
-    process = start("train", str(digits), *SMALL, "--epochs=400", f"--runs={runs}")
+    process = start("train", str(digits), *SMALL, "--epochs=400", "--checkpoint-seconds=0.05", f"--runs={runs}")
     kill_once(lambda: any('"epoch"' in file.read_text() for file in runs.glob("*/records.jsonl")), process)
     run = only_run(runs)
     assert RunFolder.open(run).status()["state"] == "running"  # nobody wrote anything after the kill
