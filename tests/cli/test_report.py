@@ -33,6 +33,15 @@ def test_the_page_may_lie_elsewhere(cli, copied, tmp_path):
     assert done.json["bytes"] < 4_000_000
 
 
+def test_it_explains_the_hardest_images_where_that_is_asked_for(cli, copied, two_runs):
+    pytest.importorskip("captum")
+
+    done = cli("report", "last", "--runs", copied, "--explain")
+
+    assert done.code == 0
+    assert '<section id="why">' in (copied / two_runs[0].id / "report.html").read_text(encoding="utf-8")
+
+
 def test_it_opens_the_browser_where_that_is_asked_for(cli, copied, monkeypatch):
     opened = []
     monkeypatch.setattr(typer, "launch", opened.append)

@@ -89,3 +89,18 @@ def test_images_without_a_score_or_a_value_are_left_out(rng):
     assert sum(one.images for one in found if one.attribute == "half") == 100
     assert sum(one.images for one in found if one.attribute == "size") == 90
     assert not any(one.fails for one in found)
+
+
+def test_scores_of_one_side_that_differ_in_their_last_bits_alone_are_one_score(rng):
+    """As maps that are all right have an IoU of 1, but for rounding: the variance of such a side is nothing, and no warning."""
+    right = 0.7 + 1e-16 * np.arange(60)
+    spread = rng.uniform(0.2, 0.6, 60)
+
+    right_ones, others = sorted(
+        slices(np.r_[right, spread], {"kind": np.r_[["a"] * 60, ["b"] * 60]}), key=lambda one: one.value
+    )
+    first, second = slices(np.r_[right, right], {"kind": np.r_[["a"] * 60, ["b"] * 60]})
+
+    assert others.fails
+    assert not right_ones.fails
+    assert first.p == second.p == 1.0

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import io
-import re
-import shutil
-import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from trainwright.report.values import Entry, Opening, Picture, Pictures, RecipeV
 
 EVIL = "<script>window.hacked=1</script>"  # a class name of a user; nothing of it may come to life
 METRICS = {"classification": "accuracy", "regression": "R²", "segmentation": "mean IoU", "detection": "mAP 50"}
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 def epochs(count: int = 3) -> list[dict[str, Any]]:
@@ -278,41 +277,53 @@ def study_values(count: int = 12, **changes: Any) -> StudyValues:
     return StudyValues(**(values | changes))
 
 
-@pytest.fixture
-def browse(tmp_path: Path) -> Callable[..., tuple[str, str]]:
-    """(page, script to run in it, window width, dark) → its DOM once it is drawn, and what the browser's console said."""
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine")
+@pytest.fixture(scope="session")
+def benchmark_module() -> Iterator[Callable[[str], ModuleType]]:
+    """A function from the name of a file in `benchmarks/` to its module, imported as the programs there do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(BENCHMARKS)
+        yield importlib.import_module
 
-    def open_page(html: str, script: str = "", *, width: int = 1200, dark: bool = False) -> tuple[str, str]:
-        file = tmp_path / "page.html"
-        waiting = (
-            "<script>const wait = setInterval(() => { if (!document.documentElement.dataset.ready) return;"
-            f"clearInterval(wait); {script} }}, 20);</script>"
-        )
-        file.write_text(html.replace("</body>", f"{waiting}</body>"), encoding="utf-8")
-        done = subprocess.run(
-            [
-                str(CHROMIUM),
-                "--headless=new",
-                "--no-sandbox",
-                "--disable-gpu",
-                "--disable-dev-shm-usage",
-                f"--user-data-dir={tmp_path / 'profile'}",
-                "--host-resolver-rules=MAP * ~NOTFOUND",
-                "--enable-logging=stderr",
-                f"--window-size={width},2000",
-                "--virtual-time-budget=20000",
-                *(["--blink-settings=preferredColorScheme=0"] if dark else []),
-                "--dump-dom",
-                file.as_uri(),
-            ],
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        console = [line for line in done.stderr.splitlines() if re.search(r"CONSOLE|net::ERR|Refused", line)]
-        return done.stdout, "\n".join(console)
+
+@pytest.fixture(scope="session")
+def chromium(benchmark_module: Callable[[str], ModuleType], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """One headless Chromium for all pages; skips where the machine has none."""
+    browser = benchmark_module("browser")
+    if browser.chromium() is None:
+        pytest.skip("no Chromium on this machine (.ci/run installs Debian's where it may)")
+    with browser.browser(tmp_path_factory.mktemp("chromium")) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def shown(
+    chromium: Any, benchmark_module: Callable[[str], ModuleType], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., Any]]:
+    """(page, dark=…, phone=…) → a tab that shows it, all figures drawn."""
+    tabs: list[Any] = []
+
+    def show(html: str, **how: Any) -> Any:
+        file = tmp_path_factory.mktemp("page") / "page.html"
+        file.write_text(html, encoding="utf-8")
+        tabs.append(benchmark_module("browser").Tab(chromium, **how))
+        tabs[-1].open(file)
+        return tabs[-1]
+
+    yield show
+    for tab in tabs:
+        tab.close()
+
+
+@pytest.fixture
+def browse(shown: Callable[..., Any]) -> Callable[..., tuple[str, str]]:
+    """(page, script to run in it, dark=…, phone=…) → its DOM once it is drawn, and what the browser's console said."""
+
+    def open_page(html: str, script: str = "", **how: Any) -> tuple[str, str]:
+        tab = shown(html, **how)
+        if script:
+            tab.value(f"{{{script}}}")
+            tab.wait("true")
+        return tab.value("document.documentElement.outerHTML"), "\n".join(tab.console())
 
     return open_page
 
@@ -325,13 +336,13 @@ def without_plotly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page, "_packed_plotly", lambda: "packed")
 
 
-@pytest.fixture(name="run_values")
+@pytest.fixture(name="run_values", scope="session")
 def make_run_values() -> Callable[..., RunValues]:
     """(task, fields to change) → what the page of a run is made of."""
     return run_values
 
 
-@pytest.fixture(name="study_values")
+@pytest.fixture(name="study_values", scope="session")
 def make_study_values() -> Callable[..., StudyValues]:
     """(number of runs, fields to change) → what the page of a study is made of."""
     return study_values

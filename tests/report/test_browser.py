@@ -28,26 +28,102 @@ def drawn(dom: str) -> tuple[int, int]:
     return len(done), len(re.findall(r'<div class="plot(?: js-plotly-plot)?" role="img"', dom))
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_a_run_page_opens_without_an_error_and_draws_its_figures(browse, run_values, task):
-    dom, console = browse(run_page(run_values(task)))
-
-    done, all_ = drawn(dom)
-    assert console == ""
-    assert done == all_ >= 7
-    assert "window.hacked" in dom  # the class is named
-    assert "<script>window.hacked" not in dom
+KINDS = (*TASKS, "study", "unfinished")
 
 
-def test_a_study_page_opens_without_an_error_on_a_phone(browse, study_values):
-    script = "document.body.dataset.wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;"
+@pytest.fixture(scope="module")
+def seen(shown, run_values, study_values):
+    """(task, `study` or `unfinished`, dark=…, phone=…) → a tab with a page with all that such a one may have, opened once."""
+    tabs = {}
 
-    dom, console = browse(study_page(study_values()), script, width=500)
+    def page(kind):
+        if kind == "study":
+            return study_page(study_values())
+        if kind == "unfinished":
+            return run_page(run_values(result=None, state="interrupted", charts=(), reliability=(), pictures=()))
+        return run_page(run_values(kind))
 
-    done, all_ = drawn(dom)
-    assert console == ""
-    assert done == all_ >= 6
-    assert 'data-wide="0"' in dom  # nothing but tables scrolls sideways
+    def see(kind, **how):
+        key = (kind, *how.items())
+        if key not in tabs:
+            tabs[key] = shown(page(kind), **how)
+        return tabs[key]
+
+    return see
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_page_opens_without_an_error_draws_its_figures_and_asks_for_nothing(seen, kind, dark):
+    tab = seen(kind, dark=dark)
+
+    done, all_ = drawn(tab.value("document.documentElement.outerHTML"))
+    assert tab.console() == []
+    assert done == all_ >= 5
+    assert len(tab.requests()) == 1  # for the page itself
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_text_of_page_and_figures_can_be_read_on_what_lies_below_it(seen, benchmark_module, kind, dark):
+    tab = seen(kind, dark=dark)
+
+    found = benchmark_module("page_checks").contrast_of(tab)
+
+    assert found.low == []
+    assert found.of_figures > 40
+    assert found.texts > 100 + found.of_figures
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_keyboard_reaches_switch_menu_and_heads_and_shows_where_it_is(seen, benchmark_module, kind):
+    tab = seen(kind, dark=False)
+    heads = tab.value("[...document.querySelectorAll('thead button')].filter((one) => one.checkVisibility()).length")
+
+    stops = benchmark_module("page_checks").stops_of(tab)
+
+    assert stops[0]["text"] == "Skip to the content"
+    assert stops[1]["id"] == "theme"
+    assert sum(stop["head"] for stop in stops) == heads > 0
+    assert [stop for stop in stops if not stop["seen"]] == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_phone_scrolls_a_page_one_way(seen, benchmark_module, kind):
+    tab = seen(kind, phone=True)
+
+    assert tab.value("innerWidth") == 390
+    assert benchmark_module("page_checks").wider_than_the_window(tab) == 0
+
+
+def test_text_that_cannot_be_read_is_noticed_in_page_and_figures(shown, run_values, benchmark_module):
+    tab = shown(run_page(run_values()))
+    tab.value("document.querySelector('#gap h2').style.color = '#aaa'")
+    tab.value("document.querySelector('#classes .annotation-text').style.fill = 'rgb(128, 170, 200)'")
+
+    found = benchmark_module("page_checks").contrast_of(tab)
+
+    assert len(found.low) == 2
+
+
+def test_the_keyboard_switches_the_theme_and_sorts(shown, study_values):
+    tab = shown(study_page(study_values()))
+
+    tab.value("document.getElementById('theme').focus()")
+    tab.press(" ", times=2)
+    tab.value("document.querySelector('#runs thead button').focus()")
+    tab.press("Enter", times=2)
+
+    assert tab.value("document.documentElement.dataset.theme") == "dark"
+    assert tab.value("document.querySelector('#runs thead th').getAttribute('aria-sort')") == "descending"
+    assert tab.value("document.querySelector('#runs tbody tr').id") == "run-11"
+
+
+def test_a_class_that_is_a_script_is_named_and_never_run(shown, run_values):
+    tab = shown(run_page(run_values()))
+
+    assert tab.value("typeof window.hacked") == "undefined"
+    assert "window.hacked" in tab.value("document.body.innerText")
 
 
 def test_a_figure_that_fails_takes_nothing_from_the_others(browse, run_values):
@@ -86,22 +162,22 @@ def test_a_head_sorts_by_its_column_and_back(browse, study_values, trial):
 @pytest.mark.parametrize(
     ("dark", "theme", "ground"), [(False, "light", "rgb(255, 255, 255)"), (True, "dark", "rgb(17, 22, 28)")]
 )
-def test_the_theme_follows_the_system_until_it_is_switched(browse, run_values, dark, theme, ground):
+def test_the_theme_follows_the_system_until_it_is_switched(shown, run_values, dark, theme, ground):
     script = (
         "const ground = () => getComputedStyle(document.body).backgroundColor;"
-        "const curve = () => document.querySelector('#curves .lines path').style.stroke;"
         "document.body.dataset.before = ground();"
         f"{SWITCH if not dark else ''}"
         "document.body.dataset.after = ground();"
-        "setTimeout(() => { document.body.dataset.curve = curve(); document.body.dataset.done = 'yes'; }, 500);"
     )
 
-    dom, console = browse(run_page(run_values()), script, dark=dark)
+    tab = shown(run_page(run_values()), dark=dark)
+    tab.value(f"{{{script}}}")
+    tab.wait("document.querySelector('#curves .lines path').style.stroke === 'rgb(151, 164, 177)'")  # grey in the dark
+    dom = tab.value("document.documentElement.outerHTML")
 
-    assert console == ""
+    assert tab.console() == []
     assert f'data-before="{ground}"' in dom
     assert 'data-after="rgb(17, 22, 28)"' in dom
-    assert 'data-curve="rgb(151, 164, 177)"' in dom  # the figures' grey in the dark
     assert ('data-theme="dark"' in dom) == (theme == "light")  # only who switched has chosen
 
 

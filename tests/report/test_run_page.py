@@ -105,7 +105,7 @@ def test_it_says_how_to_repeat_it(run_values):
 def test_a_run_that_has_not_finished_says_how_far_it_is(run_values, state, word):
     text = text_of(run_page(run_values(result=None, state=state, message="the disk was full", openings=())))
 
-    assert f"{word} the disk was full So far 3 epochs" in text
+    assert text.index(word) < text.index("The disk was full.") < text.index("What is there: 3 epochs;")
     assert ("trainwright resume 20261122-1-pets" in text) == (state != "running")
     assert "Curves" in text
     assert "What was found" not in text
@@ -156,7 +156,7 @@ def test_a_run_that_was_trained_on_its_validation_images_has_no_gap(run_values):
 def test_a_run_under_way_on_its_validation_images_tells_of_train_images(run_values):
     text = text_of(run_page(run_values(result=None, state="running", unseen=False, openings=())))
 
-    assert "in the last one the train score was 0.8." in text
+    assert "after the last one the score on train images was 0.8." in text
 
 
 @pytest.mark.parametrize("verb", ["train", "improve"])

@@ -6,6 +6,7 @@ import re
 import pytest
 
 from trainwright.report.study_page import study_page
+from trainwright.report.values import Entry
 
 pytestmark = pytest.mark.usefixtures("without_plotly")
 
@@ -36,7 +37,7 @@ def test_the_story_goes_round_by_round_with_links_to_the_runs(study_values):
     page = study_page(study_values())
 
     assert "<h3>Round 1</h3>" in page
-    assert "overfits: gap 10 points." in page
+    assert "Overfits: gap 10 points." in page
     assert '<a href="#run-1" title="trial 1">run 1</a>' in page
     assert '<tr id="run-1">' in page
 
@@ -85,7 +86,10 @@ def test_data_without_a_test_part_says_so(study_values):
 def test_a_study_that_has_not_ended_tells_its_story_so_far(study_values):
     text = text_of(study_page(study_values(result=None, state="interrupted")))
 
-    assert "Interrupted So far 12 runs" in text
+    assert (
+        "Interrupted It was stopped before it was decided what to hand over. What is there: 12 trainings with a score."
+        in text
+    )
     assert "trainwright resume 20261122-2-study" in text
     assert "Baseline: accuracy 0.700." in text
 
@@ -93,7 +97,8 @@ def test_a_study_that_has_not_ended_tells_its_story_so_far(study_values):
 def test_a_study_without_any_run_still_has_a_page(study_values):
     text = text_of(study_page(study_values(result=None, state="running", trials=(), story=())))
 
-    assert "Still running So far 0 runs" in text
+    assert "Still running Nothing is decided yet" in text
+    assert "What is there: No training has a score yet." in text
 
 
 def test_a_searched_study_shows_what_matters(study_values):
@@ -147,3 +152,50 @@ def test_the_foot_says_that_the_final_training_learned_from_the_unseen_images(st
 
     assert "nothing was learned from but the final training" in text_of(study_page(values))
     assert "which nothing was learned from." in text_of(study_page(study_values(result=alone)))
+
+
+def test_many_changes_are_folded_and_few_are_not(study_values, trial):
+    few, many = ({f"key.{n}": (0, n) for n in range(1, count)} for count in (4, 12))
+
+    page = study_page(study_values(trials=(trial(0, 0.7, changes=few), trial(1, 0.8, changes=many))))
+
+    rows = re.findall(r'<tr id="run-\d">.*?</tr>', page, re.DOTALL)
+    assert ["<details" in row for row in rows] == [False, True]
+    assert "<summary>11 values</summary>" in rows[1]
+    assert 'data-value="11.0"' in rows[1]  # sorted by how many
+
+
+def test_a_rule_is_named_in_words_and_a_remedy_of_many_values_folds_them(study_values):
+    story = (
+        Entry(step="belief", text="Round 1. overfits: gap 9 points. batch-norm-broken: 11 points more."),
+        Entry(
+            step="trial", text="Trying all (a: 1, b: 2, c: 3, d: 4, e: 5, f: 6, 16 epochs), against overfits: Because."
+        ),
+        Entry(step="trial", text="Trying one (a: 1), against overfits: Because."),
+    )
+
+    page = study_page(study_values(story=story))
+
+    assert "Overfits: gap 9 points. Batch norm broken: 11 points more." in page
+    assert (
+        "Trying all, against overfits: Because.<details><summary>what it changes: 6 values</summary>a: 1, b: 2," in page
+    )
+    assert "Trying one (a: 1), against overfits: Because." in page
+
+
+def test_what_a_gain_is_over_is_said_where_it_is_not_the_difference_of_the_scores(study_values):
+    result = study_values().result | {
+        "gain": {"value": 0.08, "low": 0.04, "high": 0.12},
+        "unchanged_scores": [0.66, 0.68],
+    }
+
+    page = study_page(study_values(result=result))
+
+    assert "the unchanged recipe was trained 2 times, with 66.0 % to 68.0 %" in page
+    assert "the unchanged recipe was trained" not in study_page(study_values())  # 0.75 - 0.70 is the gain
+
+
+def test_a_score_has_its_interval_where_its_run_has_one(study_values, trial):
+    page = study_page(study_values(trials=(trial(0, 0.7, interval={"value": 0.7, "low": 0.65, "high": 0.74}),)))
+
+    assert "65.0 % to 74.0 %" in page

@@ -159,7 +159,7 @@ def test_a_run_that_failed_has_a_page_that_says_why(copied):
 
     text = text_of(tw.write_report(copied.path))
 
-    assert "Failed NonFiniteLossError: the loss is not finite" in text
+    assert "Failed It ended with an error before it had a result. NonFiniteLossError: the loss is not finite." in text
     assert "Curves" in text
 
 

@@ -54,8 +54,8 @@ def slices(
 def show_slices(found: Mapping[str, Any]) -> str:
     """Slices on a page: those that fail, or the worst of those that do not."""
     failing, rest = found["failing"], [one for one in found["slices"] if not one["fails"]]
-    head = f"{found['metric']} {found['score']:.3f} on {found['images']:,} {found['part']} images"
-    lines = [f"run        {found['run']}", head, ""]
+    head = f"{found['score_is']}: {found['score']:.3f} on {found['images']:,} {found['part']} images"
+    lines = [f"run        {found['run']}", *wrapped("", head), ""]
     if failing:
         lines += [_line(one) for one in failing]
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from trainwright.diagnosis.rules import DESCRIPTIVE, first_fault
+from trainwright.diagnosis.rules import DESCRIPTIVE, RULES, first_fault
 from trainwright.diagnosis.wording import points
 from trainwright.records import Finding, Prescription
 from trainwright.report.markup import Html, element, joined
@@ -81,6 +81,11 @@ def spoken(rule: str) -> str:
     return words[:1].upper() + words[1:]
 
 
+def rule_names() -> tuple[str, ...]:
+    """The names of all rules, as findings have them."""
+    return tuple(rule.__name__.replace("_", "-") for rule in RULES)
+
+
 def prescription_list(
     prescriptions: Sequence[Prescription], *, folder: str, manifest: Mapping[str, Any]
 ) -> Html | None:
@@ -95,7 +100,9 @@ def prescription_list(
             element(
                 "p",
                 "None of it is proven for this data: what it gained elsewhere is the expectation. ",
-                "This trains each beside an unchanged control and keeps what is better beyond chance:",
+                "This trains each beside an unchanged control and keeps what is better beyond chance:"
+                if beside
+                else None,
             ),
             element("pre", beside) if beside else None,
             element("ul", shown, class_="findings", role="list"),
@@ -110,7 +117,11 @@ def _prescription(one: Prescription, manifest: Mapping[str, Any], folder: str) -
         "li",
         element("h3", spoken(one.remedy), element("span", f"against {one.finding.replace('-', ' ')}", class_="tag")),
         element("p", one.reason),
-        element("p", f"Expected: {points(one.gain)} of the score. {one.effect}.", class_="quiet small"),
+        element(
+            "p",
+            f"Expected: {points(one.gain)} of the score. {one.effect[:1].upper()}{one.effect[1:]}.",
+            class_="quiet small",
+        ),
         element("p", f"Source: {one.source}", class_="quiet small") if one.source else None,
         element("pre", trains) if trains else None,
         class_="tells",

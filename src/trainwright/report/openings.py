@@ -12,8 +12,9 @@ from trainwright.report.wording import NOTHING, finite, moment, score, within
 CAME_TO_NOTHING = "It was opened and ended before a score was written: somebody may have seen these images."
 
 
-def opened(openings: Sequence[Opening]) -> Html | None:
-    """A row for each opening with its date, score and what is to be thought of it; None where there was none."""
+def opened(openings: Sequence[Opening], *, heading: bool = True) -> Html | None:
+    """A row for each opening with its date, score and what is to be thought of it; None where there was none. heading: of its
+    own, where it does not stand in a section for it."""
     if not openings:
         return None
     columns = [
@@ -43,9 +44,8 @@ def opened(openings: Sequence[Opening]) -> Html | None:
                 str(result["note"]),
             ]
         )
-    return joined(
-        [element("h3", "The test part"), table(columns, rows, caption="Every look at the locked test images")]
-    )
+    head = element("h3", "The test part") if heading else None
+    return joined([head, table(columns, rows, caption="Every look at the locked test images")])
 
 
 def test_facts(openings: Sequence[Opening], metric: str) -> list[tuple[str, str, Sequence[str]]]:

@@ -65,9 +65,12 @@ def plain(value: Any) -> float | None:
     return float(f"{number:.6g}") if math.isfinite(number) else None
 
 
-def upright(x: Any, colour: str = "grey", *, dash: str = "dot", label: str = "") -> dict[str, Any]:
-    """A line from bottom to top."""
-    place = {"textangle": 0, "textposition": "end", "xanchor": "right", "yanchor": "top"}
+def upright(
+    x: Any, colour: str = "grey", *, dash: str = "dot", label: str = "", label_below: bool = False
+) -> dict[str, Any]:
+    """A line from bottom to top. label_below: the label stands at its foot, where curves that rise leave room."""
+    ends = ("start", "bottom") if label_below else ("end", "top")
+    place = {"textangle": 0, "textposition": ends[0], "xanchor": "right", "yanchor": ends[1]}
     said = {"text": label, **place, "font": {"size": 11, "color": f"@{colour}"}}
     shape = {"type": "line", "xref": "x", "yref": "paper", "x0": x, "x1": x, "y0": 0, "y1": 1}
     return {**shape, "line": {"color": f"@{colour}", "width": 1.5, "dash": dash}, **({"label": said} if label else {})}
@@ -99,7 +102,7 @@ def _of_epochs(
         data.append(line(name, numbers, values, colour, dash=dash, mode=mode, marker=marks))
         said.append(f"{name} from {amount(values[0])} to {amount(values[-1])}")
     what = metric if key == "score" else "loss"
-    marked = [] if kept is None else [upright(kept + 1, label=f"kept: epoch {kept + 1}")]
+    marked = [] if kept is None else [upright(kept + 1, label=f"kept: epoch {kept + 1}", label_below=key == "score")]
     y = axis(figure_text(what))
     known = [finite(epoch[part][key]) for epoch in epochs for part, *_ in parts]
     known = [value for value in known if math.isfinite(value)]
@@ -109,7 +112,7 @@ def _of_epochs(
     return Figure(
         data=data,
         layout=layout(330, xaxis=x, yaxis=y, shapes=marked, hovermode="x unified"),
-        title=what.capitalize() if key == "loss" else what[0].upper() + what[1:],
+        title=what if what[1:2].isupper() else what[0].upper() + what[1:],
         alt=f"{what} over {len(numbers)} epochs: {'; '.join(said)}.",
     )
 

@@ -15,11 +15,12 @@ from trainwright.report.openings import test_facts
 from trainwright.report.page import UNSEEN, Figure, Section, figure, figures, foot, page
 from trainwright.report.plots import epoch_curves, gap_parts, lr_range, reliability, step_curves
 from trainwright.report.provenance import asked, repeated
+from trainwright.report.slices import slices_section
 from trainwright.report.tables import Cell, Column, facts_of, rows_of, table
+from trainwright.report.unfinished import unfinished_head
 from trainwright.report.values import Picture, Pictures, RunValues
 from trainwright.report.wording import (
     amount,
-    counted,
     duration,
     finite,
     points_within,
@@ -31,6 +32,11 @@ from trainwright.report.wording import (
 TINY = 96  # pixels: smaller pictures are shown with their pixels, larger ones smoothly
 NOT_UNSEEN = (
     "the validation images were learned from too, so that no image of this run is unseen but those of the test part."
+)
+EXPLAINED = (
+    "Beside each image, in red, what speaks for the answer, in blue what speaks against it: integrated gradients from the "
+    "image's mean colour (Sundararajan et al., arXiv:1703.01365). Look whether the red is on the thing itself: where it lies on "
+    "the ground or at a border, the answer was learned from something else."
 )
 LARGE, WIDE = 200, 1.6  # pixels, and times as wide as high: such pictures need more room
 
@@ -45,6 +51,8 @@ def run_page(values: RunValues) -> str:
         ("lr", "Learning rate", "The learning-rate range test", _lr(values)),
         ("classes", "Answers", "Classes and answers", None if result is None else _answers(values, result)),
         ("images", "Images", "Images it gets wrong", None if result is None else _images(values)),
+        ("kinds", "Kinds", "Which kinds of images fail", _kinds(values)),
+        ("why", "Why", "Why it answers the hardest images so", _why(values)),
         (
             "calibration",
             "Calibration",
@@ -70,18 +78,7 @@ def run_page(values: RunValues) -> str:
 
 def _head(values: RunValues) -> Html:
     if values.result is None:
-        known = {"failed": "Failed", "running": "Still running", "interrupted": "Interrupted", "paused": "Paused"}
-        word = known.get(values.state, "Unfinished")
-        last = values.epochs[-1] if values.epochs else None
-        so_far = ""
-        if last is not None:
-            done = counted(len(values.epochs), "epoch")
-            of, part = ("unseen", "val") if values.unseen else ("train", "train")
-            so_far = f"So far {done}; in the last one the {of} score was {amount(last[part]['score'])}."
-        cure = "" if values.state == "running" else f"Go on with: trainwright resume {values.run}"
-        lines = [element("p", text) for text in (values.message, so_far, cure) if text]
-        kind = "bad" if values.state == "failed" else "unsure"
-        return element("div", element("p", word, class_="word"), lines, class_=f"verdict {kind}")
+        return unfinished_head(values)
     return joined([headline(values.result), _facts(values, values.result)])
 
 
@@ -262,6 +259,22 @@ def _images(values: RunValues) -> Html | None:
     note = element("p", values.pictures_note, class_="quiet") if values.pictures_note else None
     groups = [_group(group) for group in values.pictures if group.shown]
     return joined([note, groups]) if note or groups else None
+
+
+def _kinds(values: RunValues) -> Html | None:
+    unseen = int((values.manifest.get("split") or {}).get("val") or 0)
+    return slices_section(values.slices, values.slices_note, run=values.run, unseen=unseen)
+
+
+def _why(values: RunValues) -> Html | None:
+    if not values.explained:
+        return element("p", values.explained_note, class_="quiet") if values.explained_note else None
+    return joined(
+        [
+            element("p", EXPLAINED),
+            element("ul", [_picture(one) for one in values.explained], class_="pictures wide", role="list"),
+        ]
+    )
 
 
 def _group(group: Pictures) -> Html:

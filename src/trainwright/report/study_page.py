@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,9 +11,11 @@ from trainwright.report.openings import opened, test_facts
 from trainwright.report.page import UNSEEN, Section, figure, figures, foot, page
 from trainwright.report.search_plots import best_of_m, importance_bars, isolation_plots, parallel_coordinates
 from trainwright.report.spaces import nuisance_of, spaces_table
+from trainwright.report.story import folded, told, words
 from trainwright.report.study_plots import arms_forest, best_so_far, unchanged_scores
 from trainwright.report.tables import Cell, Column, facts_of, rows_of, table
-from trainwright.report.values import Entry, StudyValues, Trial
+from trainwright.report.unfinished import unfinished_study
+from trainwright.report.values import StudyValues, Trial
 from trainwright.report.wording import (
     NOTHING,
     command,
@@ -25,24 +26,21 @@ from trainwright.report.wording import (
     points_within,
     recipe_value,
     score,
+    within,
 )
 
 BUT_THE_LAST = UNSEEN.removesuffix(".") + " but the final training, which was given no score."
+COMPARED = (
+    "Every arm beside trainings of the unchanged recipe, on the same images; p: how likely chance alone brings as much"
+)
 TRAINED_ON = {"train+val": "train and validation images together", "train": "train images"}
-ROUND = re.compile(r"(Round \d+)\. ")
-STEPS = {  # sign, what it is, of a sentence of the story
-    "belief": ("?", "What was believed"),
-    "trial": ("→", "What was tried"),
-    "outcome": ("=", "What came out"),
-    "decision": ("●", "What was decided"),
-}
 
 
 def study_page(values: StudyValues) -> str:
     """The page as HTML."""
     result = values.result or {}
     sections = [
-        ("story", "Story", "The story", _story(values.story, values.trials)),
+        ("story", "Story", "The story", _story(values, result)),
         ("arms", "Arms", "What each arm gained", _arms(result)),
         ("progress", "Progress", "The best so far", figure(best_so_far(values.trials, values.metric))),
         ("search", "Recipes", "What the search saw", _search(values, result)),
@@ -72,16 +70,7 @@ def study_page(values: StudyValues) -> str:
 def _head(values: StudyValues) -> Html:
     result = values.result
     if result is None:
-        word = {"failed": "Failed", "running": "Still running"}.get(values.state, "Interrupted")
-        scored = [one for one in values.trials if math.isfinite(one.score)]
-        so_far = f"So far {counted(len(scored), 'run')}" + (
-            f", the best with {values.metric} {score(max(one.score for one in scored), values.metric)}."
-            if scored
-            else "."
-        )
-        cure = "" if values.state == "running" else f"Go on with: trainwright resume {values.study}"
-        lines = [element("p", text) for text in (values.message, so_far, cure) if text]
-        return element("div", element("p", word, class_="word"), lines, class_="verdict unsure")
+        return unfinished_study(values)
     gain = result.get("gain")
     proven = gain is not None and finite(gain.get("low")) > 0
     word = f"Better by {points_within(gain)}" if proven else "Nothing proven better"
@@ -91,19 +80,39 @@ def _head(values: StudyValues) -> Html:
         "div",
         element("p", word, class_="word"),
         element("p", summary) if summary else None,
+        _against(result, values.metric),
         warnings,
         class_=f"verdict {'good' if proven else 'unsure'}",
     )
     return joined([banner, _facts(values, result)])
 
 
+def _against(result: Mapping[str, Any], metric: str) -> Html | None:
+    """What a gain is over, where it is not the difference of the two scores that stand below it."""
+    unchanged = [finite(one) for one in result.get("unchanged_scores") or ()]
+    gain, ends = finite((result.get("gain") or {}).get("value")), [result.get("baseline"), result.get("best")]
+    if len(unchanged) < 2 or not math.isfinite(gain) or not all(ends):
+        return None
+    before, now = (finite(end["score"]) for end in ends if end)
+    if not abs(now - before - gain) >= 0.005:
+        return None
+    low, high = score(min(unchanged), metric), score(max(unchanged), metric)
+    return element(
+        "p",
+        f"The gain is not over the baseline alone: the unchanged recipe was trained {len(unchanged)} times, with {low} to "
+        f"{high}, and one training is no measure of it.",
+        class_="quiet",
+    )
+
+
 def _facts(values: StudyValues, result: Mapping[str, Any]) -> Html:
     metric, baseline, best = values.metric, result.get("baseline"), result.get("best")
     facts: list[tuple[str, str, Sequence[str]]] = []
     if baseline:
-        facts.append((f"baseline: {metric} on unseen images", score(baseline["score"], metric), (_gap(baseline),)))
+        more = [_interval(values, baseline["run"]), _gap(baseline)]
+        facts.append((f"baseline: {metric} on unseen images", score(baseline["score"], metric), more))
     if best:
-        more = [_gap(best)]
+        more = [_interval(values, best.get("scored_by") or best["run"]), _gap(best)]
         if best.get("scored_by") and best["scored_by"] != best["run"]:
             more.append("of the run that its recipe was judged by")
         facts.append((f"now: {metric} on unseen images", score(best["score"], metric), more))
@@ -119,48 +128,19 @@ def _facts(values: StudyValues, result: Mapping[str, Any]) -> Html:
     return facts_of(facts)
 
 
+def _interval(values: StudyValues, run: str) -> str:
+    """That of a run's score, as its folder has it."""
+    return within(next((one.interval for one in values.trials if one.run == run), None), values.metric)
+
+
 def _gap(of: Mapping[str, Any]) -> str:
     said = points_within(of.get("gap"))
     return "" if said == NOTHING else f"gap {said}"
 
 
-def _story(story: Sequence[Entry], trials: Sequence[Trial]) -> Html | None:
-    """The sentences in their order, each with the runs that it speaks of."""
-    if not story:
-        return None
-    by_run = {one.run: one for one in trials}
-    parts: list[tuple[str, list[Html]]] = [("", [])]
-    before = ""
-    for entry in story:
-        begins = ROUND.match(entry.text) if entry.step == "belief" else None
-        if begins:
-            parts.append((begins.group(1), []))
-            before = ""
-        sign, what = STEPS.get(entry.step, ("·", entry.step))
-        runs = [by_run[run] for run in entry.runs if run in by_run]
-        links = joined([joined([" · " if n else "", _to_row(one)]) for n, one in enumerate(runs)])
-        parts[-1][1].append(
-            element(
-                "li",
-                element("span", what, class_="what") if what != before else None,
-                entry.text[begins.end() :] if begins else entry.text,
-                joined([" ", element("span", links, class_="runs")]) if runs else None,
-                class_=entry.step if entry.step in STEPS else None,
-                data_sign=sign,
-            )
-        )
-        before = what
-    return joined(
-        [
-            joined([element("h3", name) if name else None, element("ol", told, class_="story", role="list")])
-            for name, told in parts
-            if told
-        ]
-    )
-
-
-def _to_row(one: Trial) -> Html:
-    return element("a", f"run {one.number}", href=f"#run-{one.number}", title=one.label)
+def _story(values: StudyValues, result: Mapping[str, Any]) -> Html | None:
+    sentences = told(values.story, values.trials)
+    return sentences if sentences is None or not result.get("rounds") else joined([sentences, words()])
 
 
 def _arms(result: Mapping[str, Any]) -> Html | None:
@@ -195,9 +175,7 @@ def _arms(result: Mapping[str, Any]) -> Html | None:
                 ]
             )
     drawn = arms_forest(rounds, result.get("noise_floor"))
-    listed = table(
-        columns, rows, caption="Every arm, compared with trainings of the unchanged recipe on the same images"
-    )
+    listed = table(columns, rows, caption=COMPARED)
     return joined([figure(drawn), listed])
 
 
@@ -208,7 +186,7 @@ def _arm_changes(changes: Mapping[str, Any]) -> Html:
         for key, value in changes.items()
         if value is not None or key == "optimizer.lr"
     }
-    return joined([joined([element("code", f"{key}: {value}"), element("br")]) for key, value in told.items()])
+    return folded([f"{key}: {value}" for key, value in told.items()])
 
 
 def _search(values: StudyValues, result: Mapping[str, Any]) -> Html | None:
@@ -286,43 +264,63 @@ def _runs(values: StudyValues) -> Html | None:
                 value=one.label,
             ),
             one.role,
-            Cell(shown=score(one.score, values.metric), value=one.score),
-            one.verdict,
-            _changes(one),
+            Cell(shown=_scored(one, values.metric), value=one.score),
+            one.verdict.replace("-", " ") if math.isfinite(one.score) else NOTHING,
+            Cell(shown=_changes(one), value=float(len(one.changes))),
             Cell(shown=duration(one.seconds), value=one.seconds),
-            one.state,
+            one.state if one.there or one.state != "finished" else f"{one.state}, its folder is gone",
         ]
         for one in values.trials
     ]
     ids = [f"run-{one.number}" for one in values.trials]
     without = any(not one.link for one in values.trials)
-    told = (
+    own_pages = (
         element("p", "A run's own page: ", element("code", "trainwright report RUN"), class_="quiet small")
         if without
         else None
     )
     return joined(
-        [table(columns, rows, caption=f"{counted(len(rows), 'run')}; a head sorts by its column", ids=ids), told]
-    )
-
-
-def _changes(one: Trial) -> Html | str:
-    if not one.changes:
-        return "nothing"
-    return joined(
         [
-            joined([element("code", f"{key}: {recipe_value(before)} → {recipe_value(after)}"), element("br")])
-            for key, (before, after) in one.changes.items()
+            table(columns, rows, caption=f"{counted(len(rows), 'run')}; a head sorts by its column", ids=ids),
+            own_pages,
+            _gone(values),
         ]
     )
 
 
+def _gone(values: StudyValues) -> Html | None:
+    """A word on runs that the study tells of and that are not there any more."""
+    gone = sum(one.state == "finished" and not one.there for one in values.trials)
+    if not gone:
+        return None
+    said = f"{counted(gone, 'run')} of {len(values.trials):,} {'is' if gone == 1 else 'are'} not in "
+    more = (
+        " any more. What stands here is from the study's own journal; neither their pages nor their weights can be had."
+    )
+    return element("p", said, element("code", values.runs), more)
+
+
+def _scored(one: Trial, metric: str) -> Html:
+    interval = within(one.interval, metric) if math.isfinite(one.score) else ""
+    quiet = [element("br"), element("span", interval, class_="path")] if interval else None
+    return joined([score(one.score, metric), quiet])
+
+
+def _changes(one: Trial) -> Html | str:
+    """What its recipe changes; folded where it is much, as of a whole published recipe."""
+    if not one.changes:
+        return "nothing"
+    changes = one.changes.items()
+    return folded([f"{key}: {recipe_value(before)} → {recipe_value(after)}" for key, (before, after) in changes])
+
+
 def _test(values: StudyValues) -> Html | None:
     if values.openings:  # as the ledger has them: one that came to nothing has unlocked the images too
-        return opened(values.openings)
-    if values.result is None:
-        return None
+        return opened(values.openings, heading=False)
     images = int(values.asked.get("test_images") or 0)
+    if values.result is None:
+        said = f"Locked: its {images:,} images are opened for the run that is handed over, and no study looks at them before."
+        return element("p", said) if images else None
     if not images:
         return element("p", "This data has no test part: the last unseen images are those that choices were made by.")
     return joined(
@@ -366,7 +364,7 @@ def _repeat(values: StudyValues) -> Html:
                     ("data fingerprint", element("code", values.asked.get("fingerprint", ""))),
                     ("sources", element("code", str(values.asked.get("code_sha256", ""))[:12])),
                     ("versions", ", ".join(f"{name} {version}" for name, version in packages.items())),
-                    ("recipe handed over", element("code", f"{values.folder}/best-recipe.yaml")),
+                    ("recipe handed over", element("code", values.handed_over) if values.handed_over else ""),
                     ("folder", element("code", values.folder)),
                 ]
             ),

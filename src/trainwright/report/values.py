@@ -53,13 +53,27 @@ class Opening:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a run without a result came. steps: done. epochs: that it was to have. saved: the step after which its newest saved
+    state is; None for none. ended: epoch seconds of its end, or of its last sign of life. findings: what is known of why."""
+
+    steps: int
+    epochs: int
+    saved: int | None
+    ended: float | None
+    findings: Sequence[Mapping[str, Any]] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunValues:
     """A run. result: `trainwright.run/1`, None before it has finished. epochs: EpochRecords as mappings. losses, lrs: of steps.
 
     lr_range: the record of its range test. lr_sweeps: losses of each seed of it. charts: the task's, of the unseen images.
     class_images: how many images (or what a class is counted in) of each class. recipe_name: of the published recipe, empty
     for none. choice: why it was taken where nobody named one. study: (name, link) of the study that it is a part of.
-    unseen: whether the validation images are; not those of a training on train and val together.
+    unseen: whether the validation images are; not those of a training on train and val together. slices: `trainwright.slices/1`,
+    None where there are none, for which slices_note says why. explained: hardest images beside what speaks for their answers.
+    progress: how far it came, of a run that has no result.
     """
 
     run: str
@@ -85,6 +99,11 @@ class RunValues:
     prescriptions: Sequence[Prescription]
     openings: Sequence[Opening]
     would_tell: Sequence[str] = ()
+    slices: Mapping[str, Any] | None = None
+    slices_note: str = ""
+    explained: Sequence[Picture] = ()
+    explained_note: str = ""
+    progress: Progress | None = None
     study: tuple[str, str] | None = None
     unseen: bool = True
     version: str = ""
@@ -93,7 +112,8 @@ class RunValues:
 @dataclass(frozen=True, kw_only=True)
 class Trial:
     """A run of a study. changes: of its recipe against the baseline's, (then, now) by dotted key. ended: seconds since the study
-    began; None where it is not known. link: to its own page, empty where there is none."""
+    began; None where it is not known. link: to its own page, empty where there is none. interval: of its score, None where its
+    folder does not say. there: whether it has a folder."""
 
     number: int
     run: str
@@ -107,6 +127,8 @@ class Trial:
     recipe: Mapping[str, Any]
     ended: float | None
     link: str = ""
+    interval: Mapping[str, Any] | None = None
+    there: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +142,8 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class StudyValues:
-    """A study. asked: study.json. result: `trainwright.study/1`, None before it has ended."""
+    """A study. asked: study.json. result: `trainwright.study/1`, None before it has ended. runs: folder where its runs are looked
+    for. handed_over: file of the recipe that is, empty where there is none."""
 
     study: str
     state: str
@@ -134,3 +157,5 @@ class StudyValues:
     story: Sequence[Entry]
     openings: Sequence[Opening]
     version: str = ""
+    runs: str = ""
+    handed_over: str = ""

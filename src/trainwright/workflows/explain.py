@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,23 +60,14 @@ def explain(
     options = options_from(options, more)
     check_installed()
     folder, _ = model_run(run, options)
-    recipe = recipe_of(folder)
-    task = task_of(folder, recipe)
-    if task.form == "boxes":
-        raise UsageError(
-            f"{task.name} answers with boxes, of which no single figure is explained.",
-            where=folder.run_id,
-            cure="'trainwright predict --pictures' shows what it finds.",
-        )
-    wanted = None if of is None else _index(task, of)
+    subject = _subject(folder, model)
+    wanted = None if of is None else _index(subject.task, of)
     files = _hardest(folder) if images is None else find_images([Path(path) for path in _listed(images)])
-    fitting = Fitting(stored=stored_for(task, recipe), size=recipe.data.size, fit=recipe.data.fit)
-    network = load_model(folder, recipe, task, custom=model)
     target = folder.path / FOLDER if out is None else Path(out)
     told: list[dict[str, Any]] = []
     tiles: list[Tile] = []
     for file in files:
-        said, pair = _explained(file, network, task, fitting, wanted)
+        said, pair = _explained(file, subject, wanted)
         told.append(said)
         tiles += pair
         options.reporter.progress("explaining", len(told), len(files))
@@ -90,6 +82,46 @@ def explain(
         }
     )
     return content
+
+
+def hardest_explained(
+    folder: RunFolder, *, options: RunOptions
+) -> Iterator[tuple[str, Mapping[str, Any], Sequence[Tile]]]:
+    """(path within the data, what is told of it, the image and its explanation) of each of the run's hardest images.
+
+    Raises as `explain` does.
+    """
+    check_installed()
+    subject, files = _subject(folder, None), _hardest(folder)
+    for done, (file, one) in enumerate(zip(files, (folder.result() or {})["hardest"], strict=False), start=1):
+        said, tiles = _explained(file, subject, None)
+        options.reporter.progress("explaining", done, len(files))
+        yield str(one["path"]), said, tiles
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """The model that is asked why. fitting: how it sees a file."""
+
+    task: Task
+    fitting: Fitting
+    network: ImageNetwork
+
+
+def _subject(folder: RunFolder, model: nn.Module | None) -> Subject:
+    recipe = recipe_of(folder)
+    task = task_of(folder, recipe)
+    if task.form == "boxes":
+        raise UsageError(
+            f"{task.name} answers with boxes, of which no single figure is explained.",
+            where=folder.run_id,
+            cure="'trainwright predict --pictures' shows what it finds.",
+        )
+    return Subject(
+        task=task,
+        fitting=Fitting(stored=stored_for(task, recipe), size=recipe.data.size, fit=recipe.data.fit),
+        network=load_model(folder, recipe, task, custom=model),
+    )
 
 
 def _listed(images: Sequence[Path | str] | Path | str) -> list[Path | str]:
@@ -118,10 +150,9 @@ def _hardest(folder: RunFolder) -> list[Path]:
     return files
 
 
-def _explained(
-    file: Path, network: ImageNetwork, task: Task, fitting: Fitting, wanted: int | None
-) -> tuple[dict[str, Any], list[Tile]]:
+def _explained(file: Path, subject: Subject, wanted: int | None) -> tuple[dict[str, Any], list[Tile]]:
     """(what is told of a file, the image and its explanation as tiles)."""
+    task, fitting, network = subject.task, subject.fitting, subject.network
     try:
         (image_HWC,) = fitting.shown(decode(file, size=fitting.stored, fit=fitting.fit)[None])
     except DecodeError as error:

@@ -6,6 +6,7 @@ import csv
 import math
 import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +25,12 @@ PARTS = ("val", "test")
 SIDE = 64  # pixels of each side that are looked at
 GREY = np.array([0.299, 0.587, 0.114])  # of red, green and blue: ITU-R BT.601
 NAMES = ("image", "path", "file")  # of the column of a table that says which image a row is of
+SCORES = {  # what the score of a single image is, by task, as `Scores.per_image` has it
+    "classification": "share of right answers",
+    "regression": "exp(−error), the error in deviations of the train images: 1 for right",
+    "segmentation": "IoU of an image",
+    "detection": "F1 of an image's boxes",
+}
 
 
 def slices_of(
@@ -49,11 +56,18 @@ def slices_of(
     if part not in PARTS:
         raise unknown_name(part, PARTS, where="part", what="part")
     folder = run._folder if isinstance(run, Run) else open_run(run, options.runs)._folder
-    rows, scores, groups = _answers(folder, part)
+    rows, scores, groups = answers_of(folder, part)
     data = data_of(folder, data, options)
-    attributes = {**_of_targets(data, rows), **_of_files(data, rows), **_of_pixels(data, rows, options)}
+    attributes = attributes_of(data, rows, options)
     if metadata is not None:
         attributes |= _of_table(Path(metadata), [data.table.paths[row] for row in rows])
+    return told(folder, part, attributes, scores, groups)
+
+
+def told(
+    folder: RunFolder, part: str, attributes: Mapping[str, np.ndarray], scores: np.ndarray, groups: np.ndarray
+) -> dict[str, Any]:
+    """The `trainwright.slices/1` object. attributes: of each image, by name. scores, groups: of each image."""
     found = slices(scores, attributes, groups=groups)
     failing = [one for one in found if one.fails]
     content: dict[str, Any] = to_json(
@@ -62,7 +76,8 @@ def slices_of(
             "run": folder.run_id,
             "part": part,
             "metric": folder.manifest["metric"],
-            "images": len(rows),
+            "score_is": SCORES.get(str(folder.manifest["dataset"]["task"]), "how good the answer is, 0 to 1"),
+            "images": len(scores),
             "score": float(np.nanmean(scores)),
             "attributes": list(attributes),
             "failing": [_plain(one) for one in failing],
@@ -73,7 +88,12 @@ def slices_of(
     return content
 
 
-def _answers(folder: RunFolder, part: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def attributes_of(data: Dataset, rows: np.ndarray, options: RunOptions) -> dict[str, np.ndarray]:
+    """What is known of these rows' images without any table: class, size, and what their pixels look like."""
+    return {**_of_targets(data, rows), **_of_files(data, rows), **_of_pixels(data, rows, options)}
+
+
+def answers_of(folder: RunFolder, part: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(rows, score of each image, groups) of the answers that a run has kept."""
     file = folder.answers / f"{part}.npz"
     if not file.is_file():
@@ -103,10 +123,15 @@ def _of_files(data: Dataset, rows: np.ndarray) -> dict[str, np.ndarray]:
 
 def _of_pixels(data: Dataset, rows: np.ndarray, options: RunOptions) -> dict[str, np.ndarray]:
     """Brightness, contrast and saturation 0–1, and sharpness, of each image made SIDE × SIDE."""
+
+    def look(row: int) -> tuple[float, float, float, float]:
+        return _figures(data.read(row, (SIDE, SIDE), "squash") / 255)
+
     figures_NF = np.empty((len(rows), 4))
-    for place, row in enumerate(rows):
-        figures_NF[place] = _figures(data.read(int(row), (SIDE, SIDE), "squash") / 255)
-        options.reporter.progress("looking at images", place + 1, len(rows))
+    with ThreadPoolExecutor(max(1, options.workers), thread_name_prefix="looking") as threads:  # Pillow lets others run
+        for place, found in enumerate(threads.map(look, rows.tolist())):
+            figures_NF[place] = found
+            options.reporter.progress("looking at images", place + 1, len(rows))
     return dict(zip(("brightness", "contrast", "saturation", "sharpness"), figures_NF.T, strict=True))
 
 

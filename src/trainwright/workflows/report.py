@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainwright.errors import UsageError
 from trainwright.files import write_atomically
 from trainwright.report.run_page import run_page
 from trainwright.report.study_page import study_page
@@ -33,27 +34,35 @@ def write_report(
     *,
     out: str | os.PathLike[str] | None = None,
     data: Dataset | None = None,
+    explain: bool = False,
     options: RunOptions | None = None,
     **more: Any,
 ) -> Path:
     """Write the page of a run or a study, and return where it is: `report.html` in its folder, or `out`.
 
     run: id, unique beginning of one, folder, or `last`; of a study its name; `last` is the study that the newest run belongs to,
-    where there is one. data: for the pictures, where only Python code can give it; files are read from where they were. Raises
-    RunError for no such run.
+    where there is one. data: for the pictures, where only Python code can give it; files are read from where they were.
+    explain: show what speaks for the answers to a run's hardest images, too, which takes the model and some seconds (extra
+    `[explain]`); pages that are written later have it still. Raises RunError for no such run, UsageError for a study's images.
     """
     options = options_from(options, more)
     found = _found(run, options.runs)
     file = Path(out).absolute() if out is not None else found.path / REPORT
     if isinstance(found, StudyFolder):
+        if explain:
+            best = ((found.result() or {}).get("best") or {}).get("run", "RUN")
+            cure = f"Name the run: 'trainwright report {best} --explain'."
+            raise UsageError("a study's page shows no images that could be explained.", where=found.name, cure=cure)
         return write_study_report(found, runs=_runs_of(run, found, options.runs), file=file)
-    return write_run_report(found, data=data, file=file)
+    return write_run_report(found, data=data, file=file, explain=options if explain else None)
 
 
-def write_run_report(folder: RunFolder, *, data: Dataset | None = None, file: Path | None = None) -> Path:
-    """The page of a run. data: what it was trained on, where it is at hand."""
+def write_run_report(
+    folder: RunFolder, *, data: Dataset | None = None, file: Path | None = None, explain: RunOptions | None = None
+) -> Path:
+    """The page of a run. data: what it was trained on, where it is at hand. explain: how to explain its hardest images anew."""
     file = file or folder.path / REPORT
-    write_atomically(file, run_page(run_values(folder, data=data, beside=file.parent)).encode())
+    write_atomically(file, run_page(run_values(folder, data=data, beside=file.parent, explain=explain)).encode())
     return file
 
 

@@ -23,9 +23,13 @@ from trainwright.tracking.study_folder import ASKED, folder_of_studies
 from trainwright.workflows.judge import EVIDENCE
 from trainwright.workflows.kept_evidence import evidence_of
 from trainwright.workflows.lr import PICTURE
+from trainwright.workflows.options import RunOptions
 from trainwright.workflows.predict import task_of
+from trainwright.workflows.report_explained import explained_pictures
 from trainwright.workflows.report_openings import openings_of
 from trainwright.workflows.report_pictures import of_one_class, pictures_of
+from trainwright.workflows.report_progress import progress_of, state_of
+from trainwright.workflows.report_slices import slices_of_page
 from trainwright.workflows.run import recipe_of
 
 if TYPE_CHECKING:
@@ -35,10 +39,13 @@ OPEN = (None, "auto")  # what a recipe leaves to the data and the machine
 OWN_COLUMNS = ("rows", "paths", "per_image", "tally", "groups")  # of answers as they are kept, beside those of the task
 
 
-def run_values(folder: RunFolder, *, data: Dataset | None, beside: Path) -> RunValues:
+def run_values(
+    folder: RunFolder, *, data: Dataset | None, beside: Path, explain: RunOptions | None = None
+) -> RunValues:
     """Everything that the page of a run says. data: for the pictures, None to read them from where they were. beside: the folder
-    of the page, which links are written from."""
-    result, recipe, manifest, status = folder.result(), recipe_of(folder), folder.manifest, folder.status()
+    of the page, which links are written from. explain: how to explain the hardest images anew; None for what has been."""
+    result, recipe, manifest, status = folder.result(), recipe_of(folder), folder.manifest, state_of(folder)
+    explained, explained_note = explained_pictures(folder, result, explain)
     steps = list(folder.records("steps"))
     ranges = list(folder.records("lr_range"))
     named, choice = _named(manifest)
@@ -65,6 +72,9 @@ def run_values(folder: RunFolder, *, data: Dataset | None, beside: Path) -> RunV
         unseen=recipe.data.train_on != "train+val",
         prescriptions=_prescriptions(result, recipe, manifest) if result else (),
         would_tell=_would_tell(folder) if result else (),
+        explained=explained,
+        explained_note=explained_note,
+        progress=None if result else progress_of(folder, recipe, steps),
         **_of_answers(folder, recipe, result, data),
     )
 
@@ -72,7 +82,7 @@ def run_values(folder: RunFolder, *, data: Dataset | None, beside: Path) -> RunV
 def _of_answers(
     folder: RunFolder, recipe: Recipe, result: Mapping[str, Any] | None, data: Dataset | None
 ) -> dict[str, Any]:
-    """charts, reliability, pictures, pictures_note: what the kept answers for unseen images show."""
+    """charts, reliability, pictures, slices: what the kept answers for unseen images show."""
     nothing: dict[str, Any] = {"charts": (), "reliability": (), "pictures": (), "pictures_note": ""}
     file = folder.path / "answers" / "val.npz"
     if result is None or not file.is_file():
@@ -88,7 +98,15 @@ def _of_answers(
     if of_one_class(task, answers):
         bins = reliability_bins(answers.columns["probabilities"], answers.columns["target"])
     pictures, note = pictures_of(folder, recipe, task, answers, kept, data)
-    return {"charts": tuple(charts), "reliability": bins, "pictures": pictures, "pictures_note": note}
+    found, why_not = slices_of_page(folder, data)
+    return {
+        "charts": tuple(charts),
+        "reliability": bins,
+        "pictures": pictures,
+        "pictures_note": note,
+        "slices": found,
+        "slices_note": why_not,
+    }
 
 
 def _sweeps(folder: RunFolder) -> list[list[float]]:

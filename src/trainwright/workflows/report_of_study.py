@@ -16,6 +16,7 @@ from trainwright.workflows.report_of_run import by_key, link_to
 from trainwright.workflows.report_openings import openings_of_study
 
 Record = Mapping[str, Any]  # of a study's journal
+BEST_RECIPE = "best-recipe.yaml"  # in its folder, once it has ended
 SELF_EVIDENT = ("seed", "title")  # values whose difference between two runs says nothing of their recipes
 
 
@@ -61,6 +62,8 @@ def study_values(folder: StudyFolder, *, runs: Path, beside: Path) -> StudyValue
         ),
         openings=openings_of_study(folder.name, [one.run for one in trials], runs),
         version=__version__,
+        runs=str(runs),
+        handed_over=str(folder.path / BEST_RECIPE) if (folder.path / BEST_RECIPE).is_file() else "",
     )
 
 
@@ -79,8 +82,10 @@ def _trial(
     asked, told = pieces[0], [tell for tell in tells if tell is not None]
     run = folder.run_id(int(asked["number"])) if not told else str(told[-1]["run"])
     recipe = {key: value for key, value in by_key(asked["recipe"]).items() if key not in SELF_EVIDENT}
+    there, result = _of_folder(runs / run)
     if recipe.get("optimizer.lr") is None and told:
-        recipe["optimizer.lr"] = _rate_found(runs / run)
+        used = (result.get("lr") or {}).get("used")
+        recipe["optimizer.lr"] = None if used is None else float(used)
     scores = [float(tell["score"]) for tell in told if tell.get("score") is not None]
     last = told[-1] if told else {}
     when = last.get("time")
@@ -98,14 +103,18 @@ def _trial(
         recipe=recipe,
         ended=None if when is None else float(when) - folder.created,
         link=link_to(runs / run / "report.html", beside),
+        interval=(result.get("intervals") or {}).get("score"),
+        there=there,
     )
 
 
-def _rate_found(path: Path) -> float | None:
-    """The learning rate that a run found for itself; None where its folder does not say."""
+def _of_folder(path: Path) -> tuple[bool, Mapping[str, Any]]:
+    """(whether there is a run, what came out of it)."""
     try:
-        result = RunFolder.open(path).result() or {}
+        folder = RunFolder.open(path)
     except RunError:
-        return None
-    used = (result.get("lr") or {}).get("used")
-    return None if used is None else float(used)
+        return False, {}
+    try:
+        return True, folder.result() or {}
+    except RunError:  # damaged: the study's own journal says enough
+        return True, {}

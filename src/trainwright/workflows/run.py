@@ -96,11 +96,13 @@ class Run:
         """The record of every epoch so far."""
         return list(self._folder.records("epoch"))
 
-    def report(self, out: str | os.PathLike[str] | None = None, *, data: Dataset | None = None) -> Path:
-        """Write its page, and return where it is: `report.html` in its folder, or `out`. data: as for `write_report`."""
+    def report(
+        self, out: str | os.PathLike[str] | None = None, *, data: Dataset | None = None, explain: bool = False
+    ) -> Path:
+        """Write its page, and return where it is: `report.html` in its folder, or `out`. data, explain: as for `write_report`."""
         from trainwright.workflows.report import write_report
 
-        return write_report(self, out=out, data=data)
+        return write_report(self, out=out, data=data, explain=explain)
 
     def __repr__(self) -> str:
         if not self.finished:
@@ -282,6 +284,8 @@ def carry_out(folder: RunFolder, start: Callable[[], Training], options: RunOpti
             folder.set_status("interrupted", message="stopped when asked to; its state is saved")
     except BaseException as error:
         _record_failure(folder, error)
+        if options.report and isinstance(error, Exception):  # not where somebody wants the machine back
+            _report(folder, None, options.reporter)
         raise
     finally:
         if follower is not None:
@@ -289,8 +293,8 @@ def carry_out(folder: RunFolder, start: Callable[[], Training], options: RunOpti
     return Run(folder)
 
 
-def _report(folder: RunFolder, dataset: Dataset, reporter: Reporter) -> None:
-    """Write the run's page. The run has finished: whatever keeps a page from being written takes nothing from it."""
+def _report(folder: RunFolder, dataset: Dataset | None, reporter: Reporter) -> None:
+    """Write the run's page. The run has ended: whatever keeps a page from being written takes nothing from it."""
     from trainwright.workflows.report import write_run_report
 
     try:
