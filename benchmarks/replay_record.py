@@ -17,6 +17,7 @@ import math
 import os
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,20 +48,20 @@ AT_ONCE = 500  # images of an evaluation batch
 
 def main() -> int:
     arguments = _arguments()
-    wanted = {job for job in jobs() if job[0] < arguments.recipes}
+    wanted = list(jobs(arguments.recipes))
     open_names = [name for name in arguments.only if not _is_recorded(arguments.tables / f"{name}.jsonl", wanted)]
     data = {name: dataset_of(name, arguments.data) for name in open_names}
     tables = {name: Table.open(arguments.tables / f"{name}.jsonl", head=head_of(name, data[name])) for name in data}
     with repeatable(CPU, 1):
-        for number, seed in jobs():
+        for number, seed in wanted:
             for name, table in tables.items():
-                if (number, seed) in wanted - table.recorded:
+                if (number, seed) not in table.recorded:
                     _record(table, name, data[name], number=number, seed=seed)
     return 0
 
 
-def _is_recorded(file: Path, wanted: set[tuple[int, int]]) -> bool:
-    return file.is_file() and b"\n" in file.read_bytes() and wanted <= Table.read(file).recorded
+def _is_recorded(file: Path, wanted: Iterable[tuple[int, int]]) -> bool:
+    return file.is_file() and b"\n" in file.read_bytes() and set(wanted) <= Table.read(file).recorded
 
 
 def _record(table: Table, name: str, data: Dataset, *, number: int, seed: int) -> None:

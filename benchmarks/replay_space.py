@@ -92,9 +92,9 @@ def recipe_of(data: str, values: dict[str, Any], *, seed: int = 0) -> Recipe:
     return published.get("scratch-resnet-9").changed({**changes, **values})
 
 
-def jobs() -> Iterator[tuple[int, int]]:
-    """(recipe, seed) in the order of recording; the further seeds of recipe 0 lie between the others."""
-    for number in range(RECIPES):
+def jobs(first: int = RECIPES) -> Iterator[tuple[int, int]]:
+    """(recipe, seed) in the order of recording, of so many recipes; the further seeds of recipe 0 lie between the others."""
+    for number in range(first):
         yield number, 0
         if number % (RECIPES // REPEATS) == RECIPES // REPEATS - 1:
             yield 0, number // (RECIPES // REPEATS) + 1
