@@ -4,7 +4,10 @@ A cell is a strategy on a task with a seed and a budget of 20 full trainings of 
 end in the middle of a training. Regret is (best known − best accuracy seen) / (best known − median by chance): the best
 checkpoint is handed out. `last` hands out the same training's last epoch instead, whether it was trained so far or not.
 With `+default` published values come first: both of them where every training goes to its end, one where trainings are compared
-early, as in `freeze-thaw`. `default` trains nothing else.
+early, as in `freeze-thaw`. `default` trains nothing else. The arms of Optuna, NePS, DEHB and Syne Tune are those of
+`search_rivals.py`; without being named they are left out where their library is not installed:
+
+    pip install ".[search-rivals]"
 
 Only the box without the surrogate's artefact (`lcbench_surrogate.py`), and only the development tasks unless others are named.
 
