@@ -4,7 +4,7 @@ Every one gets the same space (`Problem`: log scales, choices, conditions), is t
 the best checkpoint is handed out, and pays each epoch once: an objective's `train` goes on with a training that was paused.
 Where trainings are compared early that begins at epoch 3; what else they could be told stays as their library has it.
 
-A library is imported when its arm begins. `pip install "trainwright[search-rivals]"` has all of them; where two cannot be
+A library is imported when its arm begins. `pip install ".[search-rivals]"` has all of them; where two cannot be
 installed together, each goes into an environment of its own, and `--arms` of the benchmark picks those that are there.
 """
 
@@ -31,7 +31,7 @@ LEAST_EPOCHS = 3  # before which no training is compared; the default of all the
 REDUCTION = 3  # of trainings from rung to rung: the default of DEHB, NePS and Syne Tune
 FREE = 300  # asks in a row that cost nothing: an optimizer that only repeats itself has come to its end
 CONFIDENCE = "medium"  # of the published values as NePS's prior: what its examples use
-INSTALL = 'pip install "trainwright[search-rivals]"'
+INSTALL = 'pip install ".[search-rivals]"'
 PACKAGES = {
     "optuna": "optuna",
     "neps": "neural-pipeline-search",

@@ -144,9 +144,7 @@ def test_an_arm_whose_library_is_not_installed_is_refused_by_name_and_left_out_o
     lcbench = benchmark_module("search_lcbench")
     monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None if name == "dehb" else object())
 
-    with pytest.raises(
-        SystemExit, match=r"dehb: dehb not installed here.* pip install \"trainwright\[search-rivals\]\""
-    ):
+    with pytest.raises(SystemExit, match=r"dehb: dehb not installed here.* pip install \"\.\[search-rivals\]\""):
         module.there("search_lcbench.py", lcbench.ARMS, ["random", "dehb"])
 
     assert module.there("search_lcbench.py", lcbench.ARMS, ["random", "optuna-tpe"]) == ["random", "optuna-tpe"]
