@@ -3,8 +3,8 @@
 A cell is a strategy on a task with a seed and a budget of 20 full trainings of 52 epochs. Asked one at a time; the budget may
 end in the middle of a training. Regret is (best known − best accuracy seen) / (best known − median by chance): the best
 checkpoint is handed out. `last` hands out the same training's last epoch instead, whether it was trained so far or not.
-The arms are those of `search_arms.py` and, of Optuna, NePS, DEHB and Syne Tune, those of `search_rivals.py`; without being named these
-are left out where their library is not installed:
+The arms are those of `search_arms.py` and, of Optuna, NePS, DEHB and Syne Tune, those of `search_rivals.py`; without being named
+the latter are left out where their library is not installed:
 
     pip install ".[search-rivals]"
 

@@ -134,7 +134,8 @@ def test_a_rate_that_was_chosen_for_the_task_and_network_counts_half():
 
 
 def test_a_normalized_network_from_random_weights_is_expected_above_the_published_rate():
-    assert Circumstances(published=1e-3, normalized=True).expected == pytest.approx(1e-3 * 10**0.7)
+    assert Circumstances(published=1e-3, normalized=True).expected == pytest.approx(1e-3 * 10**1.3)
+    assert Circumstances(published=1e-3, normalized=True, plain=True).expected == pytest.approx(1e-3 * 10**0.7)
     assert Circumstances(published=1e-3, normalized=True, fresh=False).expected == 1e-3
     assert Circumstances(published=1e-3, normalized=True, tuned=True).expected == 1e-3
 
@@ -169,12 +170,24 @@ def test_the_more_a_sweep_removes_of_the_loss_the_lower_the_peak_down_to_a_limit
 def test_normalized_networks_bear_more_and_plain_gradient_steps_on_them_the_most():
     found = curve(valley(1e-2))
 
-    adaptive, normalized, plain = (
-        peak_of(found, Circumstances(normalized=norm, plain=sgd))
-        for norm, sgd in ((False, True), (True, False), (True, True))
+    without, pretrained, fresh, plain = (
+        peak_of(found, Circumstances(normalized=norm, plain=sgd, fresh=new))
+        for norm, sgd, new in ((False, True, True), (True, False, False), (True, False, True), (True, True, True))
     )
 
-    assert adaptive < normalized < found.lowest < plain
+    assert without < pretrained < found.lowest
+    assert pretrained < fresh < plain
+    assert found.lowest < plain
+
+
+def test_a_rate_that_was_chosen_for_the_network_leaves_nothing_to_add():
+    found = curve(valley(1e-2))
+
+    tuned, pretrained = (
+        peak_of(found, Circumstances(normalized=True, **more)) for more in ({"tuned": True}, {"fresh": False})
+    )
+
+    assert tuned == pytest.approx(pretrained)
 
 
 def test_layer_norms_bring_the_peak_of_a_network_with_random_weights_nearer_to_where_the_sweep_is_lowest():

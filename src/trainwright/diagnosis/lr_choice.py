@@ -33,6 +33,9 @@ LAYERED_PART = 0.2
 # that a training survives what a sweep shoots past at once (Arora et al., arXiv:1812.03981 §1): plain gradient steps more so
 # than adaptive ones, which do not shrink with the gradient.
 NORMALIZED_A_SHARE, NORMALIZED_AT_MOST, NORMALIZED_AND_PLAIN = 1.0, 0.35, 0.6
+# Adaptive steps from random weights, where no recipe's rate is known: so far above that the suggestions for twenty such cells lie
+# in the middle of the rates that are good (docs/log.md).
+NORMALIZED_ABOVE = 0.4
 # Standard errors of the fall: of the lowest of several points noise alone gives about one. Below the first the published rate
 # counts alone, above the second the sweep; between them their mean on log lr, weighted.
 NOISE, SURE_FALL = 0.5, 3.0
@@ -43,9 +46,9 @@ NOISE, SURE_FALL = 0.5, 3.0
 # unlike all others may lie anywhere.
 MOST, PULL = 0.8, 0.3
 MOST_BESIDE_TUNED, PULL_TO_TUNED = 0.5, 0.6
-# Decades from an optimizer's published rate to the usual best one of normalized networks from random weights (the same cells,
-# where they are 0.7 to 1.9): for the reason above.
-NORMALIZED_PRIOR = 0.7
+# Decades from an optimizer's published rate to the middle of the good ones for normalized networks from random weights, for the
+# reason above (means over the same cells): plain gradient steps, adaptive ones.
+NORMALIZED_AND_PLAIN_PRIOR, NORMALIZED_PRIOR = 0.7, 1.3
 UNMOVED = 1e-6  # of the start's loss: what rounding can do
 SURE = 0.05  # probability below which it counts as refuted that only the targets' mean was learned
 
@@ -153,8 +156,13 @@ class Circumstances:
     @property
     def expected(self) -> float | None:
         """The lr to expect before anything is measured."""
-        moved = self.normalized and self.fresh and not self.tuned
-        return None if self.published is None else self.published * 10 ** (NORMALIZED_PRIOR * moved)
+        further = (NORMALIZED_AND_PLAIN_PRIOR if self.plain else NORMALIZED_PRIOR) if self.bears_more else 0.0
+        return None if self.published is None else self.published * 10**further
+
+    @property
+    def bears_more(self) -> bool:
+        """Whether it takes higher rates than what is known of it says."""
+        return self.normalized and self.fresh and not self.tuned
 
     def pulled(self, measured: float) -> float:
         """log10 of a measured lr, moved towards the expected one. measured: log10 too."""
@@ -179,7 +187,7 @@ def peak_of(curve: Curve, around: Circumstances) -> float:
     elif around.plain:
         shift = NORMALIZED_AND_PLAIN
     else:
-        shift = -min(NORMALIZED_A_SHARE * removed, NORMALIZED_AT_MOST)
+        shift = NORMALIZED_ABOVE * around.bears_more - min(NORMALIZED_A_SHARE * removed, NORMALIZED_AT_MOST)
     peak = math.log10(curve.lowest) + shift
     if around.expected is not None:
         weight = min(1.0, max(0.0, (curve.fall_in_errors - NOISE) / (SURE_FALL - NOISE)))
