@@ -7,7 +7,7 @@ Digits come with scikit-learn; the others are folders of these names.
     python benchmarks/replay_record.py [--data FOLDER] [--tables FOLDER] [--only NAME …] [--recipes N]
 
 Can be killed at any time and started again: what is recorded is not trained again. The sets take turns, recipe by recipe.
-One thread; an hour or so of a core.
+One thread, about 70 minutes of a core; one process a table (--only) may run beside the others.
 """
 
 from __future__ import annotations
