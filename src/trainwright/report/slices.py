@@ -63,11 +63,11 @@ def slices_section(found: Mapping[str, Any] | None, note: str, *, run: str, unse
 
 
 def _lead(found: Mapping[str, Any], kinds: str, looked: str) -> str:
-    worst = found["failing"][0]
+    worst, count = found["failing"][0], len(found["failing"])
     return (
-        f"What costs most: {_said(worst)}. {counted(len(found['failing']), 'kind')} of {kinds} of images "
-        f"(by {looked}; numbers in quarters) fail: they are worse than all others by more than two points, and at most one such "
-        "page in twenty would name a kind by chance. Kinds overlap: the same images may be of several."
+        f"What costs most: {_said(worst)}. {count} of {kinds} of images (by {looked}; numbers in quarters) "
+        f"{'fails' if count == 1 else 'fail'}: worse than all others by more than two points, and at most one such page in "
+        "twenty would name a kind by chance. Kinds overlap: the same images may be of several."
     )
 
 

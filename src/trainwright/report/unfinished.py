@@ -31,7 +31,8 @@ def unfinished_head(values: RunValues) -> Html:
     found = next((one for one in progress.findings if one["rule"] == DIVERGED and one["verdict"] == "yes"), None)
     state = values.state if found is None else DIVERGED
     kind, word, meaning = WORDS.get(state, WORDS["interrupted"])
-    happened = (found["evidence"], found["advice"]) if found is not None else (_sentence(values.message),)
+    told = (found["evidence"], found["advice"]) if found is not None else (values.message,)
+    happened = [_sentence(text) for text in told]
     return element(
         "div",
         element("p", word, class_="word"),
@@ -45,14 +46,9 @@ def unfinished_head(values: RunValues) -> Html:
 
 def _there(values: RunValues, progress: Progress) -> Sequence[tuple[str, str]]:
     """What was done, what of it is kept, and when it ended."""
-    began = "begun" if values.state == "running" else "ended"
-    when = f"{_moment(progress.ended)}" if progress.ended is not None else ""
-    said = "Last sign of life" if values.state == "running" else began.capitalize()
+    when = "" if progress.ended is None else f"{moment(progress.ended)}."
+    said = "Last sign of life" if values.state == "running" else "Ended"
     return (("What is there", f"{_done(values, progress)} {_saved(values, progress)}".strip()), (said, when))
-
-
-def _moment(seconds: float | None) -> str:
-    return f"{moment(seconds)}."
 
 
 def _done(values: RunValues, progress: Progress) -> str:
@@ -60,7 +56,7 @@ def _done(values: RunValues, progress: Progress) -> str:
     if not values.epochs:
         tested = " The learning-rate range test below is whole." if values.lr_range is not None else ""
         if not progress.steps:
-            return f"Nothing was trained yet{'.' if not planned else f': 0{planned} epochs.'}{tested}"
+            return f"No step of its {counted(progress.epochs, 'epoch')} is recorded.{tested}"
         return f"{counted(progress.steps, 'step')} of the first{planned} epochs: it was evaluated not once.{tested}"
     last, best = values.epochs[-1], _best(values)
     of, part = ("unseen", "val") if values.unseen else ("train", "train")
@@ -81,10 +77,10 @@ def _best(values: RunValues) -> str:
 
 
 def _saved(values: RunValues, progress: Progress) -> str:
-    if values.state == "running":
+    if values.state == "running" or not progress.steps:
         return ""
     if progress.saved is None:
-        return "No state of it was saved: going on begins with its first step." if progress.steps else ""
+        return "No state of it was saved: going on begins with its first step."
     lost = max(0, progress.steps - progress.saved)
     again = f"; {counted(lost, 'step')} after it would be trained once more" if lost else ""
     return f"Its state after {counted(progress.saved, 'step')} is saved{again}."
@@ -132,7 +128,7 @@ def _sentence(text: str) -> str:
     text = text.strip()
     if not text or text == "interrupted":
         return ""
-    return text if text.endswith((".", "!", "?")) else f"{text[:1].upper()}{text[1:]}."
+    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith(('.', '!', '?')) else '.'}"
 
 
 def unfinished_study(values: StudyValues) -> Html:
@@ -144,10 +140,8 @@ def unfinished_study(values: StudyValues) -> Html:
     }.get(values.state, "It was stopped before it was decided what to hand over.")
     scored = [one for one in values.trials if math.isfinite(one.score)]
     open_ = [one for one in values.trials if one.state == "running"]
-    if values.state == "running":
-        under_way = f"; {counted(len(open_), 'training')} under way" if open_ else ""
-    else:
-        under_way = f"; {counted(len(open_), 'training')} cut short" if open_ else ""
+    what = "under way" if values.state == "running" else "cut short"
+    under_way = f"; {counted(len(open_), 'training')} {what}" if open_ else ""
     if scored:
         best = max(scored, key=lambda one: one.score)
         done = (

@@ -85,7 +85,7 @@ def _words(said: Mapping[str, Any], hardest: Mapping[str, Any]) -> str:
     """Below a picture: the answer and the truth, and how far the explanation is to be trusted."""
     truth = f"is {hardest['truth']}" if hardest.get("truth") not in (None, said["of"]) else ""
     first = f"answer {said['of']}" + (f", {truth}" if truth else "")
-    figures = f"{said['output']:.3g} here, {said['plain']:.3g} for a plain image"
+    figures = f"its output {said['output']:.3g}, for a plain image {said['plain']:.3g}"
     missed = f"{said['unexplained']:.0%} not explained" if said["unexplained"] > 0.1 else ""
     return "\n".join(line for line in (first, figures, missed) if line)
 
