@@ -1,6 +1,8 @@
 """A search over recipes as a strategy of the study."""
 
 import json
+import math
+from dataclasses import replace
 
 import pytest
 
@@ -110,3 +112,22 @@ def test_it_is_a_strategy_that_comes_to_its_end():
 
     assert isinstance(strategy, RecipeSearch)
     assert [one.recipe.optimizer.lr for one in asked] == [1e-3, 0.5]
+
+
+@pytest.mark.parametrize(("timed", "same"), [(False, True), (True, False)])
+def test_the_clock_has_a_say_only_where_the_budget_is_time(timed, same):
+    """One machine takes five times as long for every second training."""
+    asked = []
+    for slower in (1.0, 5.0):
+        search, mine = search_recipes("freeze-thaw", RECIPE, SPACE, timed=timed), []
+        while len(mine) < 30:
+            proposal = search.ask()
+            mine.append((proposal.changes, proposal.continues, proposal.epochs_now))
+            lr = proposal.recipe.optimizer.lr or 1e-3
+            reached = 0.9 - 0.1 * abs(math.log10(lr / 0.01))
+            curve = [reached * (1 - 0.5 ** (epoch + 1)) for epoch in range(proposal.epochs_now or RECIPE.epochs)]
+            told = outcome(proposal, score=curve[-1], val_scores=curve)
+            search.tell(replace(told, seconds=slower if proposal.number % 2 else 1.0))
+        asked.append(mine)
+
+    assert (asked[0] == asked[1]) == same

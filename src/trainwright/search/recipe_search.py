@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from trainwright.plugins import Searcher
@@ -18,11 +19,14 @@ from trainwright.search.space import Space
 class RecipeSearch:
     """A `Strategy`. `search`: what it asks, with its history and the best so far. `stage`: how often it went on in a space anew.
 
-    build: a searcher over a space.
+    build: a searcher over a space. timed: whether it is told the seconds of trainings. They are those of a clock, so with them no
+    two machines, nor one worker and two, find the same trials.
     """
 
-    def __init__(self, recipe: Recipe, search: Search, build: Callable[[Space], Searcher]) -> None:
-        self.recipe, self.search, self._build = recipe, search, build
+    def __init__(
+        self, recipe: Recipe, search: Search, build: Callable[[Space], Searcher], *, timed: bool = False
+    ) -> None:
+        self.recipe, self.search, self._build, self._timed = recipe, search, build, timed
         self.stage = 0
 
     def go_on(self, space: Space, *, within: Space, trials: int | None) -> None:
@@ -34,7 +38,8 @@ class RecipeSearch:
         return None if ask is None else self.proposal(ask)
 
     def tell(self, outcome: Outcome) -> None:
-        self.search.tell(told_of(outcome))
+        told = told_of(outcome)
+        self.search.tell(told if self._timed else replace(told, seconds=0.0))
 
     def restore(self, record: Mapping[str, Any]) -> Proposal:
         """Take over a proposal of the journal (number, changes, epochs_now, continues, label) without asking for it anew."""
@@ -81,9 +86,11 @@ def search_recipes(
     least_epochs: int = 1,
     lag: int = 1,
     trials: int | None = None,
+    timed: bool = False,
     options: Mapping[str, Any] | None = None,
 ) -> RecipeSearch:
     """A search around a recipe. first: changes of it that are trained to the end before anything else; at first it, unchanged.
+    timed: whether its budget is time, so that seconds count.
 
     Raises UnknownNameError, UsageError as `searching.start`.
     """
@@ -94,7 +101,7 @@ def search_recipes(
 
     given = [{**space.fixed, **changes} for changes in first]
     search = Search(build(space), space=space, first=given, epochs=recipe.epochs, lag=lag, trials=trials)
-    return RecipeSearch(recipe, search, build)
+    return RecipeSearch(recipe, search, build, timed=timed)
 
 
 def told_of(outcome: Outcome) -> Told:

@@ -190,6 +190,7 @@ def _search(asked: Mapping[str, Any]) -> RecipeSearch:
         least_epochs=asked["least_epochs"],
         lag=asked["lag"],
         trials=asked["trials"],
+        timed=asked["budget_seconds"] is not None,
         options=asked["strategy_options"],
     )
 
