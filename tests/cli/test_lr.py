@@ -79,7 +79,9 @@ def test_what_cannot_be_told_ends_with_code_4_the_reason_and_what_to_train_with_
     assert done.code == 4
     assert "verdict    cannot tell\nreason     the loss never falls below its start" in done.out
     assert "suggested" not in done.out
-    assert "Training with adam's published 0.001" in " ".join(done.out.split())
+    assert "Training with 0.001 (that of recipe story, for the same task, network and optimizer)" in " ".join(
+        done.out.split()
+    )
     assert done.out.rstrip().endswith("--set optimizer.lr=0.001")
 
 

@@ -239,12 +239,11 @@ def owners_of(runs: Path, ids: Iterable[str]) -> dict[str, str]:
 
 
 def refuse_owned(run: RunFolder) -> None:
-    """Raise RunError for a training that a study which has not ended goes on with by itself."""
+    """Raise RunError for a training that a study which has not ended has paused, and goes on with by itself."""
     study = owner_of(run)
-    if study is not None and study.result() is None and run.result() is None:
-        state = "paused by" if run.status()["state"] == "paused" else "a training of"
+    if study is not None and study.result() is None and run.status()["state"] == "paused":
         raise RunError(
-            f"is {state} the study {study.name}, which decides whether it goes on.",
+            f"is paused by the study {study.name}, which decides whether it goes on.",
             where=run.run_id,
             cure=f"Go on with the study: 'trainwright resume {study.name}'.",
         )
