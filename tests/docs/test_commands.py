@@ -33,7 +33,7 @@ ADDED = {
     "trainwright train": "--epochs 1",
     "trainwright lr": "--epochs 1",
     "trainwright improve": "--epochs 1",
-    "trainwright tune": "--epochs 2",
+    "trainwright tune": "--epochs 3",
     "trainwright inspect photos/ --labels": "--epochs 1",
     "trainwright inspect photos --labels": "--epochs 1",
     "trainwright inspect photos --more-data": "--epochs 1",
