@@ -39,7 +39,7 @@ def test_it_runs_from_the_first_cell_to_the_last(notebook, tmp_path, monkeypatch
         notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
     ).execute()
 
-    said = outputs(notebook)
+    said = " ".join(outputs(notebook).split())
     pictures = [
         output for cell in notebook.cells for output in cell.get("outputs", []) if "image/png" in output.get("data", {})
     ]
