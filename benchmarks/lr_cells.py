@@ -4,7 +4,7 @@ Data: digits from scikit-learn; cats-dogs, flowers12, camvid-small and bccd (red
 classified) from folders of these names, at most 64 pixels wide. Networks: the package's small-resnet and small-unet, width 8; a
 multilayer perceptron, a residual network of four stages as ResNet-18 has them, width 16, and a transformer of two blocks.
 
-Unseen cells are those that nothing was ever fitted on, most of them of other networks: the package's small-resnet-9, width 8, plain
+Unseen cells are those that nothing was ever fitted on, most of other networks: the package's small-resnet-9, width 8, plain
 convolutions without any norm, and MobileNetV3 as timm has it, from random weights.
 """
 
