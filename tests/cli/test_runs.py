@@ -146,6 +146,23 @@ def test_runs_that_a_pattern_matches_are_compared_where_they_are_of_the_same_dat
     assert (group["kind"], group["trainings"], group["varied"]) == ("runs", 2, ["optimizer.lr"])
     assert group["best"]["run"] == two_runs[0].id
     assert group["why_not"] == "fewer than 10 whole trainings"
+    assert [one["run"] for one in group["listed"]] == [run.id for run in two_runs]
+
+    shown = cli("runs", "compare", "2*", "--runs", runs).out
+    assert shown.startswith(
+        "2 trainings, those of one dataset together: which values mattered. Whether two runs differ"
+    )
+    assert f"  {two_runs[0].id}  {group['best']['score']:.3f}  optimizer.lr " in shown
+
+
+def test_a_beginning_that_a_study_shares_with_other_runs_is_refused(cli, two_runs, runs):
+    name = two_runs[0].id[:4] + "-study"
+    StudyFolder.create(runs.parent / "studies", asked={"kind": "tune"}, name=name).close()
+
+    done = cli("runs", "compare", name[:4], "--runs", runs)
+
+    assert done.code == 1
+    assert f"{name[:4]}: the study {name} begins so, and so does the run {two_runs[0].id} (2 such runs)." in done.err
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,29 @@ def test_the_network_s_name_is_found_in_any_style_of_yaml(bare_runs, recipe):
     assert list_runs(bare_runs)[0].network == "vgg"
 
 
+def test_the_last_run_is_the_newest_that_repeats_no_other(bare_runs):
+    RunFolder.create(bare_runs, recipe_yaml="", manifest={}, run_id="first").close()
+    RunFolder.create(bare_runs, recipe_yaml="", manifest={}, run_id="second").close()
+    again = RunFolder.create(bare_runs, recipe_yaml="", manifest={"reproduces": "second"}, run_id="again")
+    again.close()
+    assert [run.repeats for run in list_runs(bare_runs)] == [None, None, "second"]
+    assert find_run(bare_runs, "last").run_id == "second"
+    assert find_run(bare_runs, "last", repetitions=True).run_id == "again"
+
+
+def test_runs_are_counted_from_the_last_one(bare_runs):
+    for name in ("a", "b", "c"):
+        RunFolder.create(bare_runs, recipe_yaml="", manifest={}, run_id=name).close()
+    assert [find_run(bare_runs, f"last~{back}").run_id for back in range(3)] == ["c", "b", "a"]
+    with pytest.raises(RunError, match="no such run 'last~3'"):
+        find_run(bare_runs, "last~3")
+
+
+def test_where_there_are_only_repetitions_the_newest_of_them_is_the_last(bare_runs):
+    RunFolder.create(bare_runs, recipe_yaml="", manifest={"reproduces": "x"}, run_id="again").close()
+    assert find_run(bare_runs, "last").run_id == "again"
+
+
 def test_deleted_moved_and_changed_runs_are_seen_in_spite_of_the_index(bare_runs, new_run, ending):
     first, second, third = (new_run(bare_runs, 1, run_id=name) for name in ("a", "b", "c"))
     for run in (first, second, third):

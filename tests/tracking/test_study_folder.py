@@ -9,7 +9,14 @@ from typing import Any
 import pytest
 
 from trainwright.tracking.run_folder import RunFolder
-from trainwright.tracking.study_folder import RESULT, StudyFolder, find_study, folder_of_studies, last_study
+from trainwright.tracking.study_folder import (
+    RESULT,
+    StudyFolder,
+    find_study,
+    folder_of_studies,
+    last_study,
+    study_of_newest_run,
+)
 
 
 @pytest.fixture
@@ -49,6 +56,17 @@ def test_the_last_study_is_the_one_that_the_newest_run_belongs_to(runs: Path) ->
 
     assert found is not None
     assert found.name == "older"
+
+
+def test_a_repetition_of_its_best_run_does_not_push_a_study_away(runs: Path) -> None:
+    study(runs, "mine", created=1.0, finished=True)
+    run(runs, "mine-000", created=2.0)
+    RunFolder.create(runs, recipe_yaml="", manifest={"reproduces": "mine-000"}, run_id="again").close()
+
+    found = study_of_newest_run(runs)
+
+    assert found is not None
+    assert found.name == "mine"
 
 
 def test_a_study_that_began_after_the_newest_run_is_the_last(runs: Path) -> None:

@@ -20,7 +20,12 @@ Data = Annotated[
     ),
 ]
 RunName = Annotated[
-    str, typer.Argument(metavar="RUN", help="Id, unique beginning of one, folder, or 'last'.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="RUN",
+        help="Id, unique beginning of one, folder, or 'last': the newest that no 'reproduce' made; 'last~1' is the one before.",
+        show_default=False,
+    ),
 ]
 Target = Annotated[
     str | None,

@@ -102,14 +102,15 @@ def show_one(run: options.RunName, runs: options.Runs = Path("runs"), as_json: o
 @sub.command(
     "compare",
     short_help="What differs between two runs, and is it chance? What mattered in which study?",
-    epilog="Examples:\n\n  trainwright runs compare 20261122-0117 last\n\n  trainwright runs compare digits-study flowers-study"
+    epilog="Examples:\n\n  trainwright runs compare last~1 last\n\n  trainwright runs compare digits-study flowers-study"
     "\n\n  trainwright runs compare 'lr-*'",
 )
 def compare(
     names: Annotated[
         list[str],
         typer.Argument(
-            metavar="RUN RUN | STUDY…", help="Two runs; or studies, or patterns as 'lr-*' over the names of both."
+            metavar="RUN RUN | STUDY…",
+            help="Two runs; or studies, more runs, or patterns as 'lr-*' over the names of both.",
         ),
     ],
     runs: options.Runs = Path("runs"),
@@ -117,7 +118,8 @@ def compare(
 ) -> None:
     """Show what differs between two runs: their recipes, their results, and whether that is beyond chance.
 
-    Of studies, and of what a pattern matches: which hyperparameter mattered in which of them, and what the best had.
+    Of studies, of more than two runs, and of what a pattern matches: which hyperparameter mattered in which of them, and what
+    the best had.
     """
     from trainwright.cli.show import show_comparison, show_patterns
     from trainwright.workflows.compare import compare_runs

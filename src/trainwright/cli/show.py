@@ -101,6 +101,9 @@ def show_comparison(content: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+PAIRS = "which values mattered. Whether two runs differ by more than chance: trainwright runs compare RUN RUN"
+
+
 def show_patterns(content: Mapping[str, Any]) -> str:
     """Studies beside each other: of each value how much of the scores hung on it, and which one the best had."""
     groups, rows = content["groups"], content["hyperparameters"]
@@ -110,7 +113,12 @@ def show_patterns(content: Mapping[str, Any]) -> str:
         padded = (f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True))
         return f"{name:<26}  {'  '.join(padded)}".rstrip()
 
-    lines = [line("", [group["name"] for group in groups]), line("data", [group["data"] for group in groups])]
+    lines = []
+    if any(group["kind"] == "runs" for group in groups):
+        lines += wrapped(
+            "", f"{sum(group['trainings'] for group in groups)} trainings, those of one dataset together: {PAIRS}"
+        )
+    lines += [line("", [group["name"] for group in groups]), line("data", [group["data"] for group in groups])]
     lines.append(line("whole trainings", [f"{group['trainings']:,}" for group in groups]))
     best = [group["best"] for group in groups]
     scores = [
@@ -123,6 +131,11 @@ def show_patterns(content: Mapping[str, Any]) -> str:
             known = f"{100 * share:3.0f} %" if share is not None else "    ?"
             cells.append(f"{known}  {_plain(value)}" if row["key"] in group["varied"] else "–")
         lines.append(line(row["key"], cells))
+    for group in groups:
+        lines += ["", f"{group['name']}, the best first"] if group["listed"] else []
+        for one in group["listed"]:
+            values = ", ".join(f"{key} {_plain(value)}" for key, value in one["values"].items())
+            lines += wrapped(f"  {one['run']}  {_number(one['score'])}  ", values or "the same recipe")
     untold = [f"{group['name']}: {group['why_not']}" for group in groups if group["why_not"]]
     lines += [f"? cannot be told of {said}" for said in untold]
     return "\n".join([*lines, "", *wrapped("", content["conclusion"])])

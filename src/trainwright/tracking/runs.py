@@ -34,17 +34,21 @@ from trainwright.tracking.run_folder import (
 )
 
 INDEX = "index.jsonl"
-INDEX_FORMAT = {"format": "trainwright.index/1"}
+INDEX_FORMAT = {"format": "trainwright.index/2"}
 ABANDONED_SECONDS = 3600.0  # building a run folder takes milliseconds
 NETWORK_NAME = re.compile(
     r"^network:\s*(?:\{(?:[^}\n]*,)?\s*|(?:\n[ \t]+[^\n]*)*?\n[ \t]+)name:\s*['\"]?([^\s,}'\"]+)", re.MULTILINE
 )
+COUNTED = re.compile(r"last(?:~(\d{1,6}))?")  # from the newest, as git counts
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunSummary:
-    """A line of `runs list`. started: epoch seconds. Scores are those of the model, or of the last epoch so far."""
+    """A line of `runs list`. started: epoch seconds. Scores are those of the model, or of the last epoch so far.
+
+    repeats: id of the run that this one reproduces.
+    """
 
     run_id: str
     folder: str
@@ -57,6 +61,7 @@ class RunSummary:
     val_score: float | None
     verdict: str | None
     seconds: float | None
+    repeats: str | None
 
 
 def list_runs(runs: Path) -> list[RunSummary]:
@@ -107,11 +112,26 @@ def mark_interrupted(path: Path) -> bool:
     return True
 
 
-def find_run(runs: Path, name: str) -> RunFolder:
-    """The run of that path, id or unique beginning of an id, or the 'last' one. Raises RunError with the nearest name."""
+def newest_run(runs: Path, *, back: int = 0, repetitions: bool = False) -> RunSummary | None:
+    """The run that began last, or the one `back` runs before it; None where there are not so many.
+
+    One that only repeats another counts only with `repetitions`, or where there is nothing else.
+    """
+    found = list_runs(runs)
+    own = found if repetitions else [run for run in found if run.repeats is None]
+    found = own or found
+    return found[-1 - back] if back < len(found) else None
+
+
+def find_run(runs: Path, name: str, *, repetitions: bool = False) -> RunFolder:
+    """The run of that path, id or unique beginning of an id, the 'last' one, as `newest_run` has it, or 'last~2' two before it.
+
+    Raises RunError with the nearest name.
+    """
     names = sorted(_stamps(runs))
-    if name == "last" and names:
-        return RunFolder.open(runs / list_runs(runs)[-1].folder)
+    counted = COUNTED.fullmatch(name)
+    if counted and (newest := newest_run(runs, back=int(counted[1] or 0), repetitions=repetitions)) is not None:
+        return RunFolder.open(runs / newest.folder)
     if name in names:
         return RunFolder.open(runs / name)
     if os.sep in name or (Path(name) / MANIFEST).is_file():
@@ -167,6 +187,7 @@ def _summary(path: Path) -> RunSummary | None:
         val_score=scores.get("val"),
         verdict=result.get("verdict"),
         seconds=seconds,
+        repeats=manifest.get("reproduces"),
     )
 
 

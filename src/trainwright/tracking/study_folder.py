@@ -18,7 +18,7 @@ from trainwright.tracking import journal
 from trainwright.tracking.lock import FileLock
 from trainwright.tracking.process import is_gone, this_process
 from trainwright.tracking.run_folder import NAME, RunFolder, new_id
-from trainwright.tracking.runs import list_runs
+from trainwright.tracking.runs import newest_run
 
 ASKED, JOURNAL, STATUS, RESULT = "study.json", "journal.jsonl", "status.json", "result.json"
 CLAIM_SECONDS = 0.5
@@ -194,7 +194,7 @@ def last_study(runs: Path) -> StudyFolder | None:
         with contextlib.suppress(RunError):  # a damaged one is not to keep others from going on
             study = StudyFolder.open(file.parent)
             unfinished += [study] if study.result() is None else []
-    newest = next(reversed(list_runs(runs)), None)
+    newest = newest_run(runs)
     if newest is not None:
         unfinished = [study for study in unfinished if study.owns(newest.run_id) or study.created > newest.started]
     return max(unfinished, key=lambda study: study.created, default=None)
@@ -202,7 +202,7 @@ def last_study(runs: Path) -> StudyFolder | None:
 
 def study_of_newest_run(runs: Path) -> StudyFolder | None:
     """The study whose run is the newest of all; None where that run belongs to none."""
-    newest = next(reversed(list_runs(runs)), None)
+    newest = newest_run(runs)
     if newest is None:
         return None
     for file in folder_of_studies(runs).glob(f"*/{ASKED}"):

@@ -21,7 +21,10 @@ def list_runs(runs: str | os.PathLike[str] = "runs") -> list[RunSummary]:
 
 
 def open_run(run: str | os.PathLike[str], runs: str | os.PathLike[str] = "runs") -> Run:
-    """The run of that id, unique beginning of an id, or path; `last` for the newest. Raises RunError with the nearest."""
+    """The run of that id, unique beginning of an id, or path; `last` for the newest that no `reproduce` made.
+
+    Raises RunError with the nearest.
+    """
     return Run(find_run(Path(runs), os.fspath(run)))
 
 

@@ -104,6 +104,11 @@ def _told(group: Group) -> dict[str, Any]:
         else {"run": best[0], "score": best[2], "values": {key: best[1].get(key) for key in keys}},
         "importance": importance,
         "why_not": why,
+        "listed": [
+            {"run": run, "score": score, "values": {key: values.get(key) for key in keys}}
+            for run, values, score in sorted(group.rows, key=lambda row: -row[2])
+            if len(group.rows) < LEAST_TRIALS
+        ],
         "isolation": {key: isolated([row[1].get(key) for row in group.rows], scores) for key in keys},
     }
 
@@ -141,6 +146,7 @@ def _found(runs: Path, name: str) -> tuple[dict[str, StudyFolder], list[str]]:
     """The studies and runs that a name or a pattern means."""
     if not _is_pattern(name):
         study = find_study(runs, name) if _is_study(runs, name) else None
+        _refuse_ambiguous(runs, name, study)
         return ({study.name: study}, []) if study is not None else ({}, [find_run(runs, name).run_id])
     studies = {study.name: study for study in studies_in(runs) if fnmatchcase(study.name, name)}
     listed = [run.run_id for run in list_runs(runs) if fnmatchcase(run.run_id, name)]
@@ -149,6 +155,20 @@ def _found(runs: Path, name: str) -> tuple[dict[str, StudyFolder], list[str]]:
             "no run and no study has such a name.", where=name, cure="'trainwright runs list' shows all runs."
         )
     return studies, listed
+
+
+def _refuse_ambiguous(runs: Path, name: str, study: StudyFolder | None) -> None:
+    """A name is no guess: raises RunError where a study and runs that it did not make begin with it."""
+    if study is None or name in (study.name, str(study.path)):
+        return
+    others = [run.run_id for run in list_runs(runs) if run.run_id.startswith(name) and not study.owns(run.run_id)]
+    if others:
+        raise RunError(
+            f"the study {study.name} begins so, and so does the run {others[0]}"
+            + (f" ({len(others)} such runs)." if len(others) > 1 else "."),
+            where=name,
+            cure="Give more of the name.",
+        )
 
 
 def _is_pattern(name: str) -> bool:

@@ -218,7 +218,7 @@ def resume(
     Raises RunError for no such run or one that another process is writing, DataError where the data has changed.
     """
     options = options_from(options, more)
-    folder = RunFolder.open(run.folder) if isinstance(run, Run) else find_run(options.runs, str(run))
+    folder = RunFolder.open(run.folder) if isinstance(run, Run) else find_run(options.runs, str(run), repetitions=True)
     if folder.result() is not None and folder.status()["state"] == "finished":
         return Run(folder)
     with folder:
