@@ -72,6 +72,7 @@ def test_a_csv_file_has_a_row_for_each_image(cli, two_runs, runs, new, tmp_path)
     done = predict(cli, runs, two_runs[0], new, "--csv", tmp_path / "labels.csv")
 
     rows = list(csv.DictReader(io.StringIO((tmp_path / "labels.csv").read_text())))
+    assert f"{len(rows)} lines in {tmp_path / 'labels.csv'}" in done.err
     assert done.out == ""
     assert list(rows[0]) == ["image", "label", "probability", "0", "1", "2", "error"]
     assert [row["label"] != "" for row in rows] == [row["error"] == "" for row in rows]

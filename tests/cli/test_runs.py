@@ -215,6 +215,7 @@ def test_a_run_compared_with_itself_is_no_better(cli, runs):
     done = cli("runs", "compare", "last", "last", "--runs", runs)
 
     assert "recipe\n  the same" in done.out
+    assert "classification, both" in done.out
     assert "no evidence of a difference" in " ".join(done.out.split())
 
 

@@ -176,6 +176,13 @@ def test_answers_that_claim_more_than_they_have_right_are_over_confident():
     )
 
 
+def test_what_is_below_0_is_told_from_the_other_side():
+    finding = over_confident(evidence(calibration=calibration_of((-0.06, -0.09, -0.04), (-0.014, -0.03, 0.001))))
+
+    assert "claim 6.0 points (4.0 to 9.0) less than they have right" in finding.evidence
+    assert finding.evidence.endswith("raises the loss of images that it was not fitted on by 0.014 (-0.001 to 0.030).")
+
+
 def test_honest_answers_are_not_over_confident():
     assert (
         over_confident(evidence(calibration=calibration_of((-0.02, -0.05, 0.01), (0.0, -0.01, 0.01)))).verdict == "no"

@@ -50,3 +50,11 @@ def test_what_was_found_at_first_is_followed_to_the_end():
     assert said.endswith(
         "Of what was found at first: still there: overfits; gone: batch-norm-broken; cannot be told any more: over-confident."
     )
+
+
+def test_where_no_remedy_was_tried_none_is_said_to_have_failed():
+    held = Incumbent(recipe=Recipe(), chosen=outcome(0.7), fresh=[outcome(0.7)])
+
+    said = telling.summary([outcome(0.7)], held, None, tried=0)
+
+    assert "No remedy was tried: the recipe stays as it was." in said

@@ -111,7 +111,12 @@ Calibrated = Annotated[
     ),
 ]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Check everything and show the filled-in recipe; train nothing.")
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Check everything and show the filled-in recipe, a batch size or learning rate that it leaves open measured; "
+        "train nothing.",
+    ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]

@@ -212,6 +212,8 @@ def predict(
         item.pop("mask", None)  # pixels are no text: --pictures writes them
     if csv_file is not None:
         write_csv(csv_file, predictions)
+        if not output.quiet:
+            typer.echo(f"{len(predictions):,} {'line' if len(predictions) == 1 else 'lines'} in {csv_file}", err=True)
     if pictures is not None and not output.quiet:
         typer.echo(f"pictures in {pictures}", err=True)
     if output.as_json:

@@ -96,7 +96,9 @@ def show_comparison(content: Mapping[str, Any]) -> str:
     if not content["recipe"]:
         lines.append("  the same")
     lines += ["", "result"]
-    lines += [f"  {key:<26} {_plain(first)}  →  {_plain(second)}" for key, (first, second) in content["result"].items()]
+    for key, (first, second) in content["result"].items():
+        told = f"{_plain(first)}  →  {_plain(second)}" if first != second else f"{_plain(first)}, both"
+        lines.append(f"  {key:<26} {told}")
     lines += ["", *wrapped("", content["conclusion"])]
     return "\n".join(lines)
 

@@ -9,6 +9,7 @@ from typing import Any
 from trainwright.records import Interval
 
 UNKNOWN = "not measured"
+GENERALIZES = "generalizes"  # the verdict where nothing is wrong
 
 
 def percent(fraction: float) -> str:
@@ -41,6 +42,16 @@ def points_within(interval: Interval) -> str:
 def amount_within(interval: Interval) -> str:
     """'-0.051 (-0.080 to -0.022)', for losses."""
     return f"{interval.value:.3f} ({interval.low:.3f} to {interval.high:.3f})"
+
+
+def below(interval: Interval) -> Interval:
+    """The same told from the other side: what is 2 (1 to 3) more for one is -2 (-3 to -1) more for the other."""
+    return Interval(value=-interval.value, low=-interval.high, high=-interval.low)
+
+
+def against(finding: str) -> str:
+    """What a remedy is for: a finding, or nothing that was found."""
+    return f"against {finding}" if finding not in ("", GENERALIZES) else "what usually still helps"
 
 
 def images(count: int) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trainwright.diagnosis.rules import DESCRIPTIVE, RULES, first_fault
-from trainwright.diagnosis.wording import points
+from trainwright.diagnosis.wording import against, points
 from trainwright.records import Finding, Prescription
 from trainwright.report.markup import Html, element, joined
 from trainwright.report.provenance import on_its_data
@@ -115,7 +115,7 @@ def _prescription(one: Prescription, manifest: Mapping[str, Any], folder: str) -
     trains = on_its_data(manifest, "train", *sets, folder=folder) if one.changes else None
     return element(
         "li",
-        element("h3", spoken(one.remedy), element("span", f"against {one.finding.replace('-', ' ')}", class_="tag")),
+        element("h3", spoken(one.remedy), element("span", against(one.finding), class_="tag")),
         element("p", one.reason),
         element(
             "p",

@@ -328,7 +328,7 @@ def _cost(values: RunValues) -> Html | None:
                 "speed while training",
                 f"{amount(_median([finite(e['images_per_second']) for e in epochs]))} images a second",
             ),
-            ("one step", f"{1000 * _median([finite(e['step_seconds']) for e in epochs]):.3g} ms"),
+            ("one step", f"{amount(1000 * _median([finite(e['step_seconds']) for e in epochs]))} ms"),
             ("most memory", size(memory) if memory else ""),
             ("parameters", f"{result['parameters']:,}" if "parameters" in result else ""),
             ("device", machine.get("device")),

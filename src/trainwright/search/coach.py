@@ -15,6 +15,7 @@ from trainwright.diagnosis.noise import noise_floor
 from trainwright.diagnosis.prescribe import Tried, prescribe
 from trainwright.diagnosis.remedies.case import Circumstances
 from trainwright.diagnosis.stats import Score
+from trainwright.diagnosis.wording import against
 from trainwright.recipe import Recipe
 from trainwright.records import Outcome, Prescription, Proposal, Role
 from trainwright.search import beginning, deciding, ending, planning, telling
@@ -132,8 +133,9 @@ class Coach:
         for one in arms:
             length = planning.with_remedy(base, one).epochs
             much = "" if length == epochs else f", {length} epochs"
-            answers = f"against {one.finding}" if one.finding else "what usually still helps"
-            self.say("trial", f"Trying {one.remedy} ({telling.changes(one)}{much}), {answers}: {one.reason}")
+            self.say(
+                "trial", f"Trying {one.remedy} ({telling.changes(one)}{much}), {against(one.finding)}: {one.reason}"
+            )
         asked += [
             self.propose("arm", planning.with_remedy(base, one), one.remedy, reason=one.reason, floor=floor)
             for one in arms

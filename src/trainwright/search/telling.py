@@ -99,6 +99,8 @@ def _proven(baselines: Sequence[Outcome], incumbent: Incumbent, better: Comparis
     baseline = baselines[0]
     verdict = baseline.result["verdict"]
     began = f"The baseline reached {scored(baseline)} on unseen images ({gap(baseline)}; {verdict})."
+    if better is None and not tried:
+        return f"{began} No remedy was tried: the recipe stays as it was."
     if better is None:
         return f"{began} Of {tried} remedies none was better than a control beyond chance: the recipe stays as it was."
     if incumbent.repairs:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from trainwright.diagnosis.wording import GENERALIZES
 from trainwright.recipe import PRETRAINED, RANDOM, Recipe, Size
 
 Family = Literal[
@@ -23,7 +24,7 @@ Family = Literal[
     "package",
     "data",
 ]
-USUAL = "generalizes"  # stands for a finding where nothing is wrong: what usually still helps
+USUAL = GENERALIZES  # stands for a finding where nothing is wrong: what usually still helps
 CUSTOM = "custom"  # `training.names.CUSTOM`: a network of one's own, inside of which nothing can be changed
 OURS = ("small-resnet", "small-resnet-9", "small-unet", "small-detector")
 BACKBONED = ("unet", "fpn", "deeplabv3plus", "faster-rcnn", "retinanet", "fcos")

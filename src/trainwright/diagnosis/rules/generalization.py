@@ -10,7 +10,7 @@ from trainwright.diagnosis.evidence import Evidence
 from trainwright.diagnosis.gap import MOST_TIMES_MORE, margin_of
 from trainwright.diagnosis.making import NOTHING_EVALUATED, figures_of, finding
 from trainwright.diagnosis.stats import images_for_half_width
-from trainwright.diagnosis.wording import amount_within, images, percent, points, points_within, signed_points
+from trainwright.diagnosis.wording import amount_within, below, images, percent, points, points_within, signed_points
 from trainwright.records import Finding, Interval
 
 TOO_SURE = 0.05  # ours: by fewer points probabilities are off in most networks, and few decisions hang on it
@@ -120,10 +120,12 @@ def _measured(found: Calibration) -> Finding:
         "calibration_error_by_chance": found.error_by_chance,
         "margin": TOO_SURE,
     }
+    more, excess = ("less", below(found.excess)) if found.excess.value < 0 else ("more", found.excess)
+    lowers, gain = ("raises", below(found.gain)) if found.gain.value < 0 else ("lowers", found.gain)
     text = (
-        f"Unseen answers claim {points_within(found.excess)} more than they have right, margin {100 * TOO_SURE:.1f}; calibration "
+        f"Unseen answers claim {points_within(excess)} {more} than they have right, margin {100 * TOO_SURE:.1f}; calibration "
         f"error {percent(found.error)}, by chance {percent(found.error_by_chance)}. A temperature of {found.temperature:.2f} "
-        f"lowers the loss of images that it was not fitted on by {amount_within(found.gain)}."
+        f"{lowers} the loss of images that it was not fitted on by {amount_within(gain)}."
     )
     if found.excess.high < TOO_SURE:
         return finding("over-confident", "no", text, "", figures)
