@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from trainwright.cli.show import show_run, show_verdict
+from trainwright.cli.show import show_run, show_verdict, wrapped
 
 
 def result(**changes: Any) -> dict[str, Any]:
@@ -145,3 +145,7 @@ def test_where_the_page_is_is_said_once_it_is_there(tmp_path: Path) -> None:
 
     assert "report" not in before
     assert after == f"{before}\nreport     {tmp_path / 'report.html'}"
+
+
+def test_text_with_lines_of_its_own_keeps_them_below_the_first():
+    assert wrapped("? ", "One.\nTwo.") == ["? One.", "  Two."]

@@ -58,3 +58,16 @@ def test_where_no_remedy_was_tried_none_is_said_to_have_failed():
     said = telling.summary([outcome(0.7)], held, None, tried=0)
 
     assert "No remedy was tried: the recipe stays as it was." in said
+
+
+def test_what_is_believed_has_a_line_for_each_finding():
+    found = [
+        {"rule": "overfits", "verdict": "yes", "evidence": "The gap is large. Margin 2."},
+        {"rule": "twins", "verdict": "no", "evidence": "None."},
+        {"rule": "over-confident", "verdict": "yes", "evidence": "Too sure."},
+    ]
+    sure = Outcome(
+        number=0, run="run-000", state="finished", score=0.5, seconds=1.0, result={"findings": found}, answers=None
+    )
+
+    assert telling.believed(sure) == "overfits: The gap is large. Margin 2.\nover-confident: Too sure."

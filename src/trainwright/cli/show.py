@@ -207,7 +207,10 @@ def _finding(finding: Mapping[str, Any]) -> list[str]:
 
 
 def wrapped(head: str, text: str) -> list[str]:
-    """`text` behind `head`, in lines of at most WIDTH characters."""
+    """`text` behind `head`, in lines of at most WIDTH characters. Where it has lines of its own, each begins under the first."""
+    if "\n" in text:
+        first, *others = text.split("\n")
+        return [*wrapped(head, first), *(line for one in others for line in wrapped("  ", one))]
     return textwrap.wrap(head + text, WIDTH, subsequent_indent="  ", drop_whitespace=True) or [head]
 
 

@@ -11,7 +11,7 @@ from trainwright.report.tables import rows_of
 from trainwright.report.values import Entry, Trial
 
 MOST_CHANGES = 5  # values of a recipe that are shown unfolded
-RULE = re.compile(rf"(^|\. )({'|'.join(rule_names())}): ")
+RULE = re.compile(rf"(^|\. |\n)({'|'.join(rule_names())}): ")
 ROUND = re.compile(r"(Round \d+)\. ")
 MEANINGS = (
     ("unseen images", "the validation images: nothing was learned from them"),

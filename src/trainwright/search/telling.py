@@ -17,11 +17,11 @@ STILL, GONE, UNTOLD = "still there", "gone", "cannot be told any more"
 
 
 def believed(outcome: Outcome) -> str:
-    """The findings that hold, in their own words; that nothing is surely wrong, where none does."""
+    """The findings that hold, a line each, in their own words; that nothing is surely wrong, where none does."""
     sure = [finding for finding in outcome.result["findings"] if finding["verdict"] == "yes"]
     found = [finding for finding in sure if finding["rule"] not in DESCRIPTIVE] or sure
     if found:
-        return " ".join(f"{finding['rule']}: {finding['evidence']}" for finding in found[:SAID])
+        return "\n".join(f"{finding['rule']}: {finding['evidence']}" for finding in found[:SAID])
     return f"Verdict {outcome.result['verdict']}: nothing is surely wrong; {gap(outcome)}."
 
 
