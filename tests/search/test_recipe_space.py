@@ -237,6 +237,16 @@ def test_few_trainings_are_spent_on_lr_then_decay_and_augmentation():
     assert space.names == ("optimizer.lr", "optimizer.weight_decay", "augment.trivial_augment")
 
 
+@pytest.mark.parametrize(("highest", "end"), [(0.003, 0.003), (0.0011, 0.002), (5.0, 0.01)])
+def test_the_learning_rate_is_not_looked_for_where_the_range_test_saw_no_step_help(highest, end):
+    recipe = get("scratch-default").changed({"optimizer.lr": 0.001})
+
+    space = default_space(recipe, "classification", trainings=5, lr_falls=(1e-5, highest))
+
+    lr = next(one.domain for one in space.dimensions if one.key == "optimizer.lr")
+    assert (lr.low, lr.high, lr.prior.centre) == (0.0001, end, 0.001)
+
+
 def test_the_published_value_is_the_centre_of_the_default_space():
     space = default_space(get("scratch-default"), "classification", trainings=5)
 

@@ -281,6 +281,22 @@ def test_without_a_space_it_is_as_wide_as_the_budget(asked):
     assert set(asked(space=None, trials=3)["space"]) == {"optimizer.lr"}
 
 
+def test_a_learning_rate_that_is_left_open_is_found_first_and_the_space_lies_around_it(asked, listener):
+    content = asked(space=None, trials=3, epochs=60, changes={"optimizer.lr": None}, reporter=listener)
+
+    lr, falls, domain = content["recipe"]["optimizer"]["lr"], content["lr_falls"], content["space"]["optimizer.lr"]
+    assert domain["prior"]["centre"] == lr
+    assert domain["low"] < lr < domain["high"]
+    assert falls is None or domain["high"] <= max(falls[1], 2 * lr) * 1.05
+    assert any(note.startswith("learning rate from the range test") for note in listener.notes)
+
+
+def test_where_a_space_is_given_every_training_finds_a_rate_that_is_left_open(asked):
+    content = asked(changes={"optimizer.lr": None})
+
+    assert (content["recipe"]["optimizer"]["lr"], content["lr_falls"]) == (None, None)
+
+
 def test_a_list_needs_no_space(asked):
     assert asked(strategy="list", space=None, trials=None, first=[{"optimizer.lr": 0.1}], budget="1h")["space"] == {}
 

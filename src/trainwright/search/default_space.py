@@ -6,6 +6,7 @@ are what every training depends on, and a dimension more needs trainings more be
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ from trainwright.search.space import Dimension, Role, Space
 MOST = ((4, 1), (10, 3), (25, 5), (60, 7))  # (full trainings below, dimensions at most); above the last one all of them
 FEW = 25  # full trainings: below them lr is looked for nearer to where it was published
 LR_FACTORS = (10.0, 30.0)  # below FEW and above: how far from the published lr, both ways
+LEAST_ABOVE = 2.0  # times the rate, whatever the range test says
 LR_WIDTH = 0.5  # decades, of the prior: three times as high or low
 DECAY_FACTORS = (100.0, 10.0)  # below and above the published weight decay
 DECAY_WIDTH = 1.0  # decades
@@ -36,24 +38,28 @@ WITH_DROP_PATH = (
 )  # what the names of networks begin with that have a place for it
 
 
-def default_space(recipe: Recipe, task: str, *, trainings: float) -> Space:
+def default_space(recipe: Recipe, task: str, *, trainings: float, lr_falls: tuple[float, float] | None = None) -> Space:
     """The dimensions that a budget of that many full trainings can look through, each around the recipe's value.
 
-    task: its name; one of your own is searched in lr, weight decay and warm-up.
+    task: its name; one of your own is searched in lr, weight decay and warm-up. lr_falls: the rates between which the range test
+    saw the loss fall: above them no step helps, so no training is spent there.
     """
     most = next((dimensions for below, dimensions in MOST if trainings < below), None)
-    rate = _optimizer(recipe, task, trainings=trainings)
+    rate = _optimizer(recipe, task, trainings=trainings, most=math.inf if lr_falls is None else lr_falls[1])
     further = _further(recipe, task)
     return recipe_space([*rate, *further][:most], recipe)
 
 
-def _optimizer(recipe: Recipe, task: str, *, trainings: float) -> list[Dimension]:
-    """lr and weight decay, of two optimizers where the budget is large. An optimizer that has no lr to be found has neither."""
+def _optimizer(recipe: Recipe, task: str, *, trainings: float, most: float) -> list[Dimension]:
+    """lr and weight decay, of two optimizers where the budget is large. An optimizer that has no lr to be found has neither.
+
+    most: the highest rate of the recipe's own optimizer at which a step helps.
+    """
     name = recipe.optimizer.name
     if name == "rprop":  # it finds its own steps, and a decay would turn their signs
         return []
     wide = LR_FACTORS[trainings >= FEW]
-    own = [_lr(recipe, task, factor=wide), _decay(recipe)]
+    own = [_lr(recipe, task, factor=wide, most=most), _decay(recipe)]
     other = "adamw" if KINDS.get(name) == "added" else "sgd"
     if trainings < OPTIMIZERS_FROM or name not in KINDS:
         return own
@@ -72,15 +78,14 @@ def _optimizer(recipe: Recipe, task: str, *, trainings: float) -> list[Dimension
     return [*found, Dimension(key="optimizer.momentum", domain=domain, role="nuisance", when={"optimizer.name": "sgd"})]
 
 
-def _lr(recipe: Recipe, task: str, *, factor: float) -> Dimension:
+def _lr(recipe: Recipe, task: str, *, factor: float, most: float = math.inf) -> Dimension:
     lr = recipe.optimizer.lr
     if lr is None:
         images = recipe.batch_size if isinstance(recipe.batch_size, int) else 64
         found = rate_for(recipe, task)
         lr = found[0] if found is not None else published_lr(recipe.optimizer, batch_size=images)[0]
-    domain = FloatRange(
-        low=_short(lr / factor), high=_short(lr * factor), log=True, prior=Prior(centre=lr, width=LR_WIDTH)
-    )
+    high = max(LEAST_ABOVE * lr, min(lr * factor, most))
+    domain = FloatRange(low=_short(lr / factor), high=_short(high), log=True, prior=Prior(centre=lr, width=LR_WIDTH))
     return Dimension(key="optimizer.lr", domain=domain, role="nuisance")
 
 

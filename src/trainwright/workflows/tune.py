@@ -6,6 +6,7 @@ import math
 import os
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ from trainwright.search.space import Space
 from trainwright.search.space_file import load_space, parse_space, space_tree
 from trainwright.search.tuning import Tuner
 from trainwright.tracking.study_folder import StudyFolder
+from trainwright.training.repeatable import repeatable
+from trainwright.workflows.lr import range_of, stated, training_steps, with_range
 from trainwright.workflows.options import RunOptions, options_from
 from trainwright.workflows.pace import seconds_of
 from trainwright.workflows.prepare import Prepared
@@ -129,7 +132,9 @@ def _paced(
         shortened = {"from": asked.epochs, "to": fitted.epochs}
         said = f"{limit:,.0f} s leave no time for more"
         options.reporter.note(f"{fitted.epochs} epochs, not {asked.epochs}: {said}")
-    found = _space(space, fitted, prepared.dataset.task, content, here, spent=spent, on_all=on_all)
+    fitted, falls = _with_rate(prepared, fitted, content, here, default=space is None, options=options)
+    spent = time.perf_counter() - began
+    found = _space(space, fitted, prepared.dataset.task, content, here, spent=spent, on_all=on_all, lr_falls=falls)
     _note_space(found, content["strategy"], default=space is None, options=options)
     return {
         "lag": content["lag"] or max(LAG, here.slots),
@@ -137,11 +142,31 @@ def _paced(
         "shortened": shortened,
         "space": space_tree(found),
         "default_space": space is None,
+        "lr_falls": falls,
         "pace": to_json(here.pace),
         "machine": here.machine,
         "options": options_asked(here, prepared, options),
         "spent_seconds": time.perf_counter() - began,
     }
+
+
+def _with_rate(
+    prepared: Prepared, recipe: Recipe, asked: Mapping[str, Any], here: Here, *, default: bool, options: RunOptions
+) -> tuple[Recipe, tuple[float, float] | None]:
+    """(the recipe, with the range test's learning rate where it leaves that open and a space is laid around it; the rates between
+    which the loss falls, None where nothing was tested or the test cannot tell)."""
+    searched = default and asked["strategy"] not in WITHOUT_A_SPACE and recipe.optimizer.name != "rprop"
+    if not searched or recipe.optimizer.lr is not None:
+        return recipe, None
+    changes = {"epochs": recipe.epochs, "batch_size": recipe.batch_size}
+    subject = replace(prepared, recipe=prepared.recipe.changed(changes))
+    with repeatable(prepared.device, max(1, here.machine["torch_threads"] // here.slots)):
+        found = range_of(subject, options=options)
+    tested = with_range(subject.recipe, found, low_is_given=recipe.schedule.low is not None)
+    options.reporter.note(stated(tested, found, training_steps=training_steps(subject)))
+    rate = {"optimizer.lr": tested.optimizer.lr}
+    known = found.suggestion is not None and found.interval is not None and found.interval[0] < found.interval[1]
+    return recipe.changed(rate), found.interval if known else None
 
 
 def limit_of(budget: str | float | None, trials: int | None, full_trainings: float | None) -> float | None:
@@ -249,6 +274,7 @@ def _space(
     *,
     spent: float,
     on_all: float | None,
+    lr_falls: tuple[float, float] | None,
 ) -> Space:
     """The space that is searched; where none is given, what the budget can look through."""
     if isinstance(given, Space):
@@ -264,7 +290,7 @@ def _space(
         one = here.pace.run_seconds + recipe.epochs * here.pace.epoch_seconds
         after = (1.0 if asked["confirm"] else 0.0) + (on_all or 0.0)
         counts.append(max(1.0, (asked["budget_seconds"] - spent - after * one) / one * here.slots))
-    return default_space(recipe, task, trainings=min(counts))
+    return default_space(recipe, task, trainings=min(counts), lr_falls=lr_falls)
 
 
 def _note_space(space: Space, strategy: str, *, default: bool, options: RunOptions) -> None:
