@@ -125,7 +125,9 @@ class LrRange:
     a row a seed, nan after its divergence. smooth_L: their mean over seeds, smoothed on log lr, nan where no seed got;
     low_L, high_L: its 95 % band. start: the loss before anything was learned. interval: lr between which the loss really
     falls. suggestion: the peak lr. Both None where the test cannot tell. reason: why this one, or why it cannot tell. trials:
-    the short trainings that confirmed it, by lr. steps: optimizer steps that the whole test took. seconds: its wall-clock.
+    the short trainings that confirmed it, by lr. likeliest: where it cannot tell, a rate to train with all the same, from where
+    the sweep breaks down; None where only what is published says one. steps: optimizer steps that the whole test took.
+    seconds: its wall-clock.
     """
 
     lrs_L: np.ndarray = field(repr=False)
@@ -138,6 +140,7 @@ class LrRange:
     suggestion: float | None
     reason: str
     trials: tuple[LrTrial, ...] = ()
+    likeliest: float | None = None
     steps: int = 0
     seconds: float = 0.0
 

@@ -107,7 +107,7 @@ def test_a_learning_rate_that_could_not_be_told_is_the_optimizers_published_one(
     finding = {"rule": "lr-range", "verdict": "cannot-tell", "evidence": "flat.", "advice": ""}
 
     assert line_of_lr(lr=rates(), findings=[finding]) == (
-        "lr         0.001   (a published one: the range test could not tell)"
+        "lr         0.001   (the range test could not tell: a published one, or near where its sweep breaks down)"
     )
 
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainwright.diagnosis.lr_choice import Circumstances, Measured, conclude, confirmed, curve_of, learned, peak_of
+from trainwright.diagnosis.lr_choice import Circumstances, Measured, conclude, confirmed, learned, peak_of
+from trainwright.diagnosis.lr_curve import curve_of
 
 LRS_L = np.geomspace(1e-7, 10, 33)
 X_L = np.log10(LRS_L)
@@ -361,3 +362,66 @@ def test_a_network_that_makes_its_loss_of_the_target_is_judged_by_the_fall_alone
     stayed = conclude(curve(valley(depth=0.01), error=1.0), 3e-3, {3e-3: [measured(2, 1.99, spread=1.0, gain=None)]})
 
     assert (fell.verdict, stayed.verdict) == ("found", "cannot tell")
+
+
+# Where nothing falls
+
+
+def breaking_down(edge: float, *, lost: bool = False) -> np.ndarray:
+    """A loss that stays where it was up to `edge`, and is far above there, or lost."""
+    losses_L = np.full_like(LRS_L, START)
+    at = int(np.argmin(np.abs(np.log(LRS_L / edge))))
+    losses_L[at] = math.nan if lost else 3 * START
+    losses_L[at + 1 :] = math.nan
+    return losses_L
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_sweep_breaks_down_where_its_loss_shoots_up_or_is_lost(lost):
+    found = curve(breaking_down(1e-2, lost=lost), breaking_down(1.0, lost=lost))
+
+    assert found.edge == pytest.approx(LRS_L[np.argmin(np.abs(np.log(LRS_L / 0.1)))])
+
+
+def test_a_sweep_that_never_breaks_down_has_no_edge():
+    assert curve(breaking_down(0.1), np.full_like(LRS_L, START)).edge is None
+
+
+PUBLISHED = 1e-3
+
+
+@pytest.mark.parametrize(
+    ("around", "expected"),
+    [
+        (Circumstances(published=PUBLISHED), 10 ** (0.7 * -1.5 + 0.3 * -3)),
+        (Circumstances(published=PUBLISHED, layered=True), PUBLISHED),
+        (Circumstances(published=PUBLISHED, fresh=False), PUBLISHED),
+        (Circumstances(published=PUBLISHED, tuned=True), PUBLISHED),
+        (Circumstances(published=PUBLISHED, normalized=True), PUBLISHED * 10**1.3),
+    ],
+    ids=["no norm", "layer norm", "pre-trained", "of a recipe", "batch norm"],
+)
+def test_where_nothing_falls_a_network_without_norms_is_trained_below_where_its_sweep_breaks_down(around, expected):
+    """A sweep that breaks down at 1: a decade and a half below, seven tenths of the way from the published rate."""
+    found = curve(breaking_down(1.0))
+
+    assert peak_of(found, around) == pytest.approx(expected, rel=0.01)
+
+
+def test_where_the_fall_is_sure_the_edge_has_no_say():
+    around = Circumstances(published=PUBLISHED)
+    losses_L = valley(1e-3)
+    cut_L = np.where(LRS_L < 0.5, losses_L, math.nan)
+
+    assert peak_of(curve(losses_L), around) == pytest.approx(peak_of(curve(cut_L), around), rel=0.02)
+
+
+def test_without_an_answer_the_likeliest_rate_is_told_where_the_sweep_says_one():
+    found, trials = curve(breaking_down(1.0)), {PUBLISHED: [measured(START, START, gain=0.0)]}
+    bare, normed = (Circumstances(published=PUBLISHED, normalized=norm) for norm in (False, True))
+
+    told = [conclude(found, peak_of(found, around), trials, around) for around in (bare, normed)]
+
+    assert [one.suggestion for one in told] == [None, None]
+    assert told[0].likeliest == pytest.approx(peak_of(found, bare))
+    assert told[1].likeliest is None

@@ -13,6 +13,7 @@ WIDTH = 110
 SYMBOLS = {"yes": "●", "cannot-tell": "?", "no": "·"}
 MOST_CLASSES = 12  # a line each; of more only the lowest are named
 LOWEST = 5
+UNTOLD_RATE = "the range test could not tell: a published one, or near where its sweep breaks down"
 LITTLE = (
     0.25  # ours: of what guessing leaves over; a training that has less of it has no gap because it has learned little
 )
@@ -176,7 +177,7 @@ def _learning_rate(result: Mapping[str, Any]) -> list[str]:
         return []
     if lr["suggested"] is None:
         untold = any(finding["rule"] == "lr-range" for finding in result["findings"])
-        origin = "a published one: the range test could not tell" if untold else "from the recipe"
+        origin = UNTOLD_RATE if untold else "from the recipe"
     else:
         origin = "from the range test"
         if lr["low"] is not None:

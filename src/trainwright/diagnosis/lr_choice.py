@@ -1,8 +1,6 @@
 """Which learning rate: from the losses of a range test to an interval, a peak, or "cannot tell" with the reason.
 
-Everything is done on the logarithm of lr: smoothing with a two-sided kernel, slopes, distances. One-sided smoothing, as of an
-exponential average along the sweep, moves the answer about fourfold, and slopes against lr itself are steepest where lr is
-smallest, under the slightest noise (statistics.md). Losses are those of images that stay the same along a sweep and among short
+Everything is done on the logarithm of lr. Losses are those of images that stay the same along a sweep and among short
 trainings, so that differences between learning rates are not differences between batches.
 """
 
@@ -15,12 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from trainwright.diagnosis.lr_curve import Curve, Z
 from trainwright.records import LrRange, LrTrial
 
-BANDWIDTH = 0.2  # decades: standard deviation of the smoothing kernel
-Z = 1.96  # of a 95 % band
-REAL = 0.05  # of the deepest fall: less is not where the loss falls, however surely
-NEARLY = 0.9  # of the deepest fall
 STEP = 0.5  # decades between the short trainings
 # From the lr where a sweep's loss is lowest to the peak of a training, in decades (from the trainings of
 # benchmarks/lr_range.py, docs/log.md). What is stable for a few steps is not for thousands, so the peak lies below; and lower
@@ -49,7 +44,10 @@ MOST_BESIDE_TUNED, PULL_TO_TUNED = 0.5, 0.6
 # Decades from an optimizer's published rate to the middle of the good ones for normalized networks from random weights, for the
 # reason above (means over the same cells): plain gradient steps, adaptive ones.
 NORMALIZED_AND_PLAIN_PRIOR, NORMALIZED_PRIOR = 0.7, 1.3
-UNMOVED = 1e-6  # of the start's loss: what rounding can do
+# Convolutions without any norm learn nothing that can be seen in their first hundred steps: what comes out hardly hangs on the
+# image. Their sweep then shows one thing, where it breaks down. The best rates lie a decade and a half below; that counts seven
+# tenths, the published rate the rest (from eight such cells, docs/log.md).
+BELOW_EDGE, EDGE_PART = 1.5, 0.7
 SURE = 0.05  # probability below which it counts as refuted that only the targets' mean was learned
 
 
@@ -72,69 +70,6 @@ class Measured:
     @property
     def start(self) -> float:
         return float(self.start_P.mean())
-
-
-@dataclass(frozen=True, kw_only=True)
-class Curve:
-    """A sweep's loss against lr: mean over seeds, smoothed on log lr, with its 95 % band; ends where every seed diverged.
-
-    lowest: lr where it is lowest; where it does not rise half of the way back, the first one with nearly all of the fall: a
-    sweep that has learned everything stays down at any rate. interval: from the first lr with a loss that has really fallen up
-    to where it is lowest; None where it never really falls. fall_in_errors: the deepest fall in its standard errors. moves:
-    whether it changes at all.
-    """
-
-    lrs_L: np.ndarray
-    smooth_L: np.ndarray
-    low_L: np.ndarray
-    high_L: np.ndarray
-    start: float
-    lowest: float
-    interval: tuple[float, float] | None
-    fall_in_errors: float
-    moves: bool
-
-
-def curve_of(lrs_L: np.ndarray, losses_SL: np.ndarray, errors_SL: np.ndarray, start: float) -> Curve:
-    """losses_SL: of each seed's images after the step at each lr, shifted to the common `start`; nan where not measured.
-
-    errors_SL: standard errors of their differences from the start. Losses above twice the start's height over the lowest count
-    as that: a diverged loss must not drown its neighbours.
-    """
-    known_SL = np.isfinite(losses_SL)
-    lowest_seen = min(start, float(np.nanmin(losses_SL))) if known_SL.any() else start
-    cap = start + max(2 * (start - lowest_seen), 1e-9)
-    capped_SL = np.where(known_SL, np.minimum(np.nan_to_num(losses_SL, nan=cap), cap), np.nan)
-    capped_SL = _bridged(np.log10(lrs_L), capped_SL, cap)
-    x_L = np.log10(lrs_L)
-    weights_LL = np.exp(-0.5 * ((x_L[:, None] - x_L[None]) / BANDWIDTH) ** 2)
-    weights_LL /= weights_LL.sum(axis=1, keepdims=True)
-    smooth_L = weights_LL @ capped_SL.mean(axis=0)
-    seeds = len(losses_SL)
-    between_L = capped_SL.std(axis=0, ddof=1) if seeds > 1 else np.zeros(len(lrs_L))
-    within_L = np.sqrt(_bridged(x_L, errors_SL**2, 0.0).mean(axis=0))
-    error_L = weights_LL @ np.maximum(between_L, within_L) / math.sqrt(seeds)
-    at = int(np.argmin(smooth_L))
-    rises = smooth_L[at:].max() > (smooth_L[at] + start) / 2
-    high_L, low_L = smooth_L + Z * error_L, smooth_L - Z * error_L
-    fallen_L = high_L < start - REAL * (start - smooth_L[at])
-    interval = None
-    if fallen_L[at]:
-        first = at
-        while first > 0 and fallen_L[first - 1]:
-            first -= 1
-        interval = (float(lrs_L[first]), float(lrs_L[at]))
-    return Curve(
-        lrs_L=lrs_L,
-        smooth_L=smooth_L,
-        low_L=low_L,
-        high_L=high_L,
-        start=start,
-        lowest=_between(x_L, smooth_L, at) if rises else _nearly(lrs_L, smooth_L, start),
-        interval=interval,
-        fall_in_errors=float((start - smooth_L[at]) / max(error_L[at], 1e-12)),
-        moves=bool((np.abs(losses_SL[known_SL] - start) > UNMOVED * abs(start)).any()),
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,6 +106,14 @@ class Circumstances:
         most, pull = (MOST_BESIDE_TUNED, PULL_TO_TUNED) if self.tuned else (MOST, PULL)
         return measured + max(-pull, min(pull, (1 - most) * (math.log10(self.expected) - measured)))
 
+    def unswept(self, curve: Curve) -> float | None:
+        """The lr for a training of which the sweep shows nothing but where it breaks down; None where nothing is known."""
+        bare = self.fresh and not (self.normalized or self.layered or self.tuned)
+        if self.expected is None or curve.edge is None or not bare:
+            return self.expected
+        below = math.log10(curve.edge) - BELOW_EDGE
+        return float(10 ** (EDGE_PART * below + (1 - EDGE_PART) * math.log10(self.expected)))
+
 
 NOTHING_KNOWN = Circumstances()
 
@@ -178,7 +121,8 @@ NOTHING_KNOWN = Circumstances()
 def peak_of(curve: Curve, around: Circumstances) -> float:
     """The peak lr for a training, within the bounds of the sweep.
 
-    From where the sweep is lowest as far as its fall is sure, from the published lr as far as it is not, and always a little.
+    From where the sweep is lowest as far as its fall is sure, from the published lr (and, without any norm, from where the sweep
+    breaks down) as far as it is not, and always a little.
     """
     removed = max(0.0, (curve.start - float(curve.smooth_L.min())) / abs(curve.start)) if curve.start else 0.0
     if not around.normalized:
@@ -189,9 +133,10 @@ def peak_of(curve: Curve, around: Circumstances) -> float:
     else:
         shift = NORMALIZED_ABOVE * around.bears_more - min(NORMALIZED_A_SHARE * removed, NORMALIZED_AT_MOST)
     peak = math.log10(curve.lowest) + shift
-    if around.expected is not None:
+    unswept = around.unswept(curve)
+    if unswept is not None:
         weight = min(1.0, max(0.0, (curve.fall_in_errors - NOISE) / (SURE_FALL - NOISE)))
-        peak = weight * around.pulled(peak) + (1 - weight) * math.log10(around.expected)
+        peak = weight * around.pulled(peak) + (1 - weight) * math.log10(unswept)
     return float(np.clip(10**peak, curve.lrs_L[0], curve.lrs_L[-1]))
 
 
@@ -206,6 +151,7 @@ def conclude(
         ends = [*(curve.interval or ()), *fell, suggestion]
         interval = (min(ends), max(ends))
         reason = _reason(curve, suggestion, trials)
+    told = suggestion is not None or not curve.moves or around.unswept(curve) == around.expected
     return LrRange(
         lrs_L=curve.lrs_L,
         losses_SL=np.empty((0, len(curve.lrs_L))),
@@ -216,6 +162,7 @@ def conclude(
         interval=interval,
         suggestion=suggestion,
         reason=reason,
+        likeliest=None if told else peak,
         trials=tuple(LrTrial(lr=lr, losses=tuple(m.loss for m in measured)) for lr, measured in trials.items()),
     )
 
@@ -339,32 +286,3 @@ def learned(measured: Sequence[Measured]) -> float:
     if deviation == 0:
         return 1.0 if gains_P[0] <= 0 else 0.0
     return float(stats.norm.sf(gains_P.mean() / deviation * math.sqrt(len(gains_P))))
-
-
-def _bridged(x_L: np.ndarray, values_SL: np.ndarray, cap: float) -> np.ndarray:
-    """Gaps between measured points filled along straight lines; after a seed's last one: `cap`."""
-    out_SL = np.empty_like(values_SL)
-    for values_L, out_L in zip(values_SL, out_SL, strict=True):
-        known_L = np.isfinite(values_L)
-        if not known_L.any():
-            out_L[:] = cap
-            continue
-        out_L[:] = np.interp(x_L, x_L[known_L], values_L[known_L])
-        out_L[x_L > x_L[known_L][-1]] = cap
-    return out_SL
-
-
-def _between(x_L: np.ndarray, values_L: np.ndarray, at: int) -> float:
-    """lr at the lowest point of the parabola through the lowest value and its neighbours, on log lr."""
-    if not 0 < at < len(values_L) - 1:
-        return float(10 ** x_L[at])
-    below, above = values_L[at - 1] - values_L[at], values_L[at + 1] - values_L[at]
-    slope = max(below, values_L[max(0, at - 2)] - values_L[at - 1])
-    above = min(above, 3 * slope) if slope > 0 else above  # a cliff of divergence must not push it down
-    shift = 0.0 if below + above <= 0 else 0.5 * (below - above) / (below + above)
-    return float(10 ** (x_L[at] + shift * (x_L[at + 1] - x_L[at])))
-
-
-def _nearly(lrs_L: np.ndarray, smooth_L: np.ndarray, start: float) -> float:
-    """The first lr with nearly all of the deepest fall."""
-    return float(lrs_L[int(np.argmax(smooth_L <= start - NEARLY * (start - smooth_L.min())))])

@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from trainwright.diagnosis.lr_choice import REAL, STEP
+from trainwright.diagnosis.lr_choice import STEP
+from trainwright.diagnosis.lr_curve import REAL
 from trainwright.records import LrRange
 
 FAR_UP = 1.0  # ours: a sweep that gets here without a rise was long enough; published peak rates lie below

@@ -18,7 +18,8 @@ from torch import nn
 
 from trainwright.batch import Batch
 from trainwright.diagnosis import lr_choice
-from trainwright.diagnosis.lr_choice import Circumstances, Curve, Measured
+from trainwright.diagnosis.lr_choice import Circumstances, Measured
+from trainwright.diagnosis.lr_curve import SHOT_PAST, Curve, curve_of
 from trainwright.errors import NonFiniteLossError, UsageError
 from trainwright.plugins import Task
 from trainwright.records import LrRange, Progress
@@ -43,7 +44,6 @@ MOST_OF_TRIAL = 0.05  # of the training's steps, where that is more
 TRIAL_WARMUP, TRIAL_COOLDOWN = 0.1, 0.3  # of a short training: linear, to 0 at the end, which shows what it has learned
 TRIALS_RESERVE = 3 * (LEAST_TRIAL + 2 * FORWARD * TRIED_ON)
 FLAT = 1e-3  # of the start's loss: less is nothing moved; every other point of a sweep is looked at until then
-SHOT_PAST = 0.05  # of the start's loss, or as much as it had fallen: above the start by more, a sweep ends
 
 
 def lr_range_test(
@@ -90,7 +90,7 @@ def lr_range_test(
     losses_SL, errors_SL, start = _sweeps(subject, lrs_L, seeds, rises=around.normalized)
     if not math.isfinite(start):
         return untold(lrs_L, "the loss is not finite before anything is learned")
-    curve = lr_choice.curve_of(lrs_L, losses_SL, errors_SL, start)
+    curve = curve_of(lrs_L, losses_SL, errors_SL, start)
     peak = lr_choice.peak_of(curve, around)
     trials = _trials(subject, curve, peak, steps, rises=around.normalized) if curve.moves else {}
     return replace(
@@ -217,7 +217,7 @@ def _sweeps(subject: _Subject, lrs_L: np.ndarray, seeds: int, *, rises: bool) ->
     swept: list[_Swept] = []
     for seed in range(seeds):
         if swept:
-            fell = lr_choice.curve_of(lrs_L, *_joined(swept)).interval is not None
+            fell = curve_of(lrs_L, *_joined(swept)).interval is not None
             if budget.left - swept[-1].cost < _reserve(budget, seed, fell=fell, rises=rises):
                 break
         subject.progress("learning-rate range test: sweep", seed, seeds)

@@ -80,14 +80,23 @@ def known_rate(recipe: Recipe) -> tuple[float, str, bool]:
     return lr, f"{recipe.optimizer.name}'s published rate: {source}", False
 
 
+def _without_an_answer(recipe: Recipe, found: LrRange) -> tuple[float, str]:
+    """(peak lr, where it is from) of a training for which the test cannot tell."""
+    lr, source, _ = known_rate(recipe)
+    if found.likeliest is None:
+        return lr, source
+    return found.likeliest, f"between {source}; and a decade and a half below where the sweep breaks down"
+
+
 def with_range(recipe: Recipe, found: LrRange, *, low_is_given: bool = False) -> Recipe:
     """The recipe with the learning rate that was found: cyclic schedules go between the ends of the interval, at most up to
     CYCLE_PEAK times the suggestion.
 
-    Where the test cannot tell it is the known one. low_is_given: whether `schedule.low` was not left open, and stays.
+    Where the test cannot tell it is the likeliest one, or the known one. low_is_given: whether `schedule.low` was not left open,
+    and stays.
     """
     if found.suggestion is None:
-        return recipe.changed({"optimizer.lr": known_rate(recipe)[0]})
+        return recipe.changed({"optimizer.lr": _without_an_answer(recipe, found)[0]})
     low, high = found.interval or (found.suggestion, found.suggestion)
     if recipe.schedule.name in CYCLIC and low < high:
         peak = min(high, CYCLE_PEAK * found.suggestion)
@@ -114,7 +123,7 @@ def answer(recipe: Recipe, found: LrRange) -> str:
     """Which learning rate a training gets and why. recipe: as `with_range` gives it."""
     if found.suggestion is not None:
         return f"learning rate from the range test: {rates(found)}"
-    _, source, _ = known_rate(recipe)
+    _, source = _without_an_answer(recipe, found)
     return (
         f"the learning-rate range test cannot tell: {sentence(found.reason)} Training with {recipe.optimizer.peak_lr:.3g} "
         f"({source})"
@@ -176,6 +185,7 @@ def as_json(found: LrRange) -> dict[str, Any]:
             "interval": found.interval,
             "swept_interval": swept_interval(found),
             "suggestion": found.suggestion,
+            "likeliest": found.likeliest,
             "reason": found.reason,
             "still_falling": still_falling(found),
             "notes": tight_bounds(found),
