@@ -12,7 +12,7 @@ from trainwright.diagnosis.noise import luck, noise_floor
 from trainwright.diagnosis.wording import points_within
 from trainwright.errors import RunError
 from trainwright.records import Interval, Outcome, to_json
-from trainwright.report.search_plots import expected_best
+from trainwright.report.search_plots import expected_bests
 from trainwright.search.audit import Edge, edges_of, importance_of, isolation_of, regions_of, widened
 from trainwright.search.recipe_search import label_of
 from trainwright.search.recipe_space import flat
@@ -196,7 +196,7 @@ def _audit(
             "regions": regions_of(space, tried),
         },
         "isolation": isolation_of(space, scored, noise),
-        "best_of_m": [expected_best(complete, m) for m in range(1, len(complete) + 1)],
+        "best_of_m": expected_bests(complete, len(complete)),
         "importance": importance_of(space, scored, seed=seed),
         "over": tuner.over or "the time was over",
     }
