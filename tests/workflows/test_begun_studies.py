@@ -272,7 +272,9 @@ def test_the_best_recipe_is_there_before_the_result_and_can_be_named(
     assert published.find(study.folder / "best-recipe.yaml") == recipe
 
 
-def test_the_story_of_a_search_that_nothing_follows_has_its_end(tmp_path: Path, digits: Path, recipe: tw.Recipe) -> None:
+def test_the_story_of_a_search_that_nothing_follows_has_its_end(
+    tmp_path: Path, digits: Path, recipe: tw.Recipe
+) -> None:
     told: list[str] = []
     options = {"runs": tmp_path / "runs", "workers": 1, "mirrors": (), "slots": 1, "report": False}
 
