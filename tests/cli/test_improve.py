@@ -168,7 +168,7 @@ def test_a_gain_says_of_how_many_trainings_it_is_and_how_long_they_were_where_th
 
     text = shown(rounds=[{**round_, "arms": arms}])
 
-    assert "+20.0 points (+10.0 to +30.0), 2 against 3 trainings, 16 epochs each  adopted" in text
+    assert "+20.0 points (+10.0 to +30.0), 2 trainings of 16 epochs against 3 of 10  adopted" in text
     assert "+20.0 points (+10.0 to +30.0), 1 against 2 trainings  adopted" in text
 
 

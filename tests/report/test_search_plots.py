@@ -6,7 +6,7 @@ import pytest
 
 from trainwright.report.search_plots import (
     best_of_m,
-    expected_best,
+    expected_bests,
     importance_bars,
     isolation_plots,
     parallel_coordinates,
@@ -17,15 +17,23 @@ from trainwright.report.spaces import nuisance_of, spaces_table
 
 
 def test_the_best_of_one_is_expected_to_be_the_mean():
-    assert expected_best([0.2, 0.4, 0.9], 1) == pytest.approx(0.5)
+    assert expected_bests([0.2, 0.4, 0.9], 1) == [pytest.approx(0.5)]
 
 
 def test_the_best_of_two_draws_of_two_scores_misses_the_better_one_in_a_quarter_of_the_cases():
-    assert expected_best([0.0, 1.0], 2) == pytest.approx(0.75)
+    assert expected_bests([0.0, 1.0], 2)[1] == pytest.approx(0.75)
 
 
 def test_the_best_of_very_many_is_the_best():
-    assert expected_best([0.2, 0.4, 0.9], 1000) == pytest.approx(0.9)
+    assert expected_bests([0.2, 0.4, 0.9], 1000)[-1] == pytest.approx(0.9)
+
+
+@pytest.mark.timeout(20)  # a second; twice as many took four times as long before, these more than a minute
+def test_a_study_of_thousands_of_trials_is_drawn_at_once(trial):
+    trials = [trial(n, 0.5 + n / 10_000, lr=1e-4 * (n + 1)) for n in range(5000)]
+
+    assert best_of_m(trials, "accuracy").data[0]["y"][-1] > 99
+    assert varied(trials) == ["optimizer.lr"]
 
 
 def test_controls_are_the_same_recipe_again_and_failed_runs_have_no_score(trial):

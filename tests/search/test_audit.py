@@ -56,6 +56,18 @@ def test_the_space_of_a_follow_up_is_as_wide_as_proposed_and_can_be_read():
     assert parse_space(tree, RECIPE).dimensions[1] == SPACE.dimensions[1]
 
 
+def test_a_range_of_the_same_ends_under_another_condition_stays_as_it_is():
+    rates = [
+        {"low": 1e-4, "high": 1e-2, "log": True, "when": {"optimizer.name": ["adamw"]}},
+        {"low": 1e-4, "high": 1e-2, "log": True, "when": {"optimizer.name": ["sgd"]}},
+    ]
+    space = parse_space({"optimizer.name": {"choices": ["adamw", "sgd"]}, "optimizer.lr": rates}, RECIPE)
+
+    tree = widened(space_tree(space), edges_of(space, {"optimizer.name": "sgd", "optimizer.lr": 9.9e-3}))
+
+    assert tree["optimizer.lr"] == [rates[0], {**rates[1], "high": pytest.approx(0.1)}]
+
+
 def test_regions_tell_where_trainings_diverged():
     tried = [(values(5e-3, name="sgd"), True), (values(6e-3), True), (values(8e-3), False), (values(2e-4), False)]
 

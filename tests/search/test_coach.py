@@ -232,6 +232,21 @@ def test_a_baseline_that_breaks_down_is_trained_with_what_answers_that():
     assert "its training broke down" in strategy.summary() or "stays as it was" in strategy.summary()
 
 
+def test_of_a_baseline_that_keeps_breaking_down_no_remedy_is_told_that_is_not_trained():
+    strategy = coach()
+    broken = {"message": "the loss is not finite.", "findings": [finding("diverged")]}
+    asked = []
+
+    while (proposal := strategy.ask()) is not None:
+        asked.append(proposal)
+        strategy.tell(outcome(proposal, 0.7, state="failed", answers=None, result=broken))
+
+    tried = [entry.text for entry in strategy.entries if entry.text.startswith("Trying ")]
+    assert [one.role for one in asked] == ["baseline"] * 3
+    assert len(tried) == 2
+    assert strategy.entries[-1].text == "Nothing can be compared with a baseline that failed."
+
+
 def test_an_arm_that_does_not_hold_up_with_another_seed_is_not_adopted():
     strategy = coach()
 

@@ -188,3 +188,17 @@ def test_a_prior_that_lies_in_the_inner_half_is_left_out_there_and_kept_in_the_w
 
     assert found.within.dimensions[0].domain.prior is None
     assert found.space.dimensions[0].domain.prior == space.dimensions[0].domain.prior
+
+
+def test_a_range_of_the_same_ends_under_another_condition_is_not_followed():
+    rates = [{"low": 1e-4, "high": 1e-2, "log": True, "when": {"optimizer.name": [name]}} for name in ("adamw", "sgd")]
+    space = parse_space({"optimizer.name": {"choices": ["adamw", "sgd"]}, "optimizer.lr": rates}, RECIPE)
+    search = search_recipes("sobol", RECIPE, space)
+    before = Looked(began=0, space=space, within=space)
+
+    found = beyond(before, {"optimizer.name": "sgd", "optimizer.lr": 9.9e-3}, search)
+
+    assert found is not None
+    (_, adamw, sgd) = (one.domain for one in found.within.dimensions)
+    assert adamw == space.dimensions[1].domain
+    assert (sgd.low, sgd.high) == (pytest.approx(1e-3), pytest.approx(0.1))

@@ -250,3 +250,27 @@ def test_the_journal_restores_it_into_the_same_future(killed_after):
 
     assert told_of([*restored, *played(again)]) == told_of(asked)
     assert again.entries == whole.entries
+
+
+def test_a_search_whose_time_was_over_stays_over_when_it_is_restored():
+    """Trial 2 is estimated at 10 s while trial 1 is under way, and takes 1 s: with that known there is time for another one."""
+    whole, again = tuner(limit=42.0), tuner(limit=42.0)
+    asked, outcomes = [], []
+    while not whole.done:
+        while len(asked) - len(outcomes) < 2 and (proposal := whole.ask()) is not None:
+            asked.append(proposal)
+        following = asked[len(outcomes)]
+        quick = {"seconds": 1.0} if following.number == 2 else {}
+        outcomes.append(outcome(following, by_lr(following), **quick))
+        whole.tell(outcomes[-1])
+    assert [one.role for one in asked] == ["trial", "trial", "trial", "confirmation"]
+
+    restored = []
+    for one, told in zip(asked, outcomes, strict=True):
+        record = {"number": one.number, "role": one.role, "reason": one.reason, "changes": dict(one.changes)}
+        restored.append(again.restore(record | {"continues": one.continues, "epochs_now": one.epochs_now}))
+        again.tell(told)
+
+    assert told_of(restored) == told_of(asked)
+    assert again.done
+    assert again.entries == whole.entries

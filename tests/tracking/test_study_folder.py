@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from trainwright.tracking.run_folder import RunFolder
+from trainwright.tracking.run_folder import RunFolder, State
+from trainwright.tracking.runs import find_run
 from trainwright.tracking.study_folder import (
     RESULT,
     StudyFolder,
@@ -67,6 +68,21 @@ def test_a_repetition_of_its_best_run_does_not_push_a_study_away(runs: Path) -> 
 
     assert found is not None
     assert found.name == "mine"
+
+
+@pytest.mark.parametrize(("state", "meant"), [("interrupted", None), ("finished", "mine")])
+def test_a_study_is_gone_on_with_by_last_unless_a_repetition_after_it_is_stopped(
+    runs: Path, state: State, meant: str | None
+) -> None:
+    study(runs, "mine", created=1.0)
+    run(runs, "mine-000", created=2.0)
+    with RunFolder.create(runs, recipe_yaml="", manifest={"reproduces": "other"}, run_id="again") as again:
+        again.set_status(state)
+
+    found = last_study(runs)
+
+    assert (found and found.name) == meant
+    assert find_run(runs, "last", repetitions=True).run_id == ("again" if meant is None else "mine-000")
 
 
 def test_a_study_that_began_after_the_newest_run_is_the_last(runs: Path) -> None:

@@ -270,3 +270,17 @@ def test_the_best_recipe_is_there_before_the_result_and_can_be_named(
 
     assert before == [True]
     assert published.find(study.folder / "best-recipe.yaml") == recipe
+
+
+def test_the_story_of_a_search_that_nothing_follows_has_its_end(
+    tmp_path: Path, digits: Path, recipe: tw.Recipe
+) -> None:
+    told: list[str] = []
+    options = {"runs": tmp_path / "runs", "workers": 1, "mirrors": (), "slots": 1, "report": False}
+
+    study = tw.tune(
+        digits, recipe, strategy="list", trials=1, on_all=False, told=lambda entry: told.append(entry.text), **options
+    )
+
+    assert [text.partition(":")[0] for text in told][1:] == ["The search is over", "The best is trial 0 (as published)"]
+    assert study.story == told == [entry["text"] for entry in study.result["journal"]]

@@ -21,7 +21,8 @@ import trainwright as tw
 from trainwright.data.digits import write_digits
 from trainwright.errors import RecipeError, UnknownNameError, UsageError
 from trainwright.recipes import published
-from trainwright.workflows import judge, studies
+from trainwright.search.audit import Edge
+from trainwright.workflows import judge, studies, tune_result
 from trainwright.workflows.tune import limit_of
 
 SMALL = {"epochs": 3, "network.width": 8, "data.image_size": 16, "precision": "fp32"}
@@ -217,6 +218,23 @@ def test_a_follow_up_that_was_stopped_and_gone_on_with_finds_the_same(
     assert found(resumed) == found(followed)
     assert resumed.result["spaces"] == followed.result["spaces"]
     assert [without_seconds(text) for text in resumed.story] == [without_seconds(text) for text in followed.story]
+
+
+def test_a_follow_up_is_told_whatever_was_reached_before_it():
+    edge = Edge(key="optimizer.lr", end="high", value=0.1, low=1e-4, high=0.1, wider=(1e-4, 3.2))
+    spaces = [
+        {"because": [], "trials": [0, 1], "best_score": 0.0},
+        {"because": [edge], "trials": [2, 3], "best_score": 0.5},
+    ]
+
+    worst = tune_result._followed(spaces, "accuracy")
+    none = tune_result._followed([{**spaces[0], "best_score": None}, spaces[1]], "accuracy")
+
+    began = (
+        "Follow-up: the best lay at the high end of optimizer.lr; of 2 further trials the best reached accuracy 0.500"
+    )
+    assert worst == [f"{began}, 0.000 before."]
+    assert none == [f"{began}, none before."]
 
 
 class Late(studies.Timer):

@@ -14,6 +14,7 @@ from trainwright.cli.groups import grouped
 from trainwright.cli.recipes import recipe_from
 from trainwright.cli.show import wrapped
 from trainwright.cli.training import check_early, mirrors_from, stopped, under_signals
+from trainwright.data.problems import counted
 
 if TYPE_CHECKING:
     from trainwright.search.rounds import Entry
@@ -213,8 +214,11 @@ def _points(gain: dict[str, float | None] | None) -> str:
 def _sides(arm: dict[str, Any], round_: dict[str, Any]) -> str:
     """How many trainings a gain is the difference of, and their length where it is the remedy's own."""
     sides, epochs = arm.get("trainings"), arm.get("epochs")
-    said = "" if sides is None or arm["gain"] is None else f", {sides[0]} against {sides[1]} trainings"
-    return said + ("" if epochs in (None, round_["epochs"]) or not said else f", {epochs} epochs each")
+    if sides is None or arm["gain"] is None:
+        return ""
+    if epochs in (None, round_["epochs"]):
+        return f", {sides[0]} against {sides[1]} trainings"
+    return f", {counted(sides[0], 'training')} of {epochs} epochs against {sides[1]} of {round_['epochs']}"
 
 
 def next_step(result: Mapping[str, Any]) -> list[str]:

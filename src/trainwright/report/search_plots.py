@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from trainwright.diagnosis.isolation import isolated
 from trainwright.report.markup import figure_text
@@ -41,8 +44,7 @@ def varied(trials: Sequence[Trial], importance: Mapping[str, Any] | None = None)
     weight = {key: finite(_importance_of(found)["value"]) for key, found in (importance or {}).items()}
 
     def order(key: str) -> tuple[float, int, str]:
-        values = different[key]
-        return -weight.get(key, 0.0), max(map(values.count, values)), key
+        return -weight.get(key, 0.0), max(Counter(different[key]).values()), key
 
     return sorted(different, key=order)
 
@@ -136,7 +138,7 @@ def best_of_m(trials: Sequence[Trial], metric: str) -> Figure | None:
     scores = [one.score for one in searched(trials)]
     if len(scores) < LEAST_RUNS:
         return None
-    expected = [expected_best(scores, m) for m in range(1, len(scores) + 1)]
+    expected = expected_bests(scores, len(scores))
     factor = 100 if metric in SHARES else 1
     curve = line("expected best", range(1, len(scores) + 1), [factor * value for value in expected], "blue", width=2.5)
     return Figure(
@@ -155,10 +157,14 @@ def best_of_m(trials: Sequence[Trial], metric: str) -> Figure | None:
     )
 
 
-def expected_best(scores: Sequence[float], m: int) -> float:
-    """The mean of the largest of m draws, with replacement, from the scores."""
-    ordered, count = sorted(scores), len(scores)
-    return math.fsum(value * (((place + 1) / count) ** m - (place / count) ** m) for place, value in enumerate(ordered))
+def expected_bests(scores: Sequence[float], most: int) -> list[float]:
+    """The mean of the largest of m draws, with replacement, from the scores, for each m from 1 to `most`."""
+    ordered_N, share_N = np.sort(scores), np.arange(1, len(scores) + 1) / len(scores)
+    found, below_N = [], np.ones(len(scores))  # probability that none of the draws lies above a score
+    for _ in range(most):
+        below_N *= share_N
+        found.append(float(ordered_N @ np.diff(below_N, prepend=0.0)))
+    return found
 
 
 def importance_bars(importance: Mapping[str, Any] | None) -> Figure | None:

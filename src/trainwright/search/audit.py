@@ -11,7 +11,7 @@ import numpy as np
 
 from trainwright.diagnosis.isolation import Part, isolated
 from trainwright.search.domains import Choice, FloatRange, IntRange
-from trainwright.search.space import Dimension, Space, Values
+from trainwright.search.space import Dimension, Space, Values, condition_of
 from trainwright.seeding import derive
 
 WIDENED = 0.5  # of a range's length on its own scale: how much is added at an end that the best lies at
@@ -133,13 +133,16 @@ def widened(tree: Mapping[str, Any], edges: Sequence[Edge]) -> dict[str, Any]:
         key = edge.key.partition("[")[0]
         entries = by_key[key] if isinstance(by_key[key], list) else [by_key[key]]
         moved = [
-            {**entry, "low": edge.wider[0], "high": edge.wider[1]}
-            if (entry.get("low"), entry.get("high")) == (edge.low, edge.high)
-            else entry
-            for entry in entries
+            {**entry, "low": edge.wider[0], "high": edge.wider[1]} if is_of(entry, edge) else entry for entry in entries
         ]
         by_key[key] = moved if isinstance(by_key[key], list) else moved[0]
     return by_key
+
+
+def is_of(entry: Mapping[str, Any], edge: Edge) -> bool:
+    """Whether an entry of a space's plain data is the range that an edge is of, not one of that key under other conditions."""
+    _, bracket, condition = edge.key.partition("[")
+    return not bracket or condition.removesuffix("]") == condition_of(entry.get("when", {}))
 
 
 def _wider(space: Space, one: Dimension, end: str, best: Values) -> tuple[float, float] | None:

@@ -26,7 +26,7 @@ def baseline(coach: Coach) -> Generator[list[Proposal], list[Outcome], bool]:
     """The recipe as it is; where its training breaks down, with what answers that. Whether there is one to compare with."""
     recipe = coach.recipe
     remedies: list[str] = []
-    for _ in range(1 + REPAIRS):
+    for left in range(REPAIRS, -1, -1):
         label = "baseline" if not remedies else f"baseline with {remedies[-1]}"
         why, seconds = "what everything is compared with", min(PROBES_SHARE * coach.ledger.limit, MOST_PROBING)
         asked = [coach.propose("baseline", recipe, label, reason=why, probe_seconds=seconds)]
@@ -38,15 +38,12 @@ def baseline(coach: Coach) -> Generator[list[Proposal], list[Outcome], bool]:
         if outcome.state == "finished" and outcome.answers is not None:
             break
         coach.say("outcome", f"The {label} {outcome.state}: {telling.why(outcome)}", outcome.run)
-        repair = _repair(coach, recipe, outcome)
+        repair = _repair(coach, recipe, outcome) if left else None
         if repair is None:
             coach.say("decision", f"Nothing can be compared with a baseline that {outcome.state}.", outcome.run)
             return False
         coach.say("trial", f"Trying {repair.remedy} ({telling.changes(repair)}): {repair.reason}")
         recipe, remedies = planning.with_remedy(recipe, repair), [*remedies, repair.remedy]
-    else:
-        coach.say("decision", "Nothing can be compared with it.")
-        return False
     coach.baselines = [outcome]
     coach.incumbent = Incumbent(recipe=planning.filled(recipe, outcome), chosen=outcome, repairs=tuple(remedies))
     coach.ledger.learn(

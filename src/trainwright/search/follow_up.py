@@ -12,7 +12,7 @@ from typing import Any
 
 from trainwright.errors import RecipeError
 from trainwright.recipe import Recipe
-from trainwright.search.audit import WIDENED, Edge, edges_of, widened
+from trainwright.search.audit import WIDENED, Edge, edges_of, is_of, widened
 from trainwright.search.domains import Choice
 from trainwright.search.recipe_search import RecipeSearch
 from trainwright.search.space import Space, Values
@@ -75,9 +75,7 @@ def _outer(tree: Mapping[str, Any], space: Space, edges: Sequence[Edge]) -> dict
         ends = (middle, edge.wider[1]) if edge.end == "high" else (edge.wider[0], middle)
         key = edge.key.partition("[")[0]
         entries = by_key[key] if isinstance(by_key[key], list) else [by_key[key]]
-        moved = [
-            _between(entry, ends) if (entry.get("low"), entry.get("high")) == edge.wider else entry for entry in entries
-        ]
+        moved = [_between(entry, ends) if is_of(entry, edge) else entry for entry in entries]
         by_key[key] = moved if isinstance(by_key[key], list) else moved[0]
     return by_key
 

@@ -47,7 +47,7 @@ class Dimension:
     @property
     def condition(self) -> str:
         """`optimizer.name=sgd`, empty where it is always there."""
-        return ",".join(f"{key}={'|'.join(map(str, values))}" for key, values in sorted(self.when.items()))
+        return condition_of(self.when)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -300,6 +300,11 @@ class Space:
             ordered.append(ready)
             left.remove(ready)
         return tuple(ordered)
+
+
+def condition_of(when: Mapping[str, Any]) -> str:
+    """`optimizer.name=sgd`, of the values that each key may have."""
+    return ",".join(f"{key}={'|'.join(map(str, values))}" for key, values in sorted(when.items()))
 
 
 def _among(value: Any, allowed: Sequence[Any]) -> bool:

@@ -26,6 +26,7 @@ from trainwright.seeding import derive
 
 PERFECT = 1.0  # no score is higher, so nothing is left to be gained
 NOTHING_LEFT, PERFECT_SAID = "the strategy has nothing left to try", "no higher score is possible"
+NO_TIME = "the time was used up"
 TO_ITS_END = "the best so far is paused: to its end"
 EXHAUSTIVE = ("list", "grid")  # strategies whose every training was asked for by name
 Ending = Generator[Proposal, Outcome, None]
@@ -80,8 +81,7 @@ class Tuner:
         self._whole = search.recipe.epochs
         self._best = -math.inf
         self._first_perfect: int | None = None  # number of an outcome
-        self._asked = 0  # proposals so far
-        self._asked_epochs = 0
+        self._asked = self._asked_epochs = 0  # proposals so far, and their epochs
         self._trained = Trained()
         self._open: dict[int, Proposal] = {}
         self.ended: dict[int, float] = {}  # by trial, the scores of those that came to their end
@@ -112,7 +112,12 @@ class Tuner:
                     return None
                 self._look_further()
             return self._begun(self.search.restore(record))
-        return None if self._open else self.ask()
+        if self._open:
+            return None
+        # That time was over was found while trainings were under way, of which some took less than was expected.
+        if self._ending is None and self._can_go_on():
+            self.over = NO_TIME
+        return self.ask()
 
     def tell(self, outcome: Outcome) -> None:
         elapsed = outcome.seconds if outcome.elapsed is None else outcome.elapsed
@@ -179,7 +184,7 @@ class Tuner:
             ask.number
             and self._seconds_with(epochs) > self._share * (self.ledger.limit - self._kept()) - self.ledger.spent
         ):
-            return "the time was used up"
+            return NO_TIME
         return ""
 
     # Beyond its space
@@ -314,13 +319,8 @@ class Tuner:
         if not self._fits(self._whole - before):
             self._say("decision", f"No time is left to train trial {trial.number} to its end.")
             return
-        ask = Ask(
-            number=len(search.history.asks),
-            trial=trial.number,
-            values=trial.values,
-            epochs=search.epochs,
-            label=TO_ITS_END,
-        )
+        number, values = len(search.history.asks), trial.values
+        ask = Ask(number=number, trial=trial.number, values=values, epochs=search.epochs, label=TO_ITS_END)
         search.restore(ask)
         yield self.search.proposal(ask)
 

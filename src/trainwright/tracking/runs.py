@@ -115,10 +115,10 @@ def mark_interrupted(path: Path) -> bool:
 def newest_run(runs: Path, *, back: int = 0, repetitions: bool = False) -> RunSummary | None:
     """The run that began last, or the one `back` runs before it; None where there are not so many.
 
-    One that only repeats another counts only with `repetitions`, or where there is nothing else.
+    One that only repeats another counts with `repetitions` while it is stopped, or where there is nothing else.
     """
     found = list_runs(runs)
-    own = found if repetitions else [run for run in found if run.repeats is None]
+    own = [run for run in found if run.repeats is None or (repetitions and run.state != "finished")]
     found = own or found
     return found[-1 - back] if back < len(found) else None
 

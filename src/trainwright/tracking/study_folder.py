@@ -194,7 +194,7 @@ def last_study(runs: Path) -> StudyFolder | None:
         with contextlib.suppress(RunError):  # a damaged one is not to keep others from going on
             study = StudyFolder.open(file.parent)
             unfinished += [study] if study.result() is None else []
-    newest = newest_run(runs)
+    newest = newest_run(runs, repetitions=True)
     if newest is not None:
         unfinished = [study for study in unfinished if study.owns(newest.run_id) or study.created > newest.started]
     return max(unfinished, key=lambda study: study.created, default=None)

@@ -78,6 +78,7 @@ class Conductor:
             if not waiting:
                 raise RuntimeError("the strategy waits for an outcome, and no run is under way")
             stopping = self._wait(stopping)
+        self._tell_story(known=entries)  # what was said as it found that nothing is left to be done
         return True
 
     def _ask(self, asks: Mapping[int, Mapping[str, Any]], tells: Mapping[int, dict[str, Any]]) -> bool:

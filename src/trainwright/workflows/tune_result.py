@@ -12,7 +12,7 @@ from trainwright.diagnosis.noise import luck, noise_floor
 from trainwright.diagnosis.wording import points_within
 from trainwright.errors import RunError
 from trainwright.records import Interval, Outcome, to_json
-from trainwright.report.search_plots import expected_best
+from trainwright.report.search_plots import expected_bests
 from trainwright.search.audit import Edge, edges_of, importance_of, isolation_of, regions_of, widened
 from trainwright.search.recipe_search import label_of
 from trainwright.search.recipe_space import flat
@@ -196,7 +196,7 @@ def _audit(
             "regions": regions_of(space, tried),
         },
         "isolation": isolation_of(space, scored, noise),
-        "best_of_m": [expected_best(complete, m) for m in range(1, len(complete) + 1)],
+        "best_of_m": expected_bests(complete, len(complete)),
         "importance": importance_of(space, scored, seed=seed),
         "over": tuner.over or "the time was over",
     }
@@ -223,19 +223,18 @@ def spaces_of(tuner: Tuner) -> list[dict[str, Any]]:
     return rows
 
 
-def _followed(spaces: Sequence[Mapping[str, Any]], found: Found, metric: str) -> list[str]:
+def _followed(spaces: Sequence[Mapping[str, Any]], metric: str) -> list[str]:
     """What the follow-ups brought."""
     said = []
     for number, after in enumerate(spaces[1:], start=1):
         ends = " and ".join(f"the {edge.end} end of {edge.key}" for edge in after["because"])
-        reached = f"; of {len(after['trials'])} further trials beyond it "
-        best, known = after["best_score"], max(one["best_score"] or -math.inf for one in spaces[:number])
+        reached = f"; of {len(after['trials'])} further trials "
+        best, known = after["best_score"], [one["best_score"] for one in spaces[:number]]
+        before = max((score for score in known if score is not None), default=None)
         if best is None:
             reached += "none came to its end"
         else:
-            reached += (
-                f"the best reached {metric} {best:.3f}, {known:.3f} before" if known > -math.inf else f"{best:.3f}"
-            )
+            reached += f"the best reached {metric} {best:.3f}, {'none' if before is None else f'{before:.3f}'} before"
         said.append(f"Follow-up: the best lay at {ends}{reached}.")
     return said
 
@@ -288,7 +287,7 @@ def _summary(result: Mapping[str, Any], tuner: Tuner) -> list[str]:
         said.append(
             f"The best of {ended} trainings that are all alike would look better by {100 * result['luck']:.1f} points."
         )
-    said += _followed(result["spaces"], found, metric)
+    said += _followed(result["spaces"], metric)
     gain = result["gain"]
     if held.trial.number != found.trial.number and first is not None:
         said.append(f"That is not above the first trial's {first.score:.3f}, so the recipe stays as it is.")
