@@ -339,6 +339,11 @@ def test_epochs_that_leave_no_time_are_shortened_and_that_is_said(asked, listene
         ({"strategy_options": {"points": 3}}, UsageError, "points: no option of sobol"),
         ({"budget": "1s"}, UsageError, "too few to compare anything"),
         ({"trials": 0}, UsageError, "expected 1 or more, got 0"),
+        (
+            {"trials": 2, "first": [{"seed": 1}, {"seed": 2}]},
+            UsageError,
+            "expected at least 3: the recipe as it is and the 2",
+        ),
         ({"strategy": "asha", "epochs": 2}, UsageError, "asha needs at least 3 times the fewest epochs"),
     ],
 )

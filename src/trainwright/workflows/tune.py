@@ -105,6 +105,7 @@ def tune(
         "confirm": confirm,
         "follow_up": follow_up,
     }
+    _refuse_too_many(content)
     content |= _paced(prepared, content, space=space, options=options, began=start)
     content = to_json(content)
     _search(content)  # what of it cannot be is refused before anything is written
@@ -236,6 +237,17 @@ def _first_of(given: Sequence[Mapping[str, Any]] | str | os.PathLike[str], recip
         except RecipeError as error:
             raise RecipeError(f"entry {place}: {error.message}", where=where, cure=error.cure) from None
     return [dict(one) for one in entries]
+
+
+def _refuse_too_many(asked: Mapping[str, Any]) -> None:
+    """Given changes are all trained: raises UsageError where they are more than the trials that are asked for."""
+    given = 1 + len(asked["first"])
+    if asked["trials"] is not None and asked["trials"] < given:
+        raise UsageError(
+            f"expected at least {given}: the recipe as it is and the {given - 1} that are given; got {asked['trials']}.",
+            where="--trials",
+            cure=f"Give --trials {given} or more, or fewer changes.",
+        )
 
 
 def _with_batch_size(prepared: Prepared, options: RunOptions) -> Recipe:
