@@ -118,6 +118,53 @@ def test_a_task_overrules_the_layout(cli, images) -> None:
     assert cli("inspect", images, "--task", "detection").out.startswith("task         detection, 1 class\n")
 
 
+# ---- how a training would split it ----
+
+
+def test_how_many_images_a_training_has_in_each_part_is_said(cli, digits) -> None:
+    """Of the fifty images of each of three classes 15 % are test, which is 7, and a fifth of the other 43 val, which is 9."""
+    text, content = cli("inspect", digits).out, cli("inspect", digits, "--json").json
+
+    said = (
+        "split        train 102, val 27, test 21 images in a training (data.val_fraction 0.2, data.test_fraction 0.15)"
+    )
+    assert said in text.splitlines()
+    assert content["split"] == {
+        "train": 102, "val": 27, "test": 21, "data.val_fraction": 0.2, "data.test_fraction": 0.15
+    }  # fmt: skip
+
+
+def test_another_fraction_is_tried_without_a_training(cli, digits) -> None:
+    """Half of the 43 of each class that are not test: 21."""
+    split = cli("inspect", digits, "--set", "data.val_fraction=0.5", "--json").json["split"]
+
+    assert (split["train"], split["val"], split["test"]) == (66, 63, 21)
+
+
+def test_of_given_parts_no_fraction_is_said(cli, images) -> None:
+    with_masks(images)
+
+    assert "split        train 12, val 12, test 0 images in a training\n" in cli("inspect", images).out
+
+
+def test_what_of_a_recipe_is_about_trainings_is_still_refused_alone(cli, digits) -> None:
+    done = cli("inspect", digits, "--set", "data.val_fraction=0.5", "--set", "epochs=3")
+
+    assert (done.code, "--set: says something of trainings" in done.err) == (2, True)
+
+
+def test_what_cannot_be_split_is_described_all_the_same(cli, images) -> None:
+    """Two groups, one a class: val cannot have both classes while train has both."""
+    rows = [f"train/images/{row}.png,{'ab'[row % 2]},{'ab'[row % 2]}" for row in range(12)]
+    (images / "labels.csv").write_text("\n".join(["path,label,group", *rows]))
+
+    done = cli("inspect", images / "labels.csv")
+
+    assert done.code == 3
+    assert done.out.startswith("task         classification, 2 classes")
+    assert "split   " not in done.out
+
+
 # ---- how much more data would help ----
 
 

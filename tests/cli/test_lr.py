@@ -58,6 +58,41 @@ def test_what_was_found_is_on_a_page(answer, lr):
     assert f"{cost}sweeps     3 sweeps\n" in done.out
 
 
+@pytest.mark.parametrize(
+    ("rate", "said", "where"),
+    [
+        (
+            "0.5",
+            "recipe     0.5, which lies above the interval: at no rate that high was the loss seen to fall",
+            "above",
+        ),
+        (
+            "1e-5",
+            "recipe     1e-05, which lies below the interval: at no rate that low was the loss seen to fall",
+            "below",
+        ),
+        ("0.05", "recipe     0.05, which lies within the interval", "inside"),
+    ],
+)
+def test_where_the_rate_of_the_recipe_lies_is_said(answer, lr, rate, said, where):
+    """The interval that was found goes from 0.0002 to 0.06."""
+    answer("found")
+
+    text, content = lr(f"--set=optimizer.lr={rate}").out, lr(f"--set=optimizer.lr={rate}", "--json").json
+
+    assert said in text.splitlines()
+    assert (content["recipe_lr"], content["recipe_lr_lies"]) == (float(rate), where)
+
+
+@pytest.mark.parametrize("kind", ["found", "flat"])
+def test_of_a_recipe_without_a_rate_and_of_no_interval_nothing_is_said(answer, lr, kind):
+    answer(kind)
+    words = ("--set=optimizer.lr=null",) if kind == "found" else ()
+
+    assert "\nrecipe  " not in lr(*words).out
+    assert lr(*words, "--json").json["recipe_lr_lies"] is None
+
+
 def test_short_runs_have_a_line_each_and_the_suggested_one_is_marked(answer, lr):
     answer("found")
 

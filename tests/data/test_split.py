@@ -296,3 +296,12 @@ def test_real_flowers_keep_their_twins_together(real_data: Callable[[str], Path]
     for seed in range(20):
         done = data.split(DataSpec(split_seed=seed))
         assert np.isin(rows, done.val).all() or np.isin(rows, done.train).all()
+
+
+def test_a_split_says_how_many_images_each_part_has_and_which_are_in_two():
+    rows = np.arange(1500)
+    own = Split(train=rows[:1200], val=rows[1200:1400], test=rows[1400:], digest="")
+    shared = replace(own, train=rows[:1400])
+
+    assert (str(own), own.counts) == ("train 1,200, val 200, test 100 images", {"train": 1200, "val": 200, "test": 100})
+    assert str(shared) == "train 1,400, val 200, which are among those of train, test 100 images"

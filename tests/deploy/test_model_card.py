@@ -2,6 +2,7 @@
 
 import re
 
+import numpy
 import pytest
 
 from trainwright.deploy.model_card import model_card
@@ -125,6 +126,29 @@ def test_nothing_unseen_is_not_made_up(given):
 
     assert "| validation | not defined | |" in card.replace("|  |", "| |")
     assert "Gap between" not in card
+
+
+@pytest.mark.parametrize(
+    ("task", "outputs", "answers", "said"),
+    [
+        ("classification", ["probabilities", "label"], "[[0.25, 0.75]], [1]", "dog 0.75"),
+        ("regression", ["values"], "[[3.5, 40.0]]", "{'cat': 3.5, 'dog': 40.0}"),
+        ("segmentation", ["masks"], "[[[1, 1]]]", "{'dog'}"),
+        ("detection", ["boxes", "scores", "labels"], "[[[0] * 4] * 2], [[0.75, 0.0]], [[1, -1]]", "[('dog', 0.75)]"),
+    ],
+)
+def test_the_code_of_the_card_says_an_answer_by_its_name(given, capsys, task, outputs, answers, said):
+    """Its own lines behind the call of the model, on answers that such a model might give."""
+    given["exported"] |= {"task": task, "outputs": outputs}
+    code = re.search(r"```python\n(.*?onnxruntime.*?)```", model_card(**given), re.DOTALL)[1]
+    unpacking, *printing = code[code.index(f"({', '.join(outputs)},) = ") :].splitlines()
+
+    exec(
+        "\n".join([f"({unpacking.split(' = ')[0][1:-1]}) = map(numpy.array, ({answers},))", *printing]),
+        {"numpy": numpy, "about": {"names": ["cat", "dog"]}},
+    )
+
+    assert capsys.readouterr().out == f"{said}\n"
 
 
 def test_the_licence_is_left_to_those_who_know_it(given):

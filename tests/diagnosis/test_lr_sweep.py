@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from trainwright.diagnosis.lr_sweep import still_falling, swept_interval, tight_bounds
+from trainwright.diagnosis.lr_sweep import lies, still_falling, swept_interval, tight_bounds
 
 ARRAYS = ("lrs_L", "losses_SL", "smooth_L", "low_L", "high_L")
 
@@ -94,3 +94,16 @@ def test_a_sweep_that_rises_at_once_is_to_begin_lower(lr_range_of):
     (said,) = tight_bounds(part(lr_range_of("diverging"), 0.1, 1))
 
     assert said.startswith("the loss already rises at 0.1, the lowest learning rate of the sweep; lower it")
+
+
+@pytest.mark.parametrize(
+    ("lr", "where"),
+    [(1.8e-4, "below"), (1.95e-4, "inside"), (0.013, "inside"), (0.0615, "inside"), (0.064, "above"), (None, None)],
+)
+def test_a_rate_lies_below_within_or_above_the_interval_whose_ends_are_known_to_two_digits(found, lr, where):
+    """The interval goes from 2e-4 to 0.06."""
+    assert lies(lr, found) == where
+
+
+def test_without_an_interval_no_rate_lies_beside_it(found):
+    assert lies(0.013, replace(found, interval=None)) is None

@@ -99,6 +99,34 @@ def test_it_says_how_to_repeat_it(run_values):
     assert "cd" * 32 in text
 
 
+def test_the_command_that_compares_comes_before_the_one_that_only_trains(run_values):
+    page = html.unescape(run_page(run_values(folder="/work/runs/20261122-1-pets")))
+
+    again = page.index("trainwright reproduce /work/runs/20261122-1-pets")
+    assert again < page.index("--recipe /work/runs/20261122-1-pets/recipe.yaml", again)
+
+
+def test_what_python_code_gave_is_reproduced_from_there(run_values):
+    page = html.unescape(run_page(run_values(manifest={**run_values().manifest, "dataset": {}})))
+
+    assert f'tw.reproduce("{run_values().folder}", data=…)' in page
+
+
+def test_a_run_without_a_result_is_not_reproduced(run_values):
+    page = run_page(run_values(result=None, state="failed", message="the disk was full", openings=()))
+
+    assert "trainwright reproduce" not in page
+    assert "Only trained, from the same data and recipe:" in page
+
+
+def test_a_finding_is_spelled_as_everywhere_else(run_values):
+    result = dict(run_values().result)
+    doubt = {"verdict": "cannot-tell", "evidence": "Train error 9 %.", "advice": "", "figures": {}}
+    result["findings"] = [*result["findings"], {"rule": "too-small", **doubt}, {"rule": "cannot-fit", **doubt}]
+
+    assert "too-small, cannot-fit cannot tell Train error 9 %." in text_of(run_page(run_values(result=result)))
+
+
 @pytest.mark.parametrize(
     ("state", "word"), [("failed", "Failed"), ("running", "Still running"), ("interrupted", "Interrupted")]
 )
@@ -197,4 +225,4 @@ def test_a_fault_that_matters_more_than_the_gap_is_named_with_the_verdict(run_va
 
     text = text_of(run_page(run_values(result=result)))
 
-    assert text.index("First of all: Twins. 40 images are in train too.") < text.index("The gap and its parts")
+    assert text.index("First of all: twins . 40 images are in train too.") < text.index("The gap and its parts")

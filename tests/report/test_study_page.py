@@ -37,7 +37,7 @@ def test_the_story_goes_round_by_round_with_links_to_the_runs(study_values):
     page = study_page(study_values())
 
     assert "<h3>Round 1</h3>" in page
-    assert "Overfits: gap 10 points." in page
+    assert "overfits: gap 10 points." in page
     assert '<a href="#run-1" title="trial 1">run 1</a>' in page
     assert '<tr id="run-1">' in page
 
@@ -165,7 +165,7 @@ def test_many_changes_are_folded_and_few_are_not(study_values, trial):
     assert 'data-value="11.0"' in rows[1]  # sorted by how many
 
 
-def test_a_rule_is_named_in_words_and_a_remedy_of_many_values_folds_them(study_values):
+def test_a_rule_is_spelled_as_everywhere_else_and_a_remedy_of_many_values_folds_them(study_values):
     story = (
         Entry(step="belief", text="Round 1. overfits: gap 9 points. batch-norm-broken: 11 points more."),
         Entry(
@@ -176,7 +176,7 @@ def test_a_rule_is_named_in_words_and_a_remedy_of_many_values_folds_them(study_v
 
     page = study_page(study_values(story=story))
 
-    assert "Overfits: gap 9 points. Batch norm broken: 11 points more." in page
+    assert "overfits: gap 9 points. batch-norm-broken: 11 points more." in page
     assert (
         "Trying all, against overfits: Because.<details><summary>what it changes: 6 values</summary>a: 1, b: 2," in page
     )

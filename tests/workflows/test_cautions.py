@@ -16,7 +16,9 @@ def notes(digits, recipe, listener):
         settled = workflow.plan(
             digits, recipe.changed(changes), options=tw.RunOptions(workers=0, device="cpu", reporter=listener)
         )
-        return [note for note in listener.notes if not note.startswith("precision")], settled.prepared.recipe
+        return [
+            note for note in listener.notes if not note.startswith(("precision", "train "))
+        ], settled.prepared.recipe
 
     return plan
 

@@ -12,6 +12,8 @@ from PIL import Image
 import trainwright as tw
 from trainwright.cli.main import main
 from trainwright.errors import RunError, UnknownNameError
+from trainwright.plugins import tasks
+from trainwright.workflows.explain import explained_figure
 
 pytest.importorskip("captum")
 
@@ -30,6 +32,7 @@ def test_its_hardest_images_are_explained_without_any_being_named(train: Callabl
     assert Path(sheet) == run.folder / "explained" / "why-001.png"
     with Image.open(sheet) as picture:
         assert min(picture.size) > 100
+    assert found["explains"] == "the logit of the class, which the probabilities are made of"
     assert json.loads(json.dumps(found)) == found
 
 
@@ -43,6 +46,18 @@ def test_another_class_than_the_answer_can_be_asked_for(
 
     assert {image["of"] for image in one["images"]} == {"0"}
     assert [image["output"] for image in one["images"]] != [image["output"] for image in other["images"]]
+
+
+@pytest.mark.parametrize(
+    ("task", "said"),
+    [
+        ("classification", "the logit of the class, which the probabilities are made of"),
+        ("regression", "the network's output, in deviations of the train images from their mean"),
+        ("segmentation", "the mean logit of the class over the pixels that are given it"),
+    ],
+)
+def test_what_the_numbers_are_is_said_for_each_task(task: str, said: str) -> None:
+    assert explained_figure(tasks.get(task)) == said  # type: ignore[arg-type]
 
 
 def test_a_class_that_it_does_not_know_is_named(trained: tw.Run) -> None:
@@ -59,7 +74,9 @@ def test_a_broken_file_is_told_of_it_alone_and_nothing_but_those_ends_with_3(
     where = ["--runs", str(run.folder.parent), "--out", str(tmp_path / "why"), "--quiet"]
 
     assert main(["explain", run.id, str(torn), str(good), *where]) == 0
-    assert "truncated" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "truncated" in told
+    assert "numbers    the logit of the class, which the probabilities are made of; first for the image, then" in told
     assert main(["explain", run.id, str(torn), *where]) == 3
 
 

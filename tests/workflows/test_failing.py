@@ -6,6 +6,7 @@ import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from PIL import Image
 
 import trainwright as tw
 from trainwright.cli.main import main
+from trainwright.cli.slices import show_slices
 from trainwright.errors import DataError, RunError, UnknownNameError
 
 DARK = 0.3  # of the brightness of the others
@@ -116,6 +118,65 @@ def test_the_command_prints_what_fails_and_what_was_looked_at(run: tw.Run, capsy
     assert main(["slices", run.id, "--runs", str(run.folder.parent), "--quiet"]) == 0
 
     shown = capsys.readouterr().out
+    assert f"fail, {len(tw.slices_of(run, workers=1)['failing'])} of " in shown
     assert "● " in shown
     assert "points (" in shown
     assert "Looked at: class, pixels of the file" in shown
+
+
+def one(**changes: Any) -> dict[str, Any]:
+    """A slice that lies apart from the others by its own interval, and not once all twenty are corrected for."""
+    alone = {"value": -0.1, "low": -0.19, "high": -0.01}
+    slice_ = {
+        "attribute": "class",
+        "value": "cat",
+        "images": 40,
+        "score": 0.6,
+        "rest": 0.7,
+        "difference": alone,
+        "p": 0.6,
+    }
+    return slice_ | {"fails": False} | changes
+
+
+def found(*slices: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "run": "r1",
+        "score_is": "share of right answers",
+        "score": 0.68,
+        "images": 200,
+        "part": "val",
+        "attributes": ["class"],
+        "failing": [slice_ for slice_ in slices if slice_["fails"]],
+        "slices": list(slices),
+        "least_images": 20,
+    }
+
+
+def test_the_list_says_that_its_intervals_are_not_corrected_and_its_p_is() -> None:
+    shown = " ".join(show_slices(found(*[one()] * 20)).split())
+
+    assert "of that slice by itself, which is not corrected for the 20 slices that were looked at" in shown
+    assert "0.600 beside 0.700 -10.0 points (-19.0 to -1.0) p 0.6" in shown
+
+
+def test_where_nothing_is_worse_it_says_so_and_shows_what_would_cost_most() -> None:
+    shown = show_slices(found(*[one()] * 20))
+
+    assert "None of 20 slices is worse than the rest beyond chance and by more than two points." in shown
+    assert "do not fail, the first 8 of 20, what would cost most first:" in shown
+    assert shown.count("class: cat") == 8
+
+
+def test_what_fails_stands_before_what_does_not() -> None:
+    shown = show_slices(found(one(value="dog", p=0.0002, fails=True), one()))
+
+    assert shown.index("fail, 1 of 2, what costs most first:\n● class: dog") < shown.index("do not fail, 1, what would")
+    assert "p < 0.001" in shown
+
+
+def test_of_images_too_few_for_any_slice_nothing_else_is_claimed() -> None:
+    shown = show_slices(found())
+
+    assert "These images are too few to tell kinds of them apart: each, and the rest, need 20." in shown
+    assert "beyond chance" not in shown

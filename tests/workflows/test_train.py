@@ -39,6 +39,7 @@ def test_the_result_has_every_promised_key_and_its_schema_first(trained):
     assert next(iter(result.items())) == ("schema", "trainwright.run/1")
     assert set(result) >= RESULT_KEYS
     assert set(result["score"]) == {"train", "val"}
+    assert set(result["images"]) == {"train", "val", "test"}
     assert set(result["gap"]) == {"value", "low", "high"}
     assert set(result["lr"]) == {"low", "high", "suggested", "used"}
     assert all(set(finding) >= {"rule", "verdict", "evidence", "advice"} for finding in result["findings"])
@@ -266,6 +267,7 @@ def test_the_reporter_hears_of_every_epoch_and_why_the_precision(train, listener
 
     assert listener.epochs == [0, 1]
     assert any(note.startswith("precision fp32: ") for note in listener.notes)
+    assert "train 102, val 27, test 21 images" in listener.notes
     assert all(done == total for done, total in listener.work.values())
 
 

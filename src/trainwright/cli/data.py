@@ -17,6 +17,7 @@ from trainwright.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from trainwright.data.dataset import Dataset
+    from trainwright.recipe import Recipe
     from trainwright.records import TargetKind
     from trainwright.workflows.more_data import MoreDataStudy
 
@@ -32,11 +33,13 @@ Picture = Annotated[
     typer.Option("--picture", metavar="FILE.png", help="With --more-data: where the picture of its curve goes."),
 ]
 
+SPLIT = "data."  # what keys of a recipe that say how images are split begin with
 SHOWN_FILES = 10
 SHOWN_CLASSES = 12
 SAID_APART = frozenset(
     {
-        "schema", "task", "target", "classes", "images", "counts", "numbers", "problems", "fingerprint", "targets_fingerprint"
+        "schema", "task", "target", "classes", "images", "counts", "numbers", "problems", "fingerprint", "targets_fingerprint",
+        "split",
     }
 )  # fmt: skip
 
@@ -78,15 +81,18 @@ def inspect(
     refuse_relabel(relabel, labels=labels)
     _refuse_alone(
         more_data or labels,
-        {"--recipe": recipe, "--set": changes, "--epochs": epochs, "--seed": seed, "--picture": picture},
+        {"--recipe": recipe, "--set": _of_trainings(changes), "--epochs": epochs, "--seed": seed, "--picture": picture},
     )
     _refuse_picture(picture)
-    _, wanted = recipe_from(recipe, changes, epochs=epochs, seed=seed, task=task)
+    named, wanted = recipe_from(recipe, changes, epochs=epochs, seed=seed, task=task)
     reporter = output.reporter()
     dataset = open_dataset(data, target=target, task=task, workers=workers, progress=reporter.progress)
-    content = {"schema": "trainwright.data/1", **dataset.describe()}
-    if not output.as_json:
-        _show(content)
+    content = {"schema": "trainwright.data/1", **dataset.describe(), "split": None}
+    try:
+        content |= _split(dataset, named, wanted)
+    finally:  # of what cannot be split too
+        if not output.as_json:
+            _show(content)
     study = None
     if more_data and not dataset.refusals():
         chosen = {"runs": runs, "device": device, "threads": threads, "offline": offline, "reporter": reporter}
@@ -115,6 +121,25 @@ def _refuse_alone(more_data: bool, given: Mapping[str, object]) -> None:
         raise UsageError(
             "says something of trainings, and inspect trains nothing.", where=named[0], cure="Add --more-data."
         )
+
+
+def _of_trainings(changes: Sequence[str] | None) -> list[str] | None:
+    """What of `--set` does not say how the images are split, which needs no training."""
+    return [change for change in changes or () if not change.strip().startswith(SPLIT)] or None
+
+
+def _split(dataset: Dataset, recipe: Recipe | None, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """`split` of `trainwright.data/1`: how many images a training has in each part, and which values of the recipe say so. Raises
+    DataError where there is no such split."""
+    from trainwright.recipe import Recipe
+
+    if dataset.refusals():
+        return {}
+    spec = (recipe or Recipe()).changed({key: value for key, value in wanted.items() if key.startswith(SPLIT)}).data
+    fractions = {} if dataset.images.get("val") else {"data.val_fraction": spec.val_fraction}
+    if set(dataset.images) <= {"train", "all"}:
+        fractions |= {"data.test_fraction": spec.test_fraction}
+    return {"split": {**dataset.split(spec).counts, **fractions}}
 
 
 def _refuse_picture(picture: Path | None) -> None:
@@ -194,6 +219,8 @@ def _show(content: Mapping[str, Any]) -> None:
     print(f"task         {_headline(content)}")
     for part, counts in content["counts"].items():
         print(f"{part:<12} {counted(content['images'][part], 'image')}{_amounts(content['target'], counts)}")
+    if content["split"]:
+        print(f"split        {_told_split(content['split'])}")
     for name, spread in content.get("numbers", {}).items():
         print(f"{name:<12} {spread['min']:g} to {spread['max']:g}, median {spread['median']:g}")
     for key, value in content.items():
@@ -215,6 +242,13 @@ def _show(content: Mapping[str, Any]) -> None:
             _show_problem(first, first["message"], first["files"])
     for problem in several:
         _show_problem(problem, problem["message"], problem["files"])
+
+
+def _told_split(split: Mapping[str, float]) -> str:
+    """'train 576, val 144, test 240 images in a training (data.val_fraction 0.2)'."""
+    counts = ", ".join(f"{part} {split[part]:,}" for part in ("train", "val", "test"))
+    set_by = ", ".join(f"{key} {value:g}" for key, value in split.items() if key.startswith(SPLIT))
+    return f"{counts} images in a training{f' ({set_by})' if set_by else ''}"
 
 
 def _headline(content: Mapping[str, Any]) -> str:

@@ -10,8 +10,13 @@ import typer
 
 from trainwright.cli import options
 from trainwright.cli.groups import grouped
+from trainwright.cli.show import wrapped
 
 MISSED = 0.1
+READING = (
+    "first for the image, then for a plain one of its mean colour. The pixels in red and blue add up to the difference, and tell "
+    "what this model used, not what the thing is."
+)
 
 
 def add_to(app: typer.Typer) -> None:
@@ -64,6 +69,7 @@ def explain(
                 continue
             missed = f"  ({one['unexplained']:.0%} not explained)" if one["unexplained"] > MISSED else ""
             print(f"{one['image']}  {one['of']} {one['output']:.3g}, of a plain image {one['plain']:.3g}{missed}")
+        print("\n".join(wrapped("numbers    ", f"{found['explains']}; {READING}")))
         print(f"method     {found['method']}")
         print("\n".join(f"sheet      {sheet}" for sheet in found["sheets"]))
     return 3 if all("error" in one for one in found["images"]) else 0

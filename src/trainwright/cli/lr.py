@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 FOUND = ("optimizer.lr", "schedule.low")  # what a range test sets in a recipe
 BATCH_SIZE = "batch_size"
 PNG = ".png"
+BESIDE = {  # where the recipe's own rate lies, in words
+    "below": "which lies below the interval: at no rate that low was the loss seen to fall",
+    "inside": "which lies within the interval",
+    "above": "which lies above the interval: at no rate that high was the loss seen to fall",
+}
 DIGITS = 4  # significant ones of what the next command gets: its training is that of what was suggested
 Low = Annotated[float, typer.Option("--low", metavar="LR", help="Lowest learning rate of the sweep.")]
 High = Annotated[float, typer.Option("--high", metavar="LR", help="Highest learning rate of the sweep.")]
@@ -186,6 +191,8 @@ def _content(test: LrTest, file: Path, after: str) -> dict[str, Any]:
         "reason": test.reason,
         "swept_interval": plain["swept_interval"],
         "cycle": cycle_of(test.recipe),
+        "recipe_lr": test.recipe_lr,
+        "recipe_lr_lies": test.recipe_lr_lies,
         "still_falling": test.still_falling,
         "notes": test.notes,
         "curve": {name: plain[key] for name, key in curve.items()},
@@ -218,6 +225,8 @@ def _text(test: LrTest, file: Path, after: str) -> str:
         lines += wrapped("interval   ", _interval(test))
     if test.suggestion is not None:
         lines.append(f"suggested  {test.suggestion:.3g}")
+    if test.recipe_lr_lies is not None:
+        lines += wrapped("recipe     ", f"{test.recipe_lr:.3g}, {BESIDE[test.recipe_lr_lies]}")
     if (bounds := cycle_of(test.recipe)) is not None:
         lines.append(f"schedule   {test.recipe.schedule.name}, between {bounds[0]:.3g} and {bounds[1]:.3g}")
     lines += wrapped("reason     ", test.reason)

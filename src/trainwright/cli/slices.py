@@ -14,6 +14,11 @@ from trainwright.cli.groups import grouped
 from trainwright.cli.show import wrapped
 
 SHOWN = 8
+HOW_TO_READ = (
+    "Points: the score of a slice less that of all other images. In brackets the 95 % interval of that slice by itself, which is "
+    "not corrected for the {count} slices that were looked at: one that leaves out zero is no proof. p is corrected for all of "
+    "them (Holm): a slice fails where it is below 0.05 and the slice is worse by more than two points."
+)
 
 
 def add_to(app: typer.Typer) -> None:
@@ -52,16 +57,25 @@ def slices(
 
 
 def show_slices(found: Mapping[str, Any]) -> str:
-    """Slices on a page: those that fail, or the worst of those that do not."""
+    """Slices on a page: those that fail, and those that cost most of the others."""
     failing, rest = found["failing"], [one for one in found["slices"] if not one["fails"]]
     head = f"{found['score_is']}: {found['score']:.3f} on {found['images']:,} {found['part']} images"
     lines = [f"run        {found['run']}", *wrapped("", head), ""]
-    if failing:
-        lines += [_line(one) for one in failing]
+    count = len(found["slices"])
+    if count:
+        lines += [*wrapped("", HOW_TO_READ.format(count=count)), ""]
     else:
-        lines += wrapped("", "No slice is worse than the rest beyond chance and by more than two points.")
+        few = f"These images are too few to tell kinds of them apart: each, and the rest, need {found['least_images']}."
+        lines += wrapped("", few)
+    if failing:
+        lines += [f"fail, {len(failing)} of {count}, what costs most first:", *(_line(one) for one in failing)]
+    elif count:
+        lines += wrapped(
+            "", f"None of {count} slices is worse than the rest beyond chance and by more than two points."
+        )
     if rest:
-        lines += ["", "not told from chance, worst first:", *(_line(one) for one in rest[:SHOWN])]
+        some = f"the first {SHOWN} of {len(rest)}" if len(rest) > SHOWN else str(len(rest))
+        lines += ["", f"do not fail, {some}, what would cost most first:", *(_line(one) for one in rest[:SHOWN])]
     lines += [
         "",
         *wrapped(
@@ -77,5 +91,9 @@ def _line(one: Mapping[str, Any]) -> str:
     mark, kind = "●" if one["fails"] else " ", f"{one['attribute']}: {one['value']}"
     return (
         f"{mark} {kind:<36} {one['images']:>6,} images  {one['score']:.3f} beside {one['rest']:.3f}  "
-        f"{value:+.1f} points ({low:+.1f} to {high:+.1f})"
+        f"{value:+.1f} points ({low:+.1f} to {high:+.1f})  p {_p(one['p'])}"
     )
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.2g}"

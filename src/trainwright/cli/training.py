@@ -188,9 +188,12 @@ def _dry_run(settled: Settled, *, as_json: bool) -> int:
     from trainwright.workflows.lr import as_json as range_as_json
 
     prepared = settled.prepared
-    counts = {part: len(getattr(prepared.split, part)) for part in ("train", "val", "test")}
     if as_json:
-        content = {"images": counts, "device": str(prepared.device), "recipe": prepared.recipe.model_dump(mode="json")}
+        content = {
+            "images": prepared.split.counts,
+            "device": str(prepared.device),
+            "recipe": prepared.recipe.model_dump(mode="json"),
+        }
         measured = {"measured": settled.measured} if settled.measured else {}
         chosen = {"choice": to_json(settled.choice)} if settled.choice else {}
         found = {"lr_range": range_as_json(settled.lr_range)} if settled.lr_range else {}
@@ -201,9 +204,7 @@ def _dry_run(settled: Settled, *, as_json: bool) -> int:
         )
         return 0
     print(prepared.recipe.to_yaml(), end="")
-    print(
-        f"# train {counts['train']:,}, val {counts['val']:,}, test {counts['test']:,} images; device {prepared.device}"
-    )
+    print(f"# {prepared.split}; device {prepared.device}")
     return 0
 
 

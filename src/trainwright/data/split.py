@@ -33,6 +33,17 @@ class Split:
     test: np.ndarray
     digest: str
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """Images in each part; with `train_on: train+val` those of val are counted in train too."""
+        return {part: len(getattr(self, part)) for part in ("train", "val", "test")}
+
+    def __str__(self) -> str:
+        """'train 576, val 144, test 240 images'."""
+        shared = ", which are among those of train" if len(np.intersect1d(self.train, self.val)) else ""
+        train, val, test = (f"{part} {count:,}" for part, count in self.counts.items())
+        return f"{train}, {val}{shared}, {test} images"
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Unit:

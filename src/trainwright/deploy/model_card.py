@@ -17,6 +17,15 @@ PIPELINES = {  # names that model hubs sort by
 MAKING = ("backbone", "width", "blocks", "norm")  # keys of a network without which its tensors find no place
 MOST_CLASSES = 30  # written out in the tables
 UNKNOWN = "unknown"  # licence: nobody but the owner of the data can say it
+SAYING = {  # the lines of the card's code that say in words what the answers to the first image mean
+    "classification": ('print(about["names"][label[0]], probabilities[0, label[0]])',),
+    "regression": ('print(dict(zip(about["names"], values[0].tolist())))',),
+    "segmentation": ('print({about["names"][place] for place in set(masks[0].flatten().tolist())})',),
+    "detection": (
+        'found = [(about["names"][place], float(score)) for place, score in zip(labels[0], scores[0]) if place >= 0]',
+        "print(found)",
+    ),
+}
 TO_BE_SAID = "*To be filled in by whoever hands the model on.*"
 
 
@@ -181,10 +190,12 @@ def _use(exported: Mapping[str, Any]) -> str:
                 "import onnxruntime",
                 "from reader import read_images",
                 "",
-                'spec = json.load(open("export.json"))["input"]',
+                'about = json.load(open("export.json"))',
                 'session = onnxruntime.InferenceSession("model.onnx")',
-                f'({outputs},) = session.run(None, {{"images": read_images(["photo.jpg"], spec)}})',
+                f'({outputs},) = session.run(None, {{"images": read_images(["photo.jpg"], about["input"])}})',
+                *SAYING.get(exported["task"], ()),
             ),
+            "Classes, or number columns, are counted as in `names` of `export.json`, or `classes` of the model's metadata.",
         ]
     if "model.pt2" in files:
         lines += [

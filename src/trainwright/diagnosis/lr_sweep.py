@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from trainwright.diagnosis.lr_curve import REAL
 from trainwright.records import LrRange
 
 FAR_UP = 1.0  # ours: a sweep that gets here without a rise was long enough; published peak rates lie below
+END = 0.05  # ours: of an end of the interval, which is said to two digits; a rate nearer to it lies on it
 FURTHER = 10.0  # times a bound that was too tight: the next one to try
 
 
@@ -30,6 +32,14 @@ def swept_interval(found: LrRange) -> tuple[float, float] | None:
         first -= 1
     low, high = max(found.lrs_L[first], found.interval[0]), min(found.lrs_L[at], found.interval[1])
     return (float(low), float(high)) if low < high else None
+
+
+def lies(lr: float | None, found: LrRange) -> Literal["below", "inside", "above"] | None:
+    """Where a learning rate lies beside the interval at which the loss really falls; None without either."""
+    if lr is None or found.interval is None:
+        return None
+    low, high = found.interval
+    return "below" if lr < low * (1 - END) else "above" if lr > high * (1 + END) else "inside"
 
 
 def still_falling(found: LrRange) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from trainwright.diagnosis.rules import DESCRIPTIVE, RULES, first_fault
+from trainwright.diagnosis.rules import DESCRIPTIVE, first_fault
 from trainwright.diagnosis.wording import against, points
 from trainwright.records import Finding, Prescription
 from trainwright.report.markup import Html, element, joined
@@ -45,7 +45,9 @@ def headline(result: Mapping[str, Any]) -> Html:
     fault = first_fault([Finding(**one) for one in findings])
     if fault and fault not in (about, verdict):
         first = next(one for one in findings if one["rule"] == fault)
-        lines.append(element("p", element("strong", "First of all: "), f"{spoken(fault)}. {first['evidence']}"))
+        lines.append(
+            element("p", element("strong", "First of all: "), element("code", fault), f". {first['evidence']}")
+        )
     return element("div", lines, class_=f"verdict {kind}")
 
 
@@ -73,17 +75,6 @@ def finding_list(findings: Sequence[Mapping[str, Any]]) -> Html:
         else element("p", "Nothing that asks for a change.")
     )
     return joined([listed, folded])
-
-
-def spoken(rule: str) -> str:
-    """'validation-too-small' as words that begin a sentence."""
-    words = rule.replace("-", " ")
-    return words[:1].upper() + words[1:]
-
-
-def rule_names() -> tuple[str, ...]:
-    """The names of all rules, as findings have them."""
-    return tuple(rule.__name__.replace("_", "-") for rule in RULES)
 
 
 def prescription_list(
@@ -115,7 +106,7 @@ def _prescription(one: Prescription, manifest: Mapping[str, Any], folder: str) -
     trains = on_its_data(manifest, "train", *sets, folder=folder) if one.changes else None
     return element(
         "li",
-        element("h3", spoken(one.remedy), element("span", against(one.finding), class_="tag")),
+        element("h3", one.remedy, element("span", against(one.finding), class_="tag")),
         element("p", one.reason),
         element(
             "p",
@@ -137,7 +128,7 @@ def _finding(alike: Sequence[Mapping[str, Any]]) -> Html:
     advice = " ".join(dict.fromkeys(one["advice"] for one in alike if one["advice"]))
     label = element("strong", "What would tell: ") if first["verdict"] == "cannot-tell" else None
     describes = first["verdict"] == "yes" and first["rule"] in DESCRIPTIVE
-    names = ", ".join(spoken(one["rule"]) if n == 0 else one["rule"].replace("-", " ") for n, one in enumerate(alike))
+    names = ", ".join(one["rule"] for one in alike)
     return element(
         "li",
         element("h3", names, element("span", WORDS.get(first["verdict"], first["verdict"]), class_="tag")),

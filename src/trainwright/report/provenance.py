@@ -11,7 +11,7 @@ from trainwright.report.tables import Column, rows_of, table
 from trainwright.report.values import RunValues
 from trainwright.report.wording import command, moment, recipe_value
 
-GIVEN = "Its data was given by Python code: train again with the same arrays and the recipe in its folder."
+GIVEN = "Its data was given by Python code, which has to give it again:"
 
 
 def asked(values: RunValues) -> Html:
@@ -79,9 +79,8 @@ def repeated(values: RunValues) -> Html:
     return joined(
         [
             [element("p", "The command that made it:"), element("pre", command(*words))] if words else None,
-            [element("p", "The same training from its record:"), element("pre", again)]
-            if again
-            else element("p", GIVEN),
+            _reproduced(values, from_files=again is not None) if values.result is not None else None,
+            [element("p", "Only trained, from the same data and recipe:"), element("pre", again)] if again else None,
             rows_of(
                 [
                     ("seeds", ", ".join(f"{name} {seed}" for name, seed in seeds.items())),
@@ -98,6 +97,15 @@ def repeated(values: RunValues) -> Html:
             opened(values.openings),
         ]
     )
+
+
+def _reproduced(values: RunValues, *, from_files: bool) -> Html:
+    """The command that trains a finished run again and says whether the same came out."""
+    if not from_files:
+        return joined([element("p", GIVEN), element("pre", f'tw.reproduce("{values.folder}", data=…)')])
+    said = "Trained again, and compared with this run: identical, within noise, or differs because of what."
+    again = command("trainwright", "reproduce", values.folder)
+    return joined([element("p", said), element("pre", again)])
 
 
 def on_its_data(manifest: Mapping[str, Any], verb: str, *more: str, folder: str) -> str | None:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from trainwright.report.findings import rule_names, spoken
 from trainwright.report.markup import Html, element, joined
 from trainwright.report.tables import rows_of
 from trainwright.report.values import Entry, Trial
 
 MOST_CHANGES = 5  # values of a recipe that are shown unfolded
-RULE = re.compile(rf"(^|\. |\n)({'|'.join(rule_names())}): ")
 ROUND = re.compile(r"(Round \d+)\. ")
 MEANINGS = (
     ("unseen images", "the validation images: nothing was learned from them"),
@@ -67,8 +65,7 @@ def told(story: Sequence[Entry], trials: Sequence[Trial]) -> Html | None:
 
 
 def _in_words(text: str) -> Html:
-    """A sentence of the story: names of rules as words, and what a remedy changes small, where that is much."""
-    text = RULE.sub(lambda found: f"{found[1]}{spoken(found[2])}: ", text)
+    """A sentence of the story, and what a remedy changes small, where that is much."""
     begin, sign, rest = text.partition(" (")
     changes, end, after = rest.partition("), ")
     if not sign or not end or not begin.startswith("Trying ") or changes.count(": ") <= MOST_CHANGES:

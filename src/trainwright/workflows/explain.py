@@ -35,6 +35,12 @@ METHOD = f"integrated gradients from the image's mean colour, {STEPS} steps"
 HARDEST = 8  # images that are explained where none are named
 PAIRS = figures.MOST_IMAGES // 2  # of an image and its explanation on a sheet
 SUM_MISSES = 0.1  # share of the output that is not explained, from which on it is said
+LOGIT, MEAN_LOGIT, OUTPUT, DEVIATIONS = (
+    "the logit of the class, which the probabilities are made of",
+    "the mean logit of the class over the pixels that are given it",
+    "the network's output",
+    "the network's output, in deviations of the train images from their mean",
+)
 FOLDER = "explained"  # in a run's folder
 
 
@@ -77,6 +83,7 @@ def explain(
             "schema": "trainwright.explained/1",
             "run": folder.run_id,
             "method": METHOD,
+            "explains": explained_figure(subject.task),
             "images": told,
             "sheets": [str(sheet) for sheet in sheets],
         }
@@ -170,6 +177,13 @@ def _explained(file: Path, subject: Subject, wanted: int | None) -> tuple[dict[s
         Tile(image_HWC=overlaid(image_HWC, found.heat_HW), title=f"{title}{missed}"),
     ]
     return {"image": str(file), "of": name, **_figures(found)}, tiles
+
+
+def explained_figure(task: Task) -> str:
+    """What the numbers of an explanation are, in words."""
+    if task.form == "map":
+        return MEAN_LOGIT
+    return {"class": LOGIT, "numbers": DEVIATIONS}.get(task.target, OUTPUT)
 
 
 def _figures(found: Attribution) -> dict[str, float]:

@@ -87,6 +87,7 @@ def _described(training: Training, epochs: list[dict[str, Any]], *, seconds: flo
         "task": prepared.task.name,
         "metric": prepared.task.metric,
         "lr": recorded_lr(folder, used=recipe.optimizer.peak_lr),
+        "images": prepared.split.counts,
         "epochs": len(epochs),
         "seconds": seconds,
         "images_per_second": float(np.median([epoch["images_per_second"] for epoch in epochs])),

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from trainwright.data.dataset import Dataset
-from trainwright.diagnosis.lr_sweep import still_falling, tight_bounds
+from trainwright.diagnosis.lr_sweep import lies, still_falling, tight_bounds
 from trainwright.recipe import Recipe
 from trainwright.records import LrRange
 from trainwright.report import lr_figure
@@ -38,7 +38,8 @@ class LrTest(LrRange):
 
     recipe: the one that was tested, every value filled in, with the learning rate that was found. training_steps: those of
     the training that it is for. asked_seeds: how many sweeps were asked for. state_restored: whether weights, buffers and
-    random streams were bit for bit as before. sizes: what was measured of batch sizes, None where nothing had to be.
+    random streams were bit for bit as before. sizes: what was measured of batch sizes, None where nothing had to be. recipe_lr:
+    the rate that the recipe had before, None where it left it open.
     """
 
     recipe: Recipe = field(repr=False)
@@ -46,6 +47,7 @@ class LrTest(LrRange):
     asked_seeds: int
     state_restored: bool
     sizes: BatchSizes | None = None
+    recipe_lr: float | None = None
 
     @property
     def low(self) -> float | None:
@@ -71,6 +73,11 @@ class LrTest(LrRange):
     def still_falling(self) -> bool:
         """Whether the loss is lowest at the upper end of the sweep: `high` was too low."""
         return still_falling(self)
+
+    @property
+    def recipe_lr_lies(self) -> Literal["below", "inside", "above"] | None:
+        """Where the rate that the recipe had lies beside the interval; None where there is no such rate or no interval."""
+        return lies(self.recipe_lr, self)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -139,6 +146,7 @@ def lr_range_test(
         asked_seeds=seeds,
         state_restored=restored,
         sizes=sizes,
+        recipe_lr=prepared.asked.optimizer.lr,
     )
 
 
