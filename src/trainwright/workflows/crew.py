@@ -242,6 +242,16 @@ def device_at(place: Place, asked: str) -> torch.device:
     return torch.device("cuda", place.local_rank)
 
 
+def refuse_study(options: RunOptions) -> None:
+    """Raise UsageError where the trainings of a study, which are many, would each be shared."""
+    if place_told() is not None or (options.processes or 1) > 1:
+        raise UsageError(
+            "a study trains one run in each process, not one run in several.",
+            where="processes",
+            cure="Start it without torchrun; --slots says how many of its trainings run at a time.",
+        )
+
+
 def refuse_share(prepared: Prepared, processes: int | None) -> None:
     """Raise RecipeError where the images of a step cannot be shared out equally."""
     count, recipe = processes or 1, prepared.recipe
