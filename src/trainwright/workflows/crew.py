@@ -82,10 +82,11 @@ class Crew:
             self._end()
 
     def close(self) -> None:
-        """Let those go that still wait for work."""
+        """Let those of torchrun go: they wait for work, or for its result."""
         with contextlib.suppress(RuntimeError):  # nobody there any more
             if self.port is None and not self.store.check(["job"]):
                 self.store.set("job", json.dumps(None))
+            self.store.set("done", "")
 
     def _start(self, log: Path) -> None:
         for rank in range(1, self.count) if self.port is not None else ():

@@ -46,19 +46,15 @@ def helps() -> bool:
     return place is not None and not place.leads
 
 
-def help_out(*, data: Dataset | None = None, model: nn.Module | None = None) -> Path | None:
+def help_out(*, data: Dataset | None = None, model: nn.Module | None = None, to_the_end: bool = False) -> Path | None:
     """Compute gradients for the first process until its training ends; the folder of the run, None where there was none.
 
-    data, model: what only Python code can give. Raises ProcessLostError where the first process has gone.
+    data, model: what only Python code can give. to_the_end: come back when the run has been judged too. Raises
+    ProcessLostError where the first process has gone.
     """
     place, store = place_told(), meeting()
     assert place is not None
-    try:
-        while not store.check(["job"]):
-            time.sleep(POLL_SECONDS)
-        job = json.loads(store.get("job"))
-    except RuntimeError as error:
-        raise _gone(place) from error
+    job = json.loads(_waited_for("job", store, place))
     if job is None:
         return None
     device = device_at(place, job["device"])
@@ -72,7 +68,20 @@ def help_out(*, data: Dataset | None = None, model: nn.Module | None = None) -> 
                 _work(job, prepared, ranks)
             finally:
                 ranks.end()
+    if to_the_end:
+        _waited_for("done", store, place)
     return Path(job["folder"])
+
+
+def _waited_for(key: str, store: Store, place: Place) -> bytes:
+    """What the first process has left under a key. Raises ProcessLostError where it has gone."""
+    try:
+        while not store.check([key]):
+            time.sleep(POLL_SECONDS)
+        found: bytes = store.get(key)
+        return found
+    except RuntimeError as error:
+        raise _gone(place) from error
 
 
 def _prepared(

@@ -274,7 +274,7 @@ def recipe_of(folder: RunFolder) -> Recipe:
 
 def _helped(data: Any, model: nn.Module | None) -> Run:
     """The run that this process has helped to train. Raises ProcessLostError where the first one began none."""
-    folder = help_out(data=data if isinstance(data, Dataset) else None, model=model)
+    folder = help_out(data=data if isinstance(data, Dataset) else None, model=model, to_the_end=True)
     if folder is None:
         raise ProcessLostError("the first process began no training.", cure="It has said why.")
     return Run(RunFolder.open(folder))
