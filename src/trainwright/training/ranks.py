@@ -33,7 +33,7 @@ from trainwright.errors import (
 )
 from trainwright.training.device import out_of_memory
 
-ANSWER = timedelta(minutes=30)  # for what a rank does between two messages of a step; one that hangs is given up then
+ANSWER = timedelta(minutes=10)  # for what a rank does between two messages of a step; one that hangs is given up then
 PATIENCE = timedelta(days=20)  # a rank waits as long as rank 0 evaluates; that rank 0 has died it hears at once
 END, STEP, ALL = 0.0, 1.0, 2.0  # orders: nothing more; a step; a step for which frozen weights are sent too
 FINE, NO_MEMORY, FAILED = 0.0, 1.0, 2.0  # how a rank's part of a step went

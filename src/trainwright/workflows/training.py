@@ -91,7 +91,9 @@ class Training:
         self.checkpoint_seconds = checkpoint_seconds
         self.record_seconds = min(RECORD_SECONDS, checkpoint_seconds)
         self.batches = batches_of(prepared, seed=recipe.seed, workers=workers)
-        self._own_batches = batches_of(prepared, seed=recipe.seed, workers=workers, share=(0, self._processes))
+        self._own_batches = self.batches
+        if crew is not None:
+            self._own_batches = batches_of(prepared, seed=recipe.seed, workers=workers, share=(0, crew.count))
         self._pending: list[StepRecord] = []  # taken and not yet noted
         self.steps = recipe.epochs * self.batches.steps_per_epoch
         self.optimizer = optimizer_of(prepared)
@@ -221,10 +223,9 @@ class Training:
             return
         momentum = momentum_of(self.prepared.recipe.schedule)
         settings = replace(self.settings, parts=position.parts, average=self.average, momentum=momentum)
+        crew, place = self._crew, self.folder.path
         with (
-            nullcontext()
-            if self._crew is None
-            else self._crew.at_work(self.folder.path, self.prepared, position.step) as ranks,
+            nullcontext() if crew is None else crew.at_work(place, self.prepared, position.step) as ranks,
             closing(self._own_batches.iterate(position.step, self.steps)) as batches,  # type: ignore[type-var]
         ):
             records = fit(
