@@ -279,11 +279,17 @@ def test_torchrun_gives_the_same_weights_and_its_run_is_resumed_without_it(
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_script_with_a_network_of_its_own_trains_under_torchrun(digits: Path, tmp_path: Path) -> None:
+def test_a_script_trains_its_own_network_under_torchrun_where_one_process_has_less_memory(
+    digits: Path, tmp_path: Path
+) -> None:
     script = tmp_path / "mine.py"
     script.write_text(
-        "import sys, torch, trainwright as tw\n"
-        "model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 16 * 16, 3))\n"
+        "import os, sys, torch, trainwright as tw\n"
+        "class Net(torch.nn.Sequential):\n"
+        "    def forward(self, images):\n"
+        "        if os.environ['RANK'] == '1' and len(images) > 4: raise torch.OutOfMemoryError('more than 4 images')\n"
+        "        return super().forward(images)\n"
+        "model = Net(torch.nn.Flatten(), torch.nn.Linear(3 * 16 * 16, 3))\n"
         "recipe = tw.Recipe().changed({'data.image_size': 16, 'optimizer.lr': 0.01, 'epochs': 1, 'batch_size': 16})\n"
         "run = tw.train(sys.argv[1], recipe, model=model, runs=sys.argv[2], mirrors=(), workers=1, report=False)\n"
         "print('kept', run.result['weights_sha256'])\n"
@@ -297,6 +303,8 @@ def test_a_script_with_a_network_of_its_own_trains_under_torchrun(digits: Path, 
     assert done.returncode == 0, done.stderr
     kept = [line for line in done.stdout.splitlines() if line.startswith("kept")]
     (result,) = (tmp_path / "runs").glob("*/result.json")
+    newest = max((tmp_path / "runs").glob("*/checkpoints/step-*.json"))
+    assert json.loads(newest.read_text())["state"]["position"]["parts"] == 2  # of the 8 images of each process
     assert kept == [f"kept {json.loads(result.read_text())['weights_sha256']}"] * 2
 
 

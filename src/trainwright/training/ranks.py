@@ -101,9 +101,8 @@ class Ranks:
         self._between_steps = True
         error = outcome.error
         if error is not None:
-            del (
-                outcome
-            )  # and below the error: its traceback holds all that the step had allocated, and this frame with it
+            # This frame must not hold the error: its traceback holds the frame, and with it all that the step had allocated.
+            del outcome
             try:
                 raise error
             finally:
