@@ -11,6 +11,7 @@ TrainwrightError                     exit 1   something failed that the user can
 ├─ NonFiniteLossError (ArithmeticError) exit 1  the loss became infinite or not a number
 ├─ CheckpointError (ValueError)      exit 1   a checkpoint is damaged or belongs to something else
 ├─ RunError (LookupError)            exit 1   a run folder is missing, incomplete or in use
+├─ ProcessLostError (RuntimeError)   exit 1   one of the processes that train a run together has ended
 └─ MissingPackageError (ImportError) exit 1   an optional package is not installed
 """
 
@@ -82,6 +83,10 @@ class CheckpointError(TrainwrightError, ValueError):
 
 class RunError(TrainwrightError, LookupError):
     kind = "run"
+
+
+class ProcessLostError(TrainwrightError, RuntimeError):
+    kind = "process-lost"
 
 
 class MissingPackageError(TrainwrightError, ImportError):

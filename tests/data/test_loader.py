@@ -44,6 +44,7 @@ def train_batches(
     augment: AugmentSpec = FLIP_AND_CROP,
     seed: int = 0,
     workers: int = 0,
+    share: tuple[int, int] = (0, 1),
 ) -> TrainBatches:
     return TrainBatches(
         MemoryPixels(IMAGES),
@@ -54,6 +55,7 @@ def train_batches(
         augment=augment,
         seed=seed,
         workers=workers,
+        share=share,
     )
 
 
@@ -88,6 +90,17 @@ def test_the_batch_of_a_step_is_the_same_for_any_workers_and_starting_step(
     found = list(train_batches(seed=seed, augment=spec, workers=workers).iterate(first, first + 4))
     assert len(found) == 4
     assert all(map(same, expected, found))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 6])
+def test_the_shares_of_a_batch_are_that_batch_in_its_order(count: int) -> None:
+    whole = train_batches(augment=EVERYTHING).batch(3)
+    parts = [train_batches(augment=EVERYTHING, share=(part, count)).batch(3) for part in range(count)]
+
+    assert [len(part) for part in parts] == [6 // count] * count
+    assert torch.equal(torch.cat([part.images_NCHW for part in parts]), whole.images_NCHW)
+    assert torch.equal(torch.cat([part.target for part in parts]), whole.target)
+    assert np.array_equal(np.concatenate([part.rows_N for part in parts]), whole.rows_N)
 
 
 def test_the_plan_of_an_epoch_is_made_once_however_many_threads_want_it(monkeypatch: pytest.MonkeyPatch) -> None:

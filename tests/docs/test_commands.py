@@ -51,6 +51,8 @@ NOT_RUN = {
     "trainwright train photos/ --recipe finetune-default": "its weights come from the hub",
     "trainwright train photos/ --recipe linear-probe": "its weights come from the hub",
     "trainwright train blood-cells --recipe detection-retinanet": "its weights come from the hub",
+    "torchrun --nproc-per-node 4": "four processes; tests/workflows/test_processes.py has two",
+    "trainwright train photos/ --processes 4": "needs four GPUs; tests/workflows/test_processes.py has two processes",
     "trainwright ui": "serves until Ctrl-C; tests/cli has it",
     "tensorboard --logdir": "serves until Ctrl-C",
     "MLFLOW_TRACKING_URI=": "serves until Ctrl-C; tests/workflows/test_register.py has the server",
@@ -169,7 +171,7 @@ def test_every_block_says_what_it_is(page):
 
 @pytest.mark.parametrize(("page", "command"), list(printed()), ids=lambda value: value)
 def test_every_option_that_is_printed_exists(page, command):
-    known = {"trainwright", "make", "pip", "find", "python", "mlflow", "ray", "tensorboard"}
+    known = {"trainwright", "make", "pip", "find", "python", "mlflow", "ray", "tensorboard", "torchrun"}
     for words in calls(command):
         assert words[0] in known
         if words[0] == "trainwright":

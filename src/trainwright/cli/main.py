@@ -31,8 +31,10 @@ from trainwright.cli import (
     tune,
 )
 from trainwright.errors import OutOfResourcesError, TrainwrightError, UsageError
+from trainwright.execution.place import place_told
 
 INTERRUPTED, TERMINATED = 130, 143
+SHARED = ("train", "resume")  # commands whose work several processes share
 
 
 class _Interrupted(TrainwrightError):
@@ -77,11 +79,18 @@ def _version(show: bool) -> None:
 
 @app.callback()
 def top(
+    context: typer.Context,
     version: bool = typer.Option(
         False, "--version", callback=_version, is_eager=True, help="Show the version and exit."
     ),
 ) -> None:
-    pass
+    command = context.invoked_subcommand
+    if place_told() is not None and command not in SHARED:
+        raise UsageError(
+            f"torchrun started this, and {command} does not share its work.",
+            where="torchrun",
+            cure=f"Use it with {' or '.join(SHARED)}; start all else by itself.",
+        )
 
 
 for module in (data, lr, training, improve, tune, diagnose, slices, explain, report, export, reproduce, runs, recipes):

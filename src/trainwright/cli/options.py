@@ -63,6 +63,17 @@ Threads = Annotated[
         metavar="N", min=1, envvar="TRAINWRIGHT_THREADS", help="CPU threads of torch; other numbers, other bits."
     ),
 ]
+Processes = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        max=64,
+        help="Processes of this machine that share each step, one for each GPU; batch norm then sees fewer images at a time. "
+        "Unless said: one, or as the run began.",
+        show_default=False,
+    ),
+]
 Slots = Annotated[
     int | None,
     typer.Option(

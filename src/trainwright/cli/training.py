@@ -18,6 +18,7 @@ from trainwright.cli import options
 from trainwright.cli.groups import grouped
 from trainwright.cli.recipes import recipe_from
 from trainwright.errors import TrainwrightError
+from trainwright.execution.place import place_told
 
 if TYPE_CHECKING:
     from trainwright.recipe import Recipe
@@ -39,7 +40,7 @@ def add_to(app: typer.Typer) -> None:
     app.command(
         short_help="One run on a dataset: train, evaluate, judge, record.",
         epilog="Examples:\n\n  trainwright train photos/\n\n  trainwright train photos/ --recipe story --json\n\n"
-        "  trainwright train photos/ --batch-size auto\n\n"
+        "  trainwright train photos/ --batch-size auto\n\n  trainwright train photos/ --processes 4\n\n"
         "  trainwright train labels.csv --target species --set network.name=resnet18 --set optimizer.lr=3e-4",
     )(train)
     app.command(
@@ -59,6 +60,7 @@ def train(
     batch_size: options.BatchSize = None,
     seed: options.Seed = None,
     machine: options.Machine,
+    processes: options.Processes = None,
     mirrors: options.Mirrors = None,
     checkpoint_seconds: options.CheckpointSeconds = CHECKPOINT_SECONDS,
     offline: options.Offline = False,
@@ -66,13 +68,15 @@ def train(
     output: options.Output,
 ) -> int:
     """One run on DATA: train, evaluate, judge, record."""
+    if _helps():
+        return _help_out()
     images = options.batch_size_from(batch_size)
     named, wanted = recipe_from(
         asked.recipe, asked.changes, epochs=asked.epochs, seed=seed, task=asked.task, batch_size=images
     )
     check_early(named, wanted, data, offline=offline)
     chosen = {**vars(machine), "offline": offline, "checkpoint_seconds": checkpoint_seconds}
-    chosen |= {"mirrors": mirrors_from(mirrors)}
+    chosen |= {"mirrors": mirrors_from(mirrors), "processes": processes}
 
     def begin(verb: str, stop: Callable[[], bool]) -> Any:
         from trainwright.cli.runs import close_dead_runs
@@ -95,6 +99,7 @@ def resume(
     run: options.RunName,
     *,
     machine: options.Machine,
+    processes: options.Processes = None,
     at_once: options.AtOnce,
     mirrors: options.Mirrors = None,
     checkpoint_seconds: options.CheckpointSeconds = CHECKPOINT_SECONDS,
@@ -102,8 +107,10 @@ def resume(
     output: options.Output,
 ) -> int:
     """Go on with RUN, or a study, where it stopped; it ends in the very same weights as if it never had."""
+    if _helps():
+        return _help_out()
     chosen = {**vars(machine), **vars(at_once), "offline": offline, "checkpoint_seconds": checkpoint_seconds}
-    chosen |= {"mirrors": mirrors_from(mirrors)}
+    chosen |= {"mirrors": mirrors_from(mirrors), "processes": processes}
 
     def work(stop: Callable[[], bool]) -> Run:
         from trainwright.cli.runs import close_dead_runs
@@ -122,6 +129,18 @@ def resume(
 
         return resume_study(study, output, chosen=chosen)
     return _carry_out(work, output)
+
+
+def _helps() -> bool:
+    """Whether torchrun has started this process to help another one, which does all the rest."""
+    place = place_told()
+    return place is not None and not place.leads
+
+
+def _help_out() -> int:
+    from trainwright.workflows.helper import main
+
+    return main()
 
 
 def _study_of(runs: Path, name: str) -> str | None:

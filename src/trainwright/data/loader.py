@@ -46,15 +46,18 @@ class TrainBatches:
         seed: int,
         workers: int = 2,
         pin: bool = False,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
         """pixels: stores images of `stored_size(image_size, augment)`. targets: laid beside those images.
 
         rows: the dataset rows to train on; their order numbers the samples. workers: threads, 0: the caller's own. pin:
-        page-locked memory, for CUDA. Raises DataError without rows.
+        page-locked memory, for CUDA. share: (r, n) makes of each batch the r-th of n equal parts, counted from 0, as processes
+        do that share a step. Raises DataError without rows.
         """
         self._maker = _Maker(pixels, targets, rows, image_size=image_size, augment=augment, pin=pin)
         self._seed = seed
         self._workers = workers
+        self._share = share
         self.batch_size = min(batch_size, len(rows))
         self.steps_per_epoch = len(rows) // self.batch_size
         self._columns = columns_for(augment)
@@ -66,7 +69,9 @@ class TrainBatches:
         epoch, index = divmod(step, self.steps_per_epoch)
         with self._planning:
             order_S, draws_SD = self._plans(epoch)
-        samples_N = order_S[index * self.batch_size : (index + 1) * self.batch_size]
+        part, parts = self._share
+        begin, end = (index * self.batch_size + self.batch_size * edge // parts for edge in (part, part + 1))
+        samples_N = order_S[begin:end]
         return self._maker.batch(samples_N, draws_SD)
 
     def iterate(self, first_step: int = 0, last_step: int | None = None) -> Iterator[Batch]:

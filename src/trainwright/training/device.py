@@ -83,6 +83,11 @@ def autocast(dtype: torch.dtype | None, device: torch.device) -> Any:
     return nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the device, or the machine that is one, has no memory left."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
 def memory_bytes(device: torch.device) -> int:
     """Peak memory: of the device for a GPU, of the process for a CPU."""
     if device.type == "cuda":

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,10 +18,11 @@ from trainwright.batch import Batch
 from trainwright.errors import NonFiniteLossError, OutOfResourcesError, RecipeError
 from trainwright.plugins import Task
 from trainwright.records import StepRecord
-from trainwright.training.device import autocast
+from trainwright.training.device import autocast, out_of_memory
 from trainwright.training.ema import WeightAverage
 from trainwright.training.guard import non_finite_loss
 from trainwright.training.randomness import randomness_of
+from trainwright.training.ranks import Order, Ranks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +33,8 @@ class FitSettings:
     the gradient. autocast: type of mixed precision, None for none. scaler: for fp16. average: weights averaged after
     every step. seed: of the random streams (dropout). name_rows: turns rows of the sample table into what a person
     recognizes, for errors. mix: (batch on the device, step) → a batch of mixtures (`training/mixing.py`). momentum: progress
-    (0–1) → the momentum of every parameter group, beta1 where it has betas.
+    (0–1) → the momentum of every parameter group, beta1 where it has betas. ranks: processes that share each step
+    (`training/ranks.py`); a batch is then this one's equal part of the step's images, and `parts` are those of that part.
     """
 
     parts: int = 1
@@ -44,6 +46,7 @@ class FitSettings:
     name_rows: Callable[[Any], list[str]] | None = None
     mix: Callable[[Batch, int], Batch] | None = None
     momentum: Callable[[float], float] | None = None
+    ranks: Ranks | None = None
 
 
 def fit(
@@ -82,7 +85,7 @@ def fit(
             except (RuntimeError, NonFiniteLossError) as error:
                 buffers.restore()
                 optimizer.zero_grad(set_to_none=True)
-                if not _out_of_memory(error):
+                if not out_of_memory(error):
                     raise
             except ValueError as error:
                 refuse_single_image(error)
@@ -94,7 +97,7 @@ def fit(
             step=step,
             loss=loss,
             tally_sum=tally_sum,
-            images=len(batch),
+            images=len(batch) * (settings.ranks.count if settings.ranks else 1),
             lr=max(group["lr"] for group in optimizer.param_groups),
             progress=(step + 1) / steps,
             parts=parts,
@@ -115,20 +118,36 @@ def refuse_single_image(error: ValueError) -> None:
 def _gradients(
     model: nn.Module, task: Task, batch: Batch, parts: int, step: int, settings: FitSettings
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(mean loss, summed tallies [Q]) of the batch, whose gradient is then in the parameters."""
-    scaler = settings.scaler
+    """(mean loss, summed tallies [Q]) of the step, whose gradient is then in the parameters, whoever worked through it."""
+    order = Order(step=step, parts=parts)
+    if settings.ranks is None:
+        return gradients_of(model, task, batch, order, settings)
+    if settings.scaler is not None:
+        order = replace(order, scale=settings.scaler.get_scale())
+    return settings.ranks.lead(order, lambda: gradients_of(model, task, batch, order, settings))
+
+
+def gradients_of(
+    model: nn.Module, task: Task, batch: Batch, order: Order, settings: FitSettings
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(mean loss, summed tallies [Q]) of the batch, whose gradient is then in the parameters; of a rank's part of the step
+    what it adds to those of the step."""
+    ranks, scaler, step = settings.ranks, settings.scaler, order.step
+    images = len(batch) * (ranks.count if ranks else 1)
+    stream: tuple[str | int, ...] = ("step", step, "rank", ranks.rank) if ranks and ranks.rank else ("step", step)
     losses, tallies = [], []
     if settings.mix is not None:
         batch = settings.mix(batch, step)
-    with randomness_of(settings.seed, "step", step, device=batch.images_NCHW.device):
-        for part in batch.split(math.ceil(len(batch) / parts)):
+    with randomness_of(settings.seed, *stream, device=batch.images_NCHW.device):
+        for part in batch.split(math.ceil(len(batch) / order.parts)):
             with autocast(settings.autocast, part.images_NCHW.device):
                 loss_N, tally_NQ = loss_of(task, outputs_of(model, part), part)
-            loss = loss_N.sum() / len(batch)
+            loss = loss_N.sum() / images
             if not math.isfinite(loss.item()):
                 with autocast(settings.autocast, part.images_NCHW.device):
                     raise non_finite_loss(model, part, loss_N, step=step, name_rows=settings.name_rows)
-            (loss if scaler is None else scaler.scale(loss)).backward()  # type: ignore[no-untyped-call]
+            scaled = loss if scaler is None else scaler.scale(loss)
+            (scaled if scaler or order.scale == 1 else loss * order.scale).backward()  # type: ignore[no-untyped-call]
             losses.append(loss.detach())
             tallies.append(tally_NQ.detach().sum(dim=0))
     return torch.stack(losses).sum(), torch.stack(tallies).sum(dim=0)
@@ -173,7 +192,7 @@ def _update(
     try:
         _move(model, optimizer, settings, step)
     except RuntimeError as error:
-        if not _out_of_memory(error):
+        if not out_of_memory(error):
             raise
         raise OutOfResourcesError(
             f"the optimizer's state does not fit into the memory of {device}.",
@@ -218,10 +237,6 @@ class _Buffers:
     def restore(self) -> None:
         for copy, buffer in zip(self._copies, self._buffers, strict=True):
             buffer.copy_(copy)
-
-
-def _out_of_memory(error: Exception) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _more_parts(parts: int, images: int, device: torch.device) -> int:

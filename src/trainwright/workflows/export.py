@@ -48,7 +48,8 @@ from trainwright.workflows.model_answers import (
     split_of,
 )
 from trainwright.workflows.options import RunOptions, options_from
-from trainwright.workflows.run import Run, data_of
+from trainwright.workflows.run import Run
+from trainwright.workflows.run_data import data_of
 
 if TYPE_CHECKING:
     from torch import nn

@@ -18,7 +18,8 @@ from trainwright.errors import DataError, RunError, unknown_name
 from trainwright.records import to_json
 from trainwright.tracking.run_folder import RunFolder
 from trainwright.workflows.options import RunOptions, options_from
-from trainwright.workflows.run import Run, data_of
+from trainwright.workflows.run import Run
+from trainwright.workflows.run_data import data_of
 
 Part = Literal["val", "test"]
 PARTS = ("val", "test")

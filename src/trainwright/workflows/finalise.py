@@ -31,7 +31,8 @@ from trainwright.workflows.manifest import command_line
 from trainwright.workflows.options import RunOptions, installed_mirrors, options_from
 from trainwright.workflows.predict import load_model, task_of
 from trainwright.workflows.report import refresh
-from trainwright.workflows.run import Run, data_of, recipe_of
+from trainwright.workflows.run import Run, recipe_of
+from trainwright.workflows.run_data import data_of
 from trainwright.workflows.stored_images import batches_as_trained
 from trainwright.workflows.training import save_arrays
 

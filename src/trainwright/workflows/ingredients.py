@@ -11,8 +11,10 @@ from trainwright.training.mixing import mixing
 from trainwright.workflows.prepare import Prepared
 
 
-def batches_of(prepared: Prepared, *, seed: int, workers: int, batch_size: int | None = None) -> TrainBatches:
-    """Batches of the train part as the recipe augments them. batch_size: in place of the recipe's."""
+def batches_of(
+    prepared: Prepared, *, seed: int, workers: int, batch_size: int | None = None, share: tuple[int, int] = (0, 1)
+) -> TrainBatches:
+    """Batches of the train part as the recipe augments them. batch_size: in place of the recipe's. share: as `TrainBatches`."""
     recipe = prepared.recipe
     return TrainBatches(
         prepared.pixels,
@@ -24,6 +26,7 @@ def batches_of(prepared: Prepared, *, seed: int, workers: int, batch_size: int |
         seed=seed,
         workers=workers,
         pin=prepared.device.type == "cuda",
+        share=share,
     )
 
 

@@ -18,14 +18,15 @@ MIRRORS = ("mlflow", "tensorboard")
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """How a run is carried out, as against what it is: none of this changes its result.
+    """How a run is carried out, as against what it is: none of this changes its result, but for `processes`.
 
     runs: folder of run folders. device: auto, cpu, cuda, cuda:N. workers: loader threads. offline: fetch nothing.
     mirrors: of mlflow and tensorboard, those to copy the record to; None: those installed. threads: of torch on the CPU;
     None leaves them. slots: trainings of a study at a time; None: as many as pay. executor: of a study, `local` in processes of
     this machine, `ray` on a cluster, `auto` as it began, at first local; address: of the cluster, as `execution/ray.py` has it;
-    alone it means ray. stop_asked: polled between steps; the run then
-    saves and ends. checkpoint_seconds: the most work that a kill costs. report: whether a run that has finished writes its
+    alone it means ray. processes: of one training, which share each of its steps (`workflows/crew.py`); None: one, or as it
+    began; batch norm then sees fewer images at a time. stop_asked: polled between steps; the run then saves and ends.
+    checkpoint_seconds: the most work that a kill costs. report: whether a run that has finished writes its
     page, `report.html`.
     """
 
@@ -38,6 +39,7 @@ class RunOptions:
     slots: int | None = None
     executor: str = "auto"
     address: str | None = None
+    processes: int | None = None
     reporter: Reporter = field(default_factory=Silent)
     stop_asked: Callable[[], bool] = lambda: False
     checkpoint_seconds: float = CHECKPOINT_SECONDS

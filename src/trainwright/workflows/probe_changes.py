@@ -23,7 +23,8 @@ from trainwright.workflows.larger import larger_network
 from trainwright.workflows.lr import range_of, refuse_without_lr, training_steps
 from trainwright.workflows.options import RunOptions
 from trainwright.workflows.prepare import Prepared, prepare, probe_rows
-from trainwright.workflows.run import data_of, recipe_of
+from trainwright.workflows.run import recipe_of
+from trainwright.workflows.run_data import data_of
 
 if TYPE_CHECKING:
     from torch import nn

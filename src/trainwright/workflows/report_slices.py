@@ -15,7 +15,7 @@ from trainwright.files import write_atomically
 from trainwright.tracking.run_folder import RunFolder
 from trainwright.workflows import failing
 from trainwright.workflows.options import RunOptions
-from trainwright.workflows.run import data_of
+from trainwright.workflows.run_data import data_of
 
 if TYPE_CHECKING:
     from trainwright.data.dataset import Dataset

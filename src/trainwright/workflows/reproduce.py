@@ -22,6 +22,7 @@ from trainwright.training.names import CUSTOM
 from trainwright.training.repeatable import repeatable
 from trainwright.training.weights import check_weights
 from trainwright.workflows import run as runs
+from trainwright.workflows.crew import as_recorded, crew_for, python_only, refuse_share, with_crew
 from trainwright.workflows.finalise import model_run
 from trainwright.workflows.manifest import command_line, manifest_of
 from trainwright.workflows.options import RunOptions, options_from
@@ -62,8 +63,8 @@ def reproduce(
     run: id, unique beginning of one, `last`, a run folder wherever it lies, or a study, whose best run is taken. data: where its
     data is now, or what only Python code can give; None for where it was. model: your own nn.Module, as it was before the
     training. weights: where the weight file that the recipe names is now. epochs_only: stop after so many epochs of the same
-    schedule, and compare those. options, or its fields as keywords; threads and device are the recorded ones unless they are
-    given.
+    schedule, and compare those. options, or its fields as keywords; processes, threads and device are the recorded ones unless
+    they are given.
 
     `verdict` is `identical` (weights, all step losses and all scores of epochs to the last bit), `within-noise` (the same
     training, whose score on the same images differs by no more than chance), or `differs`; `differences` are all that is
@@ -93,25 +94,30 @@ def reproduce(
     if model is None:
         _refuse_missing(recipe, folder)
         check_weights(recipe.network, offline=options.offline)
-    device = _device(folder, options)
+    options, device = _shared(folder, options, kept=python_only(data, model))
     dataset, remembered = _data(folder, data, options)
-    threads = folder.manifest["machine"]["torch_threads"] if options.threads is None else options.threads
-    with repeatable(device, threads):
+    with crew_for(options) as crew, repeatable(device, options.threads):
         prepared = prepare(
             dataset, recipe, device=device, workers=options.workers, reporter=options.reporter, custom=model
         )
-        found = differences(folder, prepared, remembered=remembered, weights_given=weights is not None)
+        refuse_share(prepared, options.processes)
+        found = differences(
+            folder,
+            prepared,
+            remembered=remembered,
+            weights_given=weights is not None,
+            processes=options.processes or 1,
+        )
         for one in found:
             options.reporter.note(one.said)
-        new = RunFolder.create(
-            options.runs, recipe_yaml=prepared.recipe.to_yaml(), manifest=_manifest(folder, prepared)
-        )
+        manifest = {**_manifest(folder, prepared), **as_recorded(prepared, options.processes)}
+        new = RunFolder.create(options.runs, recipe_yaml=prepared.recipe.to_yaml(), manifest=manifest)
         with new:
             record_images(new, prepared.dataset, prepared.split)
             content = _begun(folder, new, found, recipe.epochs)
             new.write_json(REPRODUCTION, content)
             watched = _stopping(options, epochs_only)
-            runs.carry_out(new, lambda: runs.training_in(new, prepared, watched), watched)
+            runs.carry_out(new, lambda: runs.training_in(new, prepared, watched, crew), watched)
     return _concluded(folder, new, content, epochs_only=epochs_only)
 
 
@@ -265,6 +271,15 @@ def _device(folder: RunFolder, options: RunOptions) -> torch.device:
         return choose_device(folder.manifest["machine"]["device"])
     except UsageError:
         return choose_device("auto")
+
+
+def _shared(folder: RunFolder, options: RunOptions, *, kept: str) -> tuple[RunOptions, torch.device]:
+    """(the options with processes and threads as recorded unless they say others, the device of the first process)."""
+    device, recorded = _device(folder, options), folder.manifest["machine"]["torch_threads"]
+    options = replace(options, threads=recorded if options.threads is None else options.threads)
+    kind = options.device if options.device != "auto" else device.type
+    shared = with_crew(replace(options, device=kind), manifest=folder.manifest, again=True, kept=kept)
+    return (options, device) if shared.processes == 1 else (shared, torch.device(shared.device))
 
 
 def _data(

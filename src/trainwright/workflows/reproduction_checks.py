@@ -15,7 +15,9 @@ from trainwright.recipe import RANDOM, Recipe
 from trainwright.tracking.run_folder import RunFolder
 from trainwright.training.device import computes
 from trainwright.training.names import CUSTOM
+from trainwright.training.ranks import batch_norms
 from trainwright.workflows.compare import flat_values
+from trainwright.workflows.crew import processes_of
 from trainwright.workflows.manifest import machine, packages, sources_sha256, start_sha256
 from trainwright.workflows.prepare import Prepared
 from trainwright.workflows.recorded_images import changed_images, changed_pixels, images_of, recorded_images
@@ -44,18 +46,25 @@ class Difference:
 
 
 def differences(
-    folder: RunFolder, prepared: Prepared, *, remembered: Mapping[str, Facts] | None = None, weights_given: bool = False
+    folder: RunFolder,
+    prepared: Prepared,
+    *,
+    remembered: Mapping[str, Facts] | None = None,
+    weights_given: bool = False,
+    processes: int = 1,
 ) -> tuple[Difference, ...]:
     """All that is recorded of a finished run and differs now, the likeliest causes first.
 
     prepared: what is about to train, under the thread count that it will train with. remembered: what was known of the data's
-    files before they were read again. weights_given: somebody said where the weights to start from lie now.
+    files before they were read again. weights_given: somebody said where the weights to start from lie now. processes: that
+    will train it.
     """
     recipe = tuple(_recipe(folder, weights_given=weights_given))
     return (
         *_data(folder, prepared, remembered or {}),
         *recipe,
         *_start(folder.manifest, prepared, seed_differs=any(one.what == "seed" for one in recipe)),
+        *_processes(folder.manifest, prepared, processes),
         *_code(folder.manifest),
         *_machine(folder.manifest, prepared),
         *_packages(folder.manifest),
@@ -209,6 +218,15 @@ def _machine(manifest: Mapping[str, Any], prepared: Prepared) -> Iterator[Differ
             another=False,
             said=f"the run was trained in {precision}, for which this {now['device']} has no instructions: it rounds elsewhere",
         )
+
+
+def _processes(manifest: Mapping[str, Any], prepared: Prepared, now: int) -> Iterator[Difference]:
+    """How many share each step: sums in another order, and where batch norm is in the network, of other images."""
+    then, norms = processes_of(manifest), bool(batch_norms(prepared.model))
+    if then != now:
+        why = ", and batch norm sees other images at a time" if norms else ""
+        said = f"processes that share each step: {then} then, {now} now{why}"
+        yield Difference(what="processes", then=then, now=now, another=norms, said=said)
 
 
 def _packages(manifest: Mapping[str, Any]) -> Iterator[Difference]:

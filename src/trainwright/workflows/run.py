@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from trainwright.data.dataset import Dataset, open_dataset
-from trainwright.errors import DataError, NonFiniteLossError, RunError, TrainwrightError, UsageError
+from trainwright.data.dataset import Dataset
+from trainwright.errors import NonFiniteLossError, ProcessLostError, RunError, TrainwrightError
 from trainwright.recipe import Recipe, parse_recipe
 from trainwright.records import Finding, Interval, to_json
 from trainwright.tracking.follow import Follower
@@ -22,6 +22,8 @@ from trainwright.training.checkpoint import load_newest
 from trainwright.training.device import choose_device
 from trainwright.training.repeatable import repeatable
 from trainwright.training.weights import check_weights
+from trainwright.workflows.crew import Crew, as_recorded, crew_for, python_only, refuse_share, stated, with_crew
+from trainwright.workflows.helper import help_out, helps
 from trainwright.workflows.judge import judge_run
 from trainwright.workflows.lr import record_range
 from trainwright.workflows.manifest import command_line, machine, manifest_of, packages, sources_sha256
@@ -30,6 +32,7 @@ from trainwright.workflows.prepare import prepare
 from trainwright.workflows.recorded_images import record_images
 from trainwright.workflows.reporting import Reporter
 from trainwright.workflows.request import asked_as_json, asked_for, wanted_of
+from trainwright.workflows.run_data import data_of
 from trainwright.workflows.settle import Settled, settle
 from trainwright.workflows.training import Training
 
@@ -149,21 +152,30 @@ def train(
     OutOfResourcesError leave a run that says so.
     """
     options = options_from(options, more)
-    settled = plan(
-        data, recipe, model=model, seed=seed, target=target, changes=changes, batch_size=batch_size, options=options
-    )
+    if helps():
+        return _helped(data, model)
+    options = with_crew(options, kept=python_only(data, model))
+    with crew_for(options) as crew:
+        settled = plan(
+            data, recipe, model=model, seed=seed, target=target, changes=changes, batch_size=batch_size, options=options
+        )
+        return _trained(settled, name=name, run_id=run_id, options=options, crew=crew)
+
+
+def _trained(settled: Settled, *, name: str | None, run_id: str | None, options: RunOptions, crew: Crew | None) -> Run:
+    """A new run of what was settled."""
     prepared = settled.prepared
     with repeatable(prepared.device, options.threads):
         manifest = manifest_of(prepared, name=name or _name_of(prepared.dataset), command=command_line())
         manifest |= {"measured": settled.measured} if settled.measured else {}
-        manifest |= {"asked": settled.asked}
+        manifest |= {"asked": settled.asked, **as_recorded(prepared, options.processes)}
         manifest |= {"recipe": to_json(settled.choice)} if settled.choice else {}
         folder = RunFolder.create(options.runs, recipe_yaml=prepared.recipe.to_yaml(), manifest=manifest, run_id=run_id)
         with folder:
             record_images(folder, prepared.dataset, prepared.split)
             if settled.lr_range is not None:
                 record_range(folder, settled.lr_range)
-            return carry_out(folder, lambda: training_in(folder, prepared, options), options)
+            return carry_out(folder, lambda: training_in(folder, prepared, options, crew), options)
 
 
 def plan(
@@ -200,8 +212,10 @@ def plan(
     prepared = prepare(data, recipe, device=device, workers=options.workers, reporter=options.reporter, custom=model)
     options.reporter.note(str(prepared.split))
     options.reporter.note(f"precision {prepared.precision.name}: {prepared.precision.reason}")
+    refuse_share(prepared, options.processes)
     with repeatable(device, options.threads):
         settled = settle(prepared, options=options, own_batch_size=own_batch_size, usual=usual)
+    refuse_share(settled.prepared, options.processes)  # of a batch size that was measured
     return replace(settled, choice=choice, asked=asked)
 
 
@@ -219,19 +233,21 @@ def resume(
     Raises RunError for no such run or one that another process is writing, DataError where the data has changed.
     """
     options = options_from(options, more)
+    if helps():
+        return _helped(data, model)
     folder = RunFolder.open(run.folder) if isinstance(run, Run) else find_run(options.runs, str(run), repetitions=True)
     if folder.result() is not None and folder.status()["state"] == "finished":
         return Run(folder)
-    with folder:
+    manifest = folder.manifest
+    options = with_crew(options, manifest=manifest, kept=python_only(data, model))
+    with folder, crew_for(options) as crew:
         folder.claim()
-        recipe, manifest = recipe_of(folder), folder.manifest
-        device = choose_device(manifest["machine"]["device"] if options.device == "auto" else options.device)
+        recipe, device = recipe_of(folder), choose_device(options.device)
         started = load_newest(folder.checkpoints) is not None
         if model is None and not started:
             check_weights(recipe.network, offline=options.offline)
         data = data_of(folder, data, options)
-        threads = manifest["machine"]["torch_threads"] if options.threads is None else options.threads
-        with repeatable(device, threads):
+        with repeatable(device, options.threads):
             prepared = prepare(
                 data,
                 recipe,
@@ -243,7 +259,7 @@ def resume(
             )
             _note_differences(manifest, machine(device), options.reporter)
             folder.set_status("running")
-            return carry_out(folder, lambda: training_in(folder, prepared, options), options)
+            return carry_out(folder, lambda: training_in(folder, prepared, options, crew), options)
 
 
 def recipe_of(folder: RunFolder) -> Recipe:
@@ -257,7 +273,17 @@ def recipe_of(folder: RunFolder) -> Recipe:
     )
 
 
-def training_in(folder: RunFolder, prepared: Any, options: RunOptions) -> Training:
+def _helped(data: Any, model: nn.Module | None) -> Run:
+    """The run that this process has helped to train. Raises ProcessLostError where the first one began none."""
+    folder = help_out(data=data if isinstance(data, Dataset) else None, model=model, to_the_end=True)
+    if folder is None:
+        raise ProcessLostError("the first process began no training.", cure="It has said why.")
+    return Run(RunFolder.open(folder))
+
+
+def training_in(folder: RunFolder, prepared: Any, options: RunOptions, crew: Crew | None = None) -> Training:
+    if crew is not None:
+        options.reporter.note(stated(prepared, crew.count))
     return Training(
         folder,
         prepared,
@@ -265,6 +291,7 @@ def training_in(folder: RunFolder, prepared: Any, options: RunOptions) -> Traini
         reporter=options.reporter,
         stop_asked=options.stop_asked,
         checkpoint_seconds=options.checkpoint_seconds,
+        crew=crew,
     )
 
 
@@ -308,6 +335,9 @@ def _report(folder: RunFolder, dataset: Dataset | None, reporter: Reporter) -> N
 def _record_failure(folder: RunFolder, error: BaseException) -> None:
     """Say in the folder how the run ended. A full disk takes no word more; the error itself is what has to be seen."""
     with contextlib.suppress(OSError, TrainwrightError):
+        if isinstance(error, ProcessLostError):
+            folder.set_status("interrupted", message=error.message)
+            return
         if isinstance(error, KeyboardInterrupt | SystemExit):
             error.add_note(f"Go on with 'trainwright resume {folder.run_id}'.")
             folder.set_status("interrupted", message="interrupted")
@@ -330,39 +360,6 @@ def _end_mirrors(follower: Follower, folder: RunFolder, reporter: Reporter, pati
 def diverged(error: NonFiniteLossError) -> Finding:
     """What a run whose loss became infinite or not a number is found to be."""
     return Finding(rule="diverged", verdict="yes", evidence=error.message, advice=error.cure)
-
-
-def data_of(folder: RunFolder, given: Dataset | None, options: RunOptions) -> Dataset:
-    """The data that a run was trained on: what is given, or opened again. Raises DataError where it has changed since,
-    UsageError where only Python code can give it."""
-    data = given or _open_again(folder, options)
-    _refuse_other_data(data, folder)
-    return data
-
-
-def _open_again(folder: RunFolder, options: RunOptions) -> Dataset:
-    source: Mapping[str, Any] | None = folder.manifest["dataset"]["source"]
-    if source is None:
-        raise UsageError(
-            "this run's data was given by Python code.", where=folder.run_id, cure="Give it again: data=…."
-        )
-    return open_dataset(
-        Path(source["path"]),
-        target=source["target"],
-        task=source["task"],
-        workers=options.workers,
-        progress=options.reporter.progress,
-    )
-
-
-def _refuse_other_data(data: Dataset, folder: RunFolder) -> None:
-    expected = folder.manifest["dataset"]["fingerprint"]
-    if data.digest != expected:
-        raise DataError(
-            f"the data has changed since the run began (fingerprint {data.digest[:12]}, then {expected[:12]}).",
-            where=str(data.table.root),
-            cure="Bring the files back as they were, or start a new run with 'trainwright train'.",
-        )
 
 
 def _note_differences(manifest: Mapping[str, Any], now: Mapping[str, Any], reporter: Reporter) -> None:

@@ -18,6 +18,7 @@ from trainwright.search.rounds import Entry
 from trainwright.tracking.run_folder import MANIFEST
 from trainwright.tracking.study_folder import RESULT, StudyFolder
 from trainwright.tracking.sync import sync
+from trainwright.workflows.crew import refuse_study
 from trainwright.workflows.executors import as_begun, check_elsewhere, given_by_code, on_a_cluster
 from trainwright.workflows.hands import AtOnce, Hands, InTurn, Threads
 from trainwright.workflows.options import RunOptions, installed_mirrors
@@ -146,6 +147,7 @@ def go_on(
 ) -> Study:
     """Go on with a study that has not ended. Raises DataError where its data changed, UsageError where only Python code can
     give what it needs."""
+    refuse_study(options)
     with folder:
         folder.claim()
         data = data or _open_again(folder, options)

@@ -16,6 +16,7 @@ from trainwright.search.ledger import Pace
 from trainwright.tracking.study_folder import StudyFolder, folder_of_studies
 from trainwright.training.device import choose_device
 from trainwright.training.repeatable import repeatable
+from trainwright.workflows.crew import refuse_study
 from trainwright.workflows.executors import asked_executor, check_elsewhere, on_a_cluster
 from trainwright.workflows.hands import MOST_AT_ONCE, made_here, slots_for
 from trainwright.workflows.manifest import command_line, machine, packages, sources_sha256
@@ -39,6 +40,7 @@ def ready_for_a_study(
     options: RunOptions,
 ) -> Prepared:
     """A training that is ready to start, to be measured. Raises UsageError for a recipe that trains on the validation images."""
+    refuse_study(options)
     device = choose_device(options.device)
     data, asked, _ = asked_for(data, recipe, wanted, own_network=model is not None, target=target, options=options)
     if asked.data.train_on != "train":

@@ -6,16 +6,17 @@ import io
 import math
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from trainwright.batch import Batch
 from trainwright.data.loader import EvalBatches
+from trainwright.errors import ProcessLostError
 from trainwright.files import write_atomically
 from trainwright.optim.schedule_free import ScheduleFreeAdamW
 from trainwright.optim.schedules import build_schedule, momentum_of
@@ -32,6 +33,9 @@ from trainwright.training.schedule_free import STATISTICS_BATCHES, ScheduleFreeA
 from trainwright.workflows.ingredients import batches_of, optimizer_of, settings_of
 from trainwright.workflows.prepare import Prepared
 from trainwright.workflows.reporting import Reporter
+
+if TYPE_CHECKING:
+    from trainwright.workflows.crew import Crew
 
 CHECKPOINT_SECONDS = 60.0  # the most work that a kill in the middle of a long epoch costs
 RECORD_SECONDS = 1.0  # losses stay on the device at most this long: fetching them waits for it
@@ -77,12 +81,20 @@ class Training:
         reporter: Reporter,
         stop_asked: Callable[[], bool] = lambda: False,
         checkpoint_seconds: float = CHECKPOINT_SECONDS,
+        crew: Crew | None = None,
     ) -> None:
+        """crew: the processes that share each step; None where this one trains alone."""
         recipe, model = prepared.recipe, prepared.model
         self.folder, self.prepared, self.workers, self.reporter = folder, prepared, workers, reporter
-        self.stop_asked, self.checkpoint_seconds = stop_asked, checkpoint_seconds
+        self._crew, self._processes = crew, 1 if crew is None else crew.count
+        self.stop_asked = stop_asked if crew is None else crew.stopping(stop_asked)
+        self.checkpoint_seconds = checkpoint_seconds
         self.record_seconds = min(RECORD_SECONDS, checkpoint_seconds)
         self.batches = batches_of(prepared, seed=recipe.seed, workers=workers)
+        self._own_batches = self.batches
+        if crew is not None:
+            self._own_batches = batches_of(prepared, seed=recipe.seed, workers=workers, share=(0, crew.count))
+        self._pending: list[StepRecord] = []  # taken and not yet noted
         self.steps = recipe.epochs * self.batches.steps_per_epoch
         self.optimizer = optimizer_of(prepared)
         self.schedule = build_schedule(recipe.schedule)
@@ -90,7 +102,7 @@ class Training:
         self.schedule_free = self._schedule_free()
         self.settings = settings_of(prepared)
         self.scaler = self.settings.scaler
-        self.position = Position(parts=recipe.accumulate)
+        self.position = Position(parts=math.ceil(recipe.accumulate / self._processes))
         self.restored = self._restore()
         self._best_epoch_saved_before = self.position.best_epoch
         self._counted = time.perf_counter()
@@ -112,17 +124,22 @@ class Training:
             self._save()  # the start is part of the record: weights from elsewhere may not be there at a resume
         saved_at = time.monotonic()
         with closing(self.steps_left()) as steps:  # ends the loader's threads, however this ends
-            for settled in steps:
-                if not settled:
-                    continue
-                at_epoch_end, stop = self.position.images == 0, self.stop_asked()
-                if at_epoch_end or stop or time.monotonic() - saved_at > self.checkpoint_seconds:
-                    self._save()
-                    saved_at = time.monotonic()
-                if self.position.ended:
-                    return True
-                if stop:
-                    return self.position.step >= self.steps
+            try:
+                for settled in steps:
+                    if not settled:
+                        continue
+                    at_epoch_end, stop = self.position.images == 0, self.stop_asked()
+                    if at_epoch_end or stop or time.monotonic() - saved_at > self.checkpoint_seconds:
+                        self._save()
+                        saved_at = time.monotonic()
+                    if self.position.ended:
+                        return True
+                    if stop:
+                        return self.position.step >= self.steps
+            except ProcessLostError:
+                self._note_steps(self._pending)
+                self._save()  # this process has it all: what the others held was computed from it
+                raise
         return True
 
     def evaluation_batches(
@@ -160,7 +177,12 @@ class Training:
         count = min(STATISTICS_BATCHES, self.batches.steps_per_epoch)
         with closing(self.batches.iterate(0, count)) as batches:  # type: ignore[type-var]
             for batch in batches:
-                yield from batch.split(math.ceil(len(batch) / self.position.parts))
+                yield from batch.split(math.ceil(len(batch) / self._parts_of_step))
+
+    @property
+    def _parts_of_step(self) -> int:
+        """How many pieces the images of a step are worked through in, by all processes."""
+        return self.position.parts * self._processes
 
     def _evaluated_at_once(self) -> int:
         """Images of an evaluation batch: what it holds grows with the pixels and, of maps, with the classes of each."""
@@ -180,7 +202,7 @@ class Training:
         recipe = self.prepared.recipe
         batch_size = None
         if train_mode:
-            batch_size = math.ceil(recipe.step_images / self.position.parts)
+            batch_size = math.ceil(recipe.step_images / self._parts_of_step)
             rows = stream(recipe.seed, "train-mode").permutation(rows)
             rows = rows[: max(1, len(rows) // batch_size) * batch_size]  # a last batch of one image has no statistics
         return evaluate(
@@ -201,7 +223,11 @@ class Training:
             return
         momentum = momentum_of(self.prepared.recipe.schedule)
         settings = replace(self.settings, parts=position.parts, average=self.average, momentum=momentum)
-        with closing(self.batches.iterate(position.step, self.steps)) as batches:  # type: ignore[type-var]
+        crew, place = self._crew, self.folder.path
+        with (
+            nullcontext() if crew is None else crew.at_work(place, self.prepared, position.step) as ranks,
+            closing(self._own_batches.iterate(position.step, self.steps)) as batches,  # type: ignore[type-var]
+        ):
             records = fit(
                 self.prepared.model,
                 self.prepared.task,
@@ -211,14 +237,14 @@ class Training:
                 steps=self.steps,
                 device=self.prepared.device,
                 first_step=position.step,
-                settings=settings,
+                settings=replace(settings, ranks=ranks),
             )
             yield from self._recorded(records)
 
     def _recorded(self, records: Iterator[StepRecord]) -> Iterator[bool]:
         """Keep the position and the records up to date with the steps; yields after each whether they are."""
         per_epoch = self.batches.steps_per_epoch
-        pending: list[StepRecord] = []
+        pending = self._pending
         clock, last, recorded = Clock(), time.perf_counter(), time.perf_counter()
         for record in records:
             pending.append(record)
@@ -241,6 +267,8 @@ class Training:
     def _note_steps(self, pending: list[StepRecord]) -> None:
         """Fetch the losses of the pending steps from the device, add them up and record them."""
         position = self.position
+        if not pending:
+            return
         losses = torch.stack([record.loss for record in pending]).double().tolist()
         tallies = torch.stack([record.tally_sum for record in pending]).double().cpu().numpy()
         for record, loss, tally_Q in zip(
