@@ -146,6 +146,9 @@ def test_a_study_is_shown_with_its_rounds_the_gain_and_the_next_command():
     assert "given up" in text
     assert "next: trainwright finalise mine\n" in text
     assert "scores this model on 40 images that nobody has looked at" in text
+    seen = show_study({**result, "test_opened_before": 2})
+    assert "nobody" not in seen
+    assert "40 images, which were looked at 2 times before this study" in seen
 
 
 @pytest.mark.slow

@@ -127,6 +127,17 @@ def test_a_cause_is_answered_by_what_acts_on_it(rule, first):
     assert first <= given_for(rule).keys()
 
 
+def test_where_a_probe_has_proven_a_higher_rate_none_lower_is_given():
+    assert "lower-rate" in given_for("learning-rate")
+    assert "lower-rate" not in given_for("learning-rate", better_lr=10 * STORY.optimizer.lr)
+
+
+def test_another_rate_alone_is_no_published_package():
+    own = recipes.get("scratch-resnet-9").changed({"optimizer.lr": 1e-4})
+
+    assert "published-recipe" not in given_for("learning-rate", own)
+
+
 def test_too_much_regularization_is_taken_back():
     heavy = STORY.changed(
         {"network.dropout": 0.8, "optimizer.weight_decay": 0.5, "augment.mixup": 1.0, "augment.trivial_augment": 1.0}

@@ -147,6 +147,16 @@ def test_statistics_learned_from_mixtures_are_the_first_suspect() -> None:
     )
 
 
+def test_statistics_of_a_few_steps_are_not_called_broken() -> None:
+    """Running averages that begin at 0 and 1 are hardly anywhere else after a dozen steps."""
+    errors = TrainErrors(running=0.4, train_mode=0.05, augmented=0.05, clean=0.6, val=0.6)
+
+    few, enough = (batch_norm_broken(healthy(errors=errors, steps=steps)) for steps in (12, 30))
+
+    assert (few.verdict, enough.verdict) == ("cannot-tell", "yes")
+    assert "After 12 steps" in few.evidence
+
+
 def test_gap_parts_says_when_augmentation_is_what_differs() -> None:
     errors = TrainErrors(running=0.2, train_mode=0.2, augmented=0.19, clean=0.03, val=0.031)
 
@@ -314,7 +324,10 @@ def test_a_gap_on_the_margin_is_not_blamed_on_the_number_of_images() -> None:
     finding = validation_too_small(healthy(gap=gap_of(920, 900)))
 
     assert finding.verdict == "cannot-tell"
-    assert finding.advice == "The gap lies so near the margin that even 100 times as many images would not tell."
+    assert finding.advice == (
+        "If the gap is what it seems, it lies so near the margin that even 100 times as many validation images would not tell; "
+        "more of them would show whether it is."
+    )
 
 
 def test_a_settled_gap_has_enough_images() -> None:

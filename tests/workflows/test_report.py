@@ -227,7 +227,7 @@ def test_a_test_part_that_the_ledger_says_was_opened_is_not_locked(copied, recor
     (run / "manifest.json").write_text(json.dumps({**manifest, "run_id": "story-000"}))
     study = study_of(RunFolder.open(run), name="story")
     (study.path / "study.json").write_text(
-        json.dumps({**json.loads((study.path / "study.json").read_text()), "test_images": 30})
+        json.dumps({**json.loads((study.path / "study.json").read_text()), "test_images": 30, "test_opened_before": 1})
     )
     locked = text_of(tw.write_report("story", runs=run.parent))
     write_ledger(run.parent, {**record, "time": 1795350466.0})
@@ -236,6 +236,7 @@ def test_a_test_part_that_the_ledger_says_was_opened_is_not_locked(copied, recor
     opened = text_of(tw.write_report("story", runs=run.parent))
 
     assert "Locked: no run of this study has looked" in locked
+    assert "Others looked at them once before it began" in locked
     assert "Locked" not in opened
     assert f"22 November 2026, 12:27 UTC {record['run']}" in opened
 

@@ -223,12 +223,18 @@ def _sides(arm: dict[str, Any], round_: dict[str, Any]) -> str:
 
 def next_step(result: Mapping[str, Any]) -> list[str]:
     """What a study's model is for: its test part, or where there is none images of one's own."""
+    from trainwright.diagnosis.wording import times
+
     if result["test_images"]:
-        images = f"{result['test_images']:,} images that nobody has looked at"
-        return [
-            f"next: trainwright finalise {result['study']}",
-            f"      scores this model on {images}; do it once, when you are done: only the first time is an honest estimate",
-        ]
+        images, opened = f"{result['test_images']:,} images", result.get("test_opened_before", 0)
+        scores = f"      scores this model on {images} that nobody has looked at; do it once, when you are done: only the first "
+        said = [scores + "time is an honest estimate"]
+        if opened:
+            said = [
+                f"      scores this model on {images}, which were looked at {times(opened)} before this study: what was chosen "
+                "since may fit them by chance"
+            ]
+        return [f"next: trainwright finalise {result['study']}", *said]
     return [f"next: trainwright predict {result['best']['run']} IMAGE|FOLDER…    (there is no test part to open)"]
 
 

@@ -65,6 +65,9 @@ def list_runs(runs: options.Runs = Path("runs"), as_json: options.Json = False) 
         print(json.dumps({"schema": "trainwright.runs/1", "runs": rows}))
         return
     print(show_runs(found))
+    for run in found:
+        if run.repeats is not None:
+            print(f"{run.run_id} repeats {run.repeats}: 'last' does not mean it")
     paused = list(dict.fromkeys(owners.get(run.run_id, "") for run in found if run.state == "paused"))
     for name in filter(None, paused):
         study = StudyFolder.open(folder_of_studies(runs) / name)

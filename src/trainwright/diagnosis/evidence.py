@@ -74,7 +74,8 @@ class Evidence:
     cross-entropy. counts_right: the score is the share of images that are right. eval_excess: how much larger the clean
     error is than that in train mode, on the same train images; None where the errors themselves have to tell. diverged:
     training was stopped because of a loss that was not finite; nonfinite_step: at which step. mixed: trained on mixtures.
-    step_losses: of the training itself, in train mode; None where they were not kept. probes: those that were run, by name.
+    step_losses: of the training itself, in train mode; None where they were not kept. steps: how many it took; None where that is
+    not known. probes: those that were run, by name.
     twins, shift, label_noise, balance, calibration: of the validation images; None where it was not looked at, or cannot be.
     """
 
@@ -99,6 +100,7 @@ class Evidence:
     nonfinite_step: int | None = None
     mixed: bool = False
     step_losses: StepLosses | None = None
+    steps: int | None = None
     probes: Mapping[str, ProbeResult] = field(default_factory=dict)
     twins: Twins | None = None
     shift: Shift | None = None

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from trainwright.diagnosis.wording import times
 from trainwright.report.markup import Html, element, joined
 from trainwright.report.openings import opened, test_facts
 from trainwright.report.page import UNSEEN, Section, figure, figures, foot, page
@@ -325,9 +326,21 @@ def _test(values: StudyValues) -> Html | None:
         return element("p", "This data has no test part: the last unseen images are those that choices were made by.")
     return joined(
         [
-            element("p", f"Locked: no run of this study has looked at its {images:,} images. This opens them, once:"),
+            element(
+                "p", f"Locked: no run of this study has looked at its {images:,} images.{_looked_at_before(values)}"
+            ),
+            element("p", "This opens them, once:"),
             element("pre", f"trainwright finalise {values.study}"),
         ]
+    )
+
+
+def _looked_at_before(values: StudyValues) -> str:
+    before = int(values.asked.get("test_opened_before") or 0)
+    return (
+        f" Others looked at them {times(before)} before it began, so the score on them is no first look."
+        if before
+        else ""
     )
 
 

@@ -102,7 +102,8 @@ def _proven(baselines: Sequence[Outcome], incumbent: Incumbent, better: Comparis
     if better is None and not tried:
         return f"{began} No remedy was tried: the recipe stays as it was."
     if better is None:
-        return f"{began} Of {tried} remedies none was better than a control beyond chance: the recipe stays as it was."
+        none = "The one remedy tried was not" if tried == 1 else f"Of {tried} remedies none was"
+        return f"{began} {none} better than a control beyond chance: the recipe stays as it was."
     if incumbent.repairs:
         began = f"As it was, its training broke down; with {', '.join(incumbent.repairs)} it did not. {began}"
     helped = ", then ".join(incumbent.remedies)

@@ -359,7 +359,7 @@ class Tuner:
             self._say("decision", f"No final training on train and val: {why}.")
             return
         if not self._fits(self._whole, cost=self.on_all):
-            said = "No time is left for a final training on train and val: the best run so far is the model."
+            said = f"No time is left for a final training on train and val: {self.held.judged.run} is the model."
             self._say("decision", said)
             return
         why = "nothing left to choose, so the validation images may be learned from too"

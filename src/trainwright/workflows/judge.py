@@ -260,6 +260,7 @@ def _evidence(
     if prepared.task.target == "mask" and loss.class_weights is not None:
         guesses = False  # a map is judged by the loss of the training, whose weights need not have a mean of 1
     augment = prepared.recipe.augment
+    losses = [_number(loss) for record in training.folder.records("steps") for loss in record["loss"]]
     epochs = [epoch for epoch in epochs if training.is_looked_at(epoch["step"] + 1)]
     return Evidence(
         metric=prepared.task.metric,
@@ -279,9 +280,8 @@ def _evidence(
         counts_right=prepared.task.counts_right,
         eval_excess=excess,
         mixed=augment.mix > 0 and (augment.mixup > 0 or augment.cutmix > 0),
-        step_losses=step_losses(
-            [_number(loss) for record in training.folder.records("steps") for loss in record["loss"]]
-        ),
+        step_losses=step_losses(losses),
+        steps=len(losses),
     )
 
 

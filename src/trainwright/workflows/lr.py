@@ -143,7 +143,7 @@ def cost(found: LrRange, training_steps: int | None = None) -> str:
     said = f"{found.steps:,} steps"
     if training_steps:
         said += f", {found.steps / training_steps * 100:.1f} % of the training's {training_steps:,}"
-        if SHARE * training_steps < LEAST_STEPS:
+        if SHARE * training_steps < LEAST_STEPS <= found.steps:
             said += f" (a test takes about {LEAST_STEPS} at least)"
     return f"{said}, in {found.seconds:.1f} s"
 

@@ -149,7 +149,8 @@ def _found(runs: Path, name: str) -> tuple[dict[str, StudyFolder], list[str]]:
         _refuse_ambiguous(runs, name, study)
         return ({study.name: study}, []) if study is not None else ({}, [find_run(runs, name).run_id])
     studies = {study.name: study for study in studies_in(runs) if fnmatchcase(study.name, name)}
-    listed = [run.run_id for run in list_runs(runs) if fnmatchcase(run.run_id, name)]
+    # a repetition is no further training: it would count the same one twice
+    listed = [run.run_id for run in list_runs(runs) if fnmatchcase(run.run_id, name) and run.repeats is None]
     if not studies and not listed:
         raise RunError(
             "no run and no study has such a name.", where=name, cure="'trainwright runs list' shows all runs."

@@ -18,6 +18,7 @@ from trainwright.training.device import choose_device
 from trainwright.training.repeatable import repeatable
 from trainwright.workflows.crew import refuse_study
 from trainwright.workflows.executors import asked_executor, check_elsewhere, on_a_cluster
+from trainwright.workflows.finalise import openings
 from trainwright.workflows.hands import MOST_AT_ONCE, made_here, slots_for
 from trainwright.workflows.manifest import command_line, machine, packages, sources_sha256
 from trainwright.workflows.options import RunOptions
@@ -83,7 +84,9 @@ def _images(prepared: Prepared, on_all: bool | None, options: RunOptions) -> dic
     elif not test:
         note = "the validation images are the last unseen ones, so no model is trained on them (--final does)"
         options.reporter.note(f"this data has no test part: {note}")
-    return {"on_all": (train + val) / train if final else None, "test_images": test}
+    hashes = prepared.dataset.fingerprint.pixel_hashes
+    opened = openings(options.runs, {hashes[row] for row in prepared.split.test})
+    return {"on_all": (train + val) / train if final else None, "test_images": test, "test_opened_before": len(opened)}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -61,6 +61,7 @@ def result_of(folder: StudyFolder, coach: Coach) -> dict[str, Any]:
         "journal": [to_json(entry) for entry in coach.entries],
         "summary": " ".join([coach.summary(), *said_of_test(folder.asked)]),
         "test_images": folder.asked["test_images"],
+        "test_opened_before": folder.asked.get("test_opened_before", 0),  # studies of before it kept none
         "seconds": coach.ledger.spent,
         "budget_seconds": folder.asked["budget_seconds"],
     }

@@ -74,6 +74,7 @@ def tune_result(folder: StudyFolder, tuner: Tuner, runs: Path) -> dict[str, Any]
         "rounds": [],
         "journal": tuner.entries,
         "test_images": asked["test_images"],
+        "test_opened_before": asked.get("test_opened_before", 0),  # studies of before it kept none
         "seconds": tuner.ledger.spent,
         "budget_seconds": asked["budget_seconds"],
         "budget": {key: asked[key] for key in ("trials", "full_trainings")},

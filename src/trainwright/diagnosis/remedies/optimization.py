@@ -36,8 +36,10 @@ def _probed(case: Case) -> Mapping[str, Any] | None:
 
 
 def _lower(case: Case) -> Mapping[str, Any] | None:
-    lr = case.recipe.optimizer.lr
-    return None if lr is None else {"optimizer.lr": lr * LOWER}
+    lr, better = case.recipe.optimizer.lr, case.figures.get(BETTER_LR)
+    if lr is None or (better is not None and better > lr):  # a probe has proven a higher one
+        return None
+    return {"optimizer.lr": lr * LOWER}
 
 
 def _warm(case: Case) -> Mapping[str, Any] | None:

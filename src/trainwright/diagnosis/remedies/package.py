@@ -73,7 +73,7 @@ def _package(case: Case, at_hand: frozenset[str]) -> Mapping[str, Any] | None:
     wanted = changes.get("batch_size")
     if isinstance(wanted, int) and facts.train_count < FEWEST_STEPS * wanted:  # too few steps an epoch
         del changes["batch_size"]
-    return changes or None
+    return changes if set(changes) - {"optimizer.lr"} else None  # another rate alone is no package
 
 
 def _differences(old: Recipe, new: Recipe) -> dict[str, Any]:

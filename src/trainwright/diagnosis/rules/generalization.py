@@ -168,5 +168,8 @@ def _images_for_one_point(metric: str, error: Interval, have: int) -> int:
 
 def _how_many_would_tell(count: int | None, have: int) -> str:
     if count is None:
-        return f"The gap lies so near the margin that even {MOST_TIMES_MORE} times as many images would not tell."
+        return (
+            f"If the gap is what it seems, it lies so near the margin that even {MOST_TIMES_MORE} times as many validation "
+            "images would not tell; more of them would show whether it is."
+        )
     return f"About {images(count)} for validation would tell, if the rates stay as they are; there are {have:,}."

@@ -13,6 +13,7 @@ from trainwright.diagnosis.wording import amount_within, percent, percent_within
 from trainwright.records import Finding
 
 NEAR_CHANCE = 0.05  # a score less than this above chance is no use to anyone
+SETTLED = 30  # steps: of where they began, running averages of momentum 0.1 have 4 % left then (0.9 ** 30)
 SPIKE = 1.1  # a train loss this many times that of guessing: confidently wrong on images it was trained on
 LITTLE_GAIN = 0.01  # a gain surely below one point over a third of the training does not pay for more epochs
 OFTEN = 3  # spikes; one or two come in trainings that end well
@@ -79,7 +80,7 @@ def still_improving(evidence: Evidence) -> Finding:
             "still-improving",
             "yes",
             text,
-            "Under-trained: try more epochs with the schedule stretched to them.",
+            "More epochs, with the schedule stretched to them, may bring more.",
             figures,
         )
     if score.high < LITTLE_GAIN:
@@ -149,6 +150,11 @@ def batch_norm_broken(evidence: Evidence) -> Finding:
         if evidence.mixed:
             advice = (
                 "Its statistics were learned from mixtures of images: train once without mixup and CutMix. " + advice
+            )
+        if evidence.steps is not None and evidence.steps < SETTLED:
+            text += f" After {evidence.steps} steps its running averages have hardly left where they began."
+            return finding(
+                "batch-norm-broken", "cannot-tell", text, f"A training of {SETTLED} steps or more would tell.", figures
             )
         return finding("batch-norm-broken", "yes", text, advice, figures)
     if excess.high < margin:
