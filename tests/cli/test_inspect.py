@@ -49,10 +49,11 @@ def test_classes_are_counted_in_images(cli, digits) -> None:
 
 def test_numbers_are_shown_with_their_range(cli, images) -> None:
     lines = cli("inspect", with_numbers(images), "--target", "width,area").out.splitlines()
-    assert lines[:5] == [
+    assert lines[:6] == [
         "task         regression, 2 number columns: width, area",
         "train        12 images",
         "val          12 images",
+        "split        train 12, val 12, test 0 images in a training",
         "width        0 to 5.5, median 2.75",
         "area         0 to 121, median 30.5",
     ]

@@ -155,11 +155,12 @@ def test_runs_that_a_pattern_matches_are_compared_where_they_are_of_the_same_dat
     assert f"  {two_runs[0].id}  {group['best']['score']:.3f}  optimizer.lr " in shown
 
 
-def test_a_beginning_that_a_study_shares_with_other_runs_is_refused(cli, two_runs, runs):
+def test_a_beginning_that_a_study_shares_with_other_runs_is_refused(cli, two_runs, runs, tmp_path):
+    copied = shutil.copytree(runs, tmp_path / "runs")
     name = two_runs[0].id[:4] + "-study"
-    StudyFolder.create(runs.parent / "studies", asked={"kind": "tune"}, name=name).close()
+    StudyFolder.create(tmp_path / "studies", asked={"kind": "tune"}, name=name).close()
 
-    done = cli("runs", "compare", name[:4], "--runs", runs)
+    done = cli("runs", "compare", name[:4], "--runs", copied)
 
     assert done.code == 1
     assert f"{name[:4]}: the study {name} begins so, and so does the run {two_runs[0].id} (2 such runs)." in done.err
