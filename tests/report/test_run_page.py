@@ -100,10 +100,10 @@ def test_it_says_how_to_repeat_it(run_values):
 
 
 def test_the_command_that_compares_comes_before_the_one_that_only_trains(run_values):
-    page = html.unescape(run_page(run_values(folder="/work/runs/20261122-1-pets")))
+    page = html.unescape(run_page(run_values(folder="/mnt/runs/20261122-1-pets")))
 
-    again = page.index("trainwright reproduce /work/runs/20261122-1-pets")
-    assert again < page.index("--recipe /work/runs/20261122-1-pets/recipe.yaml", again)
+    again = page.index("trainwright reproduce /mnt/runs/20261122-1-pets")
+    assert again < page.index("--recipe /mnt/runs/20261122-1-pets/recipe.yaml", again)
 
 
 def test_what_python_code_gave_is_reproduced_from_there(run_values):
