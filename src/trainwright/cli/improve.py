@@ -36,7 +36,7 @@ HOW = (
     "Brackets are 95 % intervals, each remedy's own. One is adopted if it is better after correction for all of its round "
     "(Holm), and then once more with another seed."
 )
-MARKS = {"belief": "?", "trial": "→", "outcome": "=", "decision": "●"}
+MARKS = {"belief": "#", "trial": "→", "outcome": "=", "decision": "●"}
 
 
 def add_to(app: typer.Typer) -> None:

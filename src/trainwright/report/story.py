@@ -22,7 +22,7 @@ MEANINGS = (
     ("adopted", "better than the unchanged recipe beyond chance, and kept"),
 )
 STEPS = {  # sign, what it is, of a sentence of the story
-    "belief": ("?", "What was believed"),
+    "belief": ("#", "What was believed"),
     "trial": ("→", "What was tried"),
     "outcome": ("=", "What came out"),
     "decision": ("●", "What was decided"),

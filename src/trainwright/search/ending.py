@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from trainwright.diagnosis.comparison import adopted
+from trainwright.diagnosis.comparison import Comparison, adopted
 from trainwright.diagnosis.wording import points_within
 from trainwright.records import Outcome, Proposal
 from trainwright.search import planning, telling
@@ -23,10 +24,11 @@ ROOM = 0.95  # of what is left that a plan may fill: estimates are estimates
 STRETCH_SHARE = 0.3  # of what is left for these two: the longer one, on train alone
 STRETCHES = 3  # how often a training is made longer
 LEAST_STRETCH, LONGEST = 2, 4  # by what factor, at least and at most
-WORTH_IT = 1.5  # times the proven length: shorter than that, a second training beside the final one tells nothing new
+WORTH_IT = 1.5  # times the proven length: shorter than that, one that is as long as the final one tells nothing new
 FARTHEST = 6  # times the proven length, where a training of the same length on train alone stands beside it
 BEYOND = 2  # times the length that was found to pay: as far as the final training goes, with more images to learn from
 PLATEAU = "reduce-on-plateau"
+UNUSED = 0.15  # of the budget: where more is left at the end, it is said why
 
 Plan = Generator[list[Proposal], list[Outcome], None]
 
@@ -42,9 +44,18 @@ def end(coach: Coach) -> Plan:
         epochs = _longest_together(coach, coach.on_all)
         if epochs >= WORTH_IT * _proven(coach):
             yield from together(coach, epochs)
+            _say_what_is_left(coach, f"the last training is at most {FARTHEST} times as long as what was proven")
             return
-    yield from stretch(coach)
-    yield from finish(coach)
+    tried = yield from stretch(coach)
+    why = yield from finish(coach, tried)
+    _say_what_is_left(coach, why)
+
+
+def _say_what_is_left(coach: Coach, why: str) -> None:
+    """The seconds that the study does not use, where they are many, and why."""
+    left, limit = coach.ledger.left, coach.ledger.limit
+    if why and math.isfinite(limit) and left > UNUSED * limit:
+        coach.say("decision", f"{left:.0f} of {limit:.0f} seconds are left unused: {why}.")
 
 
 def _proven(coach: Coach) -> int:
@@ -103,16 +114,24 @@ def together(coach: Coach, epochs: int) -> Plan:
         coach.unproven = Unproven(recipe=recipe, outcome=outcome, gain=compared, proven_epochs=proven)
 
 
-def stretch(coach: Coach) -> Plan:
+@dataclass(frozen=True, kw_only=True)
+class Longer:
+    """A longer training on train alone that has not proven that length pays. gain: over what was proven. harms: it is worse."""
+
+    outcome: Outcome
+    epochs: int
+    gain: Comparison
+    harms: bool
+
+
+def stretch(coach: Coach) -> Generator[list[Proposal], list[Outcome], Longer | None]:
     """The incumbent for longer, on train alone, again and again as long as that pays and there is time: the figures of the
-    recipe that is handed over."""
+    recipe that is handed over. What came of the last one, where it did not prove that it pays."""
     for turn in range(1, STRETCHES + 1):
         incumbent = coach.held
-        share = STRETCH_SHARE if coach.on_all is not None else 1.0
-        fits = coach.ledger.epochs(ROOM * share * coach.ledger.left, cost=incumbent.cost)
-        epochs = min(fits, LONGEST * incumbent.recipe.epochs)
-        if not longer_may_pay(coach) or epochs < LEAST_STRETCH * incumbent.recipe.epochs:
-            return
+        epochs = _longer_epochs(coach)
+        if not longer_may_pay(coach) or not epochs:
+            return None
         recipe = incumbent.recipe.changed({"epochs": epochs, "seed": coach.seed_of(0, turn)})
         said = f"Trying the same for longer ({epochs} epochs): nothing says that its score has come to rest."
         coach.say("trial", said)
@@ -120,15 +139,17 @@ def stretch(coach: Coach) -> Plan:
         (outcome,) = yield [coach.propose("arm", recipe, "longer", reason=why, alone=True)]
         if outcome.answers is None:
             coach.say("outcome", f"longer: {telling.why(outcome)}", outcome.run)
-            return
+            return None
         compared = coach.compared([outcome], incumbent.unchanged or [incumbent.chosen])
-        pays = adopted({"longer": compared}, noise=coach.sigma)["longer"].decision == "adopt"
-        said = "adopted" if pays else "no evidence that length pays, so it stays as long as it was"
+        decision = adopted({"longer": compared}, noise=coach.sigma)["longer"].decision
+        said = {"adopt": "adopted", "worse": "worse, so it stays as long as it was"}.get(
+            decision, "no evidence that length pays, and none that it harms"
+        )
         over = f"{points_within(compared.gain)} more than with {_before(coach)}"
         coach.say("outcome", f"longer: {telling.scored(outcome)}; {over}: {said}.", outcome.run)
-        if not pays:
+        if decision != "adopt":
             coach.incumbent = replace(incumbent, stretched=bool(incumbent.stretched))
-            return
+            return Longer(outcome=outcome, epochs=epochs, gain=compared, harms=decision == "worse")
         coach.incumbent = replace(
             incumbent,
             recipe=incumbent.recipe.changed({"epochs": epochs}),
@@ -137,26 +158,53 @@ def stretch(coach: Coach) -> Plan:
             remedies=(*incumbent.remedies, f"longer ({epochs} epochs)"),
             stretched=True,
         )
+    return None
 
 
-def finish(coach: Coach) -> Plan:
-    """The incumbent on train and val together: as long as it was compared, longer only where length was found to pay."""
-    if coach.on_all is None:
-        return
-    incumbent = coach.held
+def _longer_epochs(coach: Coach) -> int:
+    """Of a longer training on train alone; 0 where none is worth its time. Where a final one follows it, that has the time to go
+    further; where time is too short for that, to be as long."""
+    incumbent, ledger, room = coach.held, coach.ledger, ROOM * coach.ledger.left
+    known, on_all = incumbent.recipe.epochs, coach.on_all
+    most = LONGEST * known
+    fits = min(most, ledger.epochs(room if on_all is None else STRETCH_SHARE * room, cost=incumbent.cost))
+    if fits >= LEAST_STRETCH * known:
+        return fits
+    if on_all is None or incumbent.stretched is not None:
+        return 0
+    both = incumbent.cost * (1 + _final_cost(coach, on_all))
+    fits = min(most, ledger.epochs(room - ledger.pace.run_seconds, cost=both))
+    return fits if fits >= WORTH_IT * known else 0
+
+
+def finish(coach: Coach, tried: Longer | None) -> Generator[list[Proposal], list[Outcome], str]:
+    """The incumbent on train and val together: as long as it was compared, longer where that was found to pay, or at least not to
+    harm. Gives why it is no longer than that. tried: the last longer training, which did not prove that it pays."""
+    incumbent, on_all = coach.held, coach.on_all
     proven = planning.proven_epochs(incumbent.recipe, incumbent.judged)
-    fits = coach.ledger.epochs(ROOM * coach.ledger.left, cost=incumbent.cost * _final_cost(coach, coach.on_all))
     unproven = incumbent.stretched is None and longer_may_pay(coach)
-    epochs = min(fits, BEYOND * proven if incumbent.stretched or unproven else proven)
+    harmless = tried if tried is not None and not tried.harms and not incumbent.stretched else None
+    if on_all is None:
+        return _why_no_longer(coach, tried, unproven=False)
+    fits = coach.ledger.epochs(ROOM * coach.ledger.left, cost=incumbent.cost * _final_cost(coach, on_all))
+    if harmless is not None and fits < harmless.epochs:
+        harmless = None
     if incumbent.recipe.schedule.name == PLATEAU:
         why = f"{PLATEAU} needs images that it does not learn from"
         coach.say("decision", f"No final training on train and val: {why}. The best run so far is the model.")
-        return
-    if epochs < proven:
+        return ""
+    if fits < proven:
         said = "No time is left for a final training on train and val: the best run so far is the model."
         coach.say("decision", said)
-        return
-    if incumbent.stretched and epochs > proven:
+        return "a final training would take longer"
+    epochs = min(fits, BEYOND * proven if incumbent.stretched or unproven else proven)
+    if harmless is not None:
+        epochs = harmless.epochs
+        said = f"The final training has {epochs} epochs instead of {proven}, as the longer one had, which did no harm"
+        coach.say(
+            "decision", f"{said}: more epochs are expected to gain where the learning rate anneals over all of them."
+        )
+    elif incumbent.stretched and epochs > proven:
         said = f"Length was found to pay: the final training has {epochs} epochs instead of {proven}"
         coach.say("decision", f"{said}, with the images of val to learn from too.")
     elif epochs > proven:
@@ -165,7 +213,25 @@ def finish(coach: Coach) -> Plan:
     why = "nothing left to choose, so the validation images may be learned from too"
     recipe = trained_on_all(incumbent.recipe, epochs)
     (outcome,) = yield [coach.propose("final", recipe, "final", reason=why, on_all=True, alone=True)]
-    _hand_over(coach, outcome, epochs, judged=incumbent.judged)
+    _hand_over(coach, outcome, epochs, judged=incumbent.judged if harmless is None else harmless.outcome)
+    if harmless is not None and coach.final is not None:  # what is proven stays what it was
+        recipe = incumbent.recipe.changed({"epochs": epochs})
+        coach.unproven = Unproven(recipe=recipe, outcome=harmless.outcome, gain=harmless.gain, proven_epochs=proven)
+    return _why_no_longer(coach, tried, unproven=unproven)
+
+
+def _why_no_longer(coach: Coach, tried: Longer | None, *, unproven: bool) -> str:
+    """Why time is left that a longer training could have."""
+    if tried is not None:
+        return "a longer training was worse" if tried.harms else "a longer training gained nothing that could be told"
+    if coach.held.stretched:
+        return f"a training is at most {LONGEST} times as long as what was proven, the final one {BEYOND} times"
+    if unproven:
+        why = "as there was no time to compare a longer one"
+        return f"the final training is at most {BEYOND} times as long as what was compared, {why}"
+    if not longer_may_pay(coach):
+        return "more epochs of this recipe are not expected to gain"
+    return ""
 
 
 def trained_on_all(recipe: Recipe, epochs: int) -> Recipe:

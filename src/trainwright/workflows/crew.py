@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -35,6 +36,7 @@ from trainwright.workflows.options import RunOptions
 from trainwright.workflows.prepare import Prepared
 
 ADDRESS = "127.0.0.1"  # processes started by us are on this machine
+INTERFACE = "GLOO_SOCKET_IFNAME"
 POLL_SECONDS = 0.05
 MEETING = timedelta(minutes=10)  # for torchrun's processes to find each other: they start at about the same time
 LOG = "processes.log"  # in a run folder: what the processes beside the first one printed
@@ -76,7 +78,8 @@ class Crew:
             self._start(folder / LOG)
             self.store.set("job", json.dumps(job))
             self._wait_until_ready(folder / LOG)
-            self._ranks = Ranks(prepared.model, self.store, rank=0, count=self.count, device=prepared.device)
+            with _own_machine_only() if self.port is not None else contextlib.nullcontext():
+                self._ranks = Ranks(prepared.model, self.store, rank=0, count=self.count, device=prepared.device)
             yield self._ranks
         finally:
             self._end()
@@ -91,7 +94,7 @@ class Crew:
     def _start(self, log: Path) -> None:
         for rank in range(1, self.count) if self.port is not None else ():
             place = Place(rank=rank, count=self.count, local_rank=rank, local_count=self.count)
-            with log.open("ab") as printed:
+            with log.open("ab") as printed, _own_machine_only():
                 self._started.append(
                     subprocess.Popen(
                         [sys.executable, "-P", "-m", "trainwright.workflows.helper"],
@@ -144,12 +147,35 @@ def crew_for(options: RunOptions) -> Iterator[Crew | None]:
     if place_told() is not None:
         crew = Crew(count=count, store=meeting(), workers=options.workers)
     else:
-        store = dist.TCPStore(ADDRESS, 0, is_master=True, wait_for_workers=False)  # type: ignore[attr-defined]
+        store = _store_here()
         crew = Crew(count=count, store=PrefixStore(_name(0), store), workers=options.workers, port=store.port)
     try:
         yield crew
     finally:
         crew.close()
+
+
+def _store_here() -> dist.TCPStore:  # type: ignore[name-defined]
+    """A store that this machine alone can reach: one that opens its own port listens on every interface."""
+    with socket.create_server((ADDRESS, 0)) as listening:
+        port = listening.getsockname()[1]
+        return dist.TCPStore(  # type: ignore[attr-defined]
+            ADDRESS, port, is_master=True, wait_for_workers=False, master_listen_fd=listening.detach()
+        )
+
+
+@contextlib.contextmanager
+def _own_machine_only() -> Iterator[None]:
+    """Gloo listens where the name of the machine leads to, unless it is told the interface: here the loopback."""
+    before = os.environ.get(INTERFACE)
+    own = [name for _, name in socket.if_nameindex() if name.startswith("lo")]
+    if before is None and own:
+        os.environ[INTERFACE] = own[0]
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(INTERFACE, None)
 
 
 def meeting() -> Store:

@@ -15,17 +15,16 @@ from trainwright.workflows.options import RunOptions
 def data_of(folder: RunFolder, given: Dataset | None, options: RunOptions) -> Dataset:
     """The data that a run was trained on: what is given, or opened again. Raises DataError where it has changed since,
     UsageError where only Python code can give it."""
-    data = given or _open_again(folder, options)
+    source = folder.manifest["dataset"]["source"]
+    data = given or open_again(source, options, what="run", where=folder.run_id)
     _refuse_other_data(data, folder)
     return data
 
 
-def _open_again(folder: RunFolder, options: RunOptions) -> Dataset:
-    source: Mapping[str, Any] | None = folder.manifest["dataset"]["source"]
+def open_again(source: Mapping[str, Any] | None, options: RunOptions, *, what: str, where: str) -> Dataset:
+    """The data that a run or a study keeps the source of. what, where: of which, for the error. Raises UsageError without one."""
     if source is None:
-        raise UsageError(
-            "this run's data was given by Python code.", where=folder.run_id, cure="Give it again: data=…."
-        )
+        raise UsageError(f"this {what}'s data was given by Python code.", where=where, cure="Give it again: data=….")
     return open_dataset(
         Path(source["path"]),
         target=source["target"],

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainwright.data.dataset import Dataset, open_dataset
+from trainwright.data.dataset import Dataset
 from trainwright.errors import DataError, RunError, TrainwrightError, UsageError
 from trainwright.plugins import Strategy
 from trainwright.search.rounds import Entry
@@ -23,6 +23,7 @@ from trainwright.workflows.executors import as_begun, check_elsewhere, given_by_
 from trainwright.workflows.hands import AtOnce, Hands, InTurn, Threads
 from trainwright.workflows.options import RunOptions, installed_mirrors
 from trainwright.workflows.run import Run
+from trainwright.workflows.run_data import open_again
 from trainwright.workflows.study import Conductor, trials_of
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def go_on(
     refuse_study(options)
     with folder:
         folder.claim()
-        data = data or _open_again(folder, options)
+        data = data or open_again(folder.asked["data"], options, what="study", where=folder.name)
         if data.digest != folder.asked["fingerprint"]:
             raise DataError(
                 "the data has changed since the study began.",
@@ -271,16 +272,3 @@ def _fill_mirrors(folder: StudyFolder, options: RunOptions) -> None:
         why = "; ".join(dict.fromkeys(left.values()))
         missing = f"{len(left)} of {len(runs)} runs are not in {' and '.join(names)} yet ({why})"
         options.reporter.note(f"{missing}. 'trainwright sync RUN' brings each of them: {', '.join(left)}")
-
-
-def _open_again(folder: StudyFolder, options: RunOptions) -> Dataset:
-    source = folder.asked["data"]
-    if source is None:
-        raise UsageError("this study's data was given by Python code.", where=folder.name, cure="Give data=….")
-    return open_dataset(
-        Path(source["path"]),
-        target=source["target"],
-        task=source["task"],
-        workers=options.workers,
-        progress=options.reporter.progress,
-    )
