@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
-from trainwright.diagnosis.gap import cross_fitted_gap, gap
+from trainwright.diagnosis.gap import cross_fitted_answers, cross_fitted_gap, gap
 from trainwright.diagnosis.stats import newcombe_difference
 
 
@@ -181,3 +181,33 @@ def test_graded_scores_can_be_cross_fitted_too() -> None:
 def test_different_numbers_of_epochs_are_refused() -> None:
     with pytest.raises(ValueError, match=r"^cross_fitted_gap: expected the same epochs on both sides, got 3 and 4$"):
         cross_fitted_gap(np.ones((3, 5)), np.ones((4, 5)))
+
+
+def test_answers_are_those_of_the_epoch_that_the_other_half_chose() -> None:
+    """Epochs of pure chance: the best one flatters, the cross-fitted answers do not."""
+    rng = np.random.default_rng(0)
+    best, fitted = [], []
+    for _ in range(200):
+        val_E = [(rng.random((60, 1)) < 0.5).astype(float) for _ in range(30)]
+        best.append(max(float(tally.mean()) for tally in val_E))
+        fitted.append(float(cross_fitted_answers(val_E).mean()))
+
+    assert np.mean(best) > 0.6
+    assert np.mean(fitted) == pytest.approx(0.5, abs=0.02)
+
+
+def test_cross_fitted_answers_of_any_score_are_tallies_of_one_of_its_epochs_for_each_image() -> None:
+    rng = np.random.default_rng(1)
+    val_E = [rng.random((40, 3)) for _ in range(5)]
+
+    fitted = cross_fitted_answers(val_E, score=lambda tally_BQ: tally_BQ[:, 0] / tally_BQ.sum(axis=1))
+
+    where = [[epoch for epoch in range(5) if np.array_equal(val_E[epoch][row], fitted[row])] for row in range(40)]
+    assert all(len(found) == 1 for found in where)
+    assert len({found[0] for found in where}) <= 2
+
+
+def test_where_the_epochs_are_alike_the_answers_are_as_they_were() -> None:
+    tally = np.array([[1.0], [0.0], [1.0], [1.0]])
+
+    assert np.array_equal(cross_fitted_answers([tally, tally]), tally)

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from trainwright.recipe import Recipe
-from trainwright.records import Outcome, Proposal
+from trainwright.records import Outcome, Prescription, Proposal
 from trainwright.search.coach import Coach
 from trainwright.search.ledger import Ledger, Pace
+from trainwright.search.planning import affordable
 
 IMAGES = 1000
 KNOWN = {
@@ -229,7 +230,10 @@ def test_a_baseline_that_breaks_down_is_trained_with_what_answers_that():
     assert again.role == "baseline"
     assert again.recipe != one.recipe
     assert any(proposal.role == "control" for proposal in rest)
-    assert "its training broke down" in strategy.summary() or "stays as it was" in strategy.summary()
+    repairs = ", ".join(strategy.held.repairs)
+    assert f"As it was, its training broke down; with {repairs} it did not." in strategy.summary()
+    if strategy.gain() is None:
+        assert f"beyond {repairs}, the recipe stays as it was" in strategy.summary()
 
 
 def test_of_a_baseline_that_keeps_breaking_down_no_remedy_is_told_that_is_not_trained():
@@ -305,6 +309,54 @@ def test_with_little_time_the_longer_training_is_as_long_as_the_final_one_behind
     assert "not proven" in strategy.summary()
     assert strategy.incumbent is not None
     assert strategy.incumbent.recipe.epochs == STORY.epochs
+
+
+def test_a_final_training_longer_than_any_on_train_alone_is_told_as_that():
+    strategy = coach(45.0, ANNEALED)
+
+    asked = play(strategy, lambda one: 0.7)
+    recipe, judged = strategy.handed_over
+
+    assert [one.role for one in asked] == ["baseline", "final"]
+    assert asked[-1].recipe.epochs == recipe.epochs == 2 * STORY.epochs
+    assert judged.run == "run-000"
+    assert "The model has 20 epochs instead of 10. No training on train alone was as long" in strategy.summary()
+
+
+def test_that_time_alone_forbids_another_round_is_told():
+    strategy = coach(70.0, ANNEALED)
+
+    play(strategy, lambda one: 0.7)
+    said = [entry.text for entry in strategy.entries if entry.text.startswith("No further round")]
+
+    assert "take longer than there is time" in said[0]
+
+
+@pytest.mark.parametrize(("seconds", "fits"), [(63.0, False), (65.0, True)])
+def test_looking_again_is_counted_with_what_the_arm_costs(seconds, fits):
+    """A remedy of four times the cost, in half of the epochs: 22 s, and as long again, beside a control of 10 s once more."""
+    dear = remedy("wider", {"network.width": 64}, cost=4.0)
+    ledger = Ledger(limit=1000.0, pace=Pace(epoch_seconds=1.0, run_seconds=2.0))
+
+    chosen = affordable(
+        [dear], STORY, ledger, seconds=seconds, cost=1.0, least_gain=0.0, most=3, beside=[8.0], beside_again=[12.0]
+    )
+
+    assert chosen == ([dear] if fits else [])
+
+
+def remedy(name: str, changes: dict[str, Any], *, cost: float) -> Prescription:
+    return Prescription(
+        remedy=name,
+        finding="too-small",
+        changes=changes,
+        reason="",
+        effect="",
+        gain=0.1,
+        cost=cost,
+        source="",
+        retune=False,
+    )
 
 
 def test_where_the_longer_training_was_worse_the_final_one_is_not_longer():

@@ -18,7 +18,7 @@ from trainwright.errors import RunError, UsageError
 from trainwright.records import Interval, to_json
 from trainwright.tracking.run_folder import RunFolder
 from trainwright.workflows import probe_changes, probes, report
-from trainwright.workflows.diagnose import diagnose, evidence_of
+from trainwright.workflows.diagnose import cost_of, diagnose, evidence_of
 from trainwright.workflows.probe_changes import NONE, PROBES
 from trainwright.workflows.probes import recorded_probes
 
@@ -281,6 +281,15 @@ def test_where_a_suggestion_helps_little_the_published_rate_is_tried_too_and_the
     assert found.changes["optimizer.lr"] in (1e-6, 1e-3)
     assert found.steps == 24
     assert (run.folder / "probes" / "learning-rate-2").is_dir()
+
+
+def test_a_larger_network_is_counted_with_what_it_costs() -> None:
+    recipe = tw.Recipe().changed({"network.name": "small-resnet", "network.width": 32})
+
+    wider, same = cost_of("wider", recipe), cost_of("no-regularization", recipe)
+
+    assert same == 2
+    assert wider == pytest.approx(4 * same, rel=0.05)
 
 
 def test_an_unknown_probe_is_refused_with_the_known_ones(run: tw.Run) -> None:

@@ -254,3 +254,23 @@ def test_a_hopeless_arm_that_was_not_told_of_before_a_kill_is_not_trained_furthe
     assert again.result == first.result
     assert again.result["message"] == "stopped after epoch 1: far below the control at the same epoch."
     assert again.result["epochs"] == 1
+
+
+def test_what_is_compared_holds_no_choice_of_the_epoch(told, tmp_path):
+    (kept,) = told({"keep": "best", "epochs": 3})
+    with np.load(tmp_path / "runs" / "s-000" / "answers" / "val.npz") as saved:
+        order = np.argsort(saved["rows"], kind="stable")
+        chosen, fitted = saved["tally"][order], saved["cross_fitted"][order]
+
+    np.testing.assert_array_equal(kept.answers, fitted)
+    assert fitted.shape == chosen.shape
+    assert kept.score == chosen[:, 0].mean()
+
+
+def test_of_a_run_that_keeps_its_last_epoch_the_answers_are_those_of_its_weights(told, tmp_path):
+    (kept,) = told({"keep": "last", "epochs": 3})
+    with np.load(tmp_path / "runs" / "s-000" / "answers" / "val.npz") as saved:
+        order = np.argsort(saved["rows"], kind="stable")
+
+        assert "cross_fitted" not in saved.files
+        np.testing.assert_array_equal(kept.answers, saved["tally"][order])

@@ -118,6 +118,33 @@ def cross_fitted_gap(
     return _judge(train_error, val_error, counts, cross_fitted=True, shares=score is None)
 
 
+def cross_fitted_answers(
+    val_E: Sequence[np.ndarray],
+    *,
+    score: Score | None = None,
+    strata_N: np.ndarray | None = None,
+    groups_N: np.ndarray | None = None,
+) -> np.ndarray:
+    """[N, Q]: each validation image's tally at the epoch that the other half of the images chose, out of E epochs.
+
+    For comparisons with trainings whose epoch was chosen in another way, or not at all: those of the kept epoch are the best of E
+    on these very images, and would make up a gain out of nothing. val_E: of every epoch tallies [N, Q]. score: of summed tallies
+    [B, Q]; without it the mean of their first figure. strata_N, groups_N: as for `cross_fitted_gap`, whose first halving it is.
+    """
+    half_N = _halves(len(val_E[0]), 0, strata_N, groups_N)
+    answers_NQ = np.array(val_E[0], dtype=np.float64)
+    for chooses_N in (half_N, ~half_N):
+        best = -math.inf
+        for tally_EQ in val_E:
+            tally_NQ = _tallies(tally_EQ, "val")
+            of_half = tally_NQ[chooses_N]
+            reached = float(of_half[:, 0].mean()) if score is None else _score_of(of_half, score)
+            if round(reached, 9) > best:
+                best = round(reached, 9)
+                answers_NQ[~chooses_N] = tally_NQ[~chooses_N]
+    return answers_NQ
+
+
 def margin_of(val_error: float) -> float:
     """The largest gap that is let pass: two points, or a fifth of the unseen error where that is more."""
     return max(LEAST_MARGIN, RELATIVE_MARGIN * val_error)

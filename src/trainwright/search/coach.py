@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from trainwright.diagnosis.comparison import Comparison, compare
@@ -251,19 +252,28 @@ class Coach:
         candidates = [one for one in candidates if planning.is_new(recipe, one, self._known_recipes)]
         self.proven = []
         one_run = self.ledger.seconds(recipe.epochs, cost=incumbent.cost)
-        chosen = planning.affordable(
+        plan = partial(
+            planning.affordable,
             candidates,
             recipe,
             self.ledger,
-            seconds=self._explorable - self.ledger.together([one_run] * (1 if lean else deciding.CONFIRMING)),
             cost=incumbent.cost,
             least_gain=LEAST_GAIN * self._chance,
             most=MOST_ARMS,
             beside=[one_run] if control else [],
+            beside_again=[] if lean else [one_run],
         )
+        chosen = plan(seconds=self._explorable)
         self._known_recipes += [planning.with_remedy(recipe, one) for one in chosen]
-        if not chosen:
-            why = "no remedy is left that may gain enough to be told from chance, and fits into the time"
+        if not chosen and plan(seconds=math.inf):
+            kept = self.ledger.left - self._explorable
+            room = f"{max(0.0, self._explorable):.0f} s are left for it and {kept:.0f} s kept for the end of the study"
+            self.say(
+                "decision",
+                f"No further round: a remedy, and a second look at it, take longer than there is time: {room}.",
+            )
+        elif not chosen:
+            why = "no remedy is left that may gain enough to be told from chance"
             self.say("decision", f"No further round: {why}.")
         return chosen
 

@@ -60,7 +60,8 @@ def decide(coach: Coach, this: Round, first: Mapping[str, Comparison]) -> ending
             )
         )
     if again is None:
-        coach.say("decision", "No arm is better than the control beyond chance: the simpler recipe stays.")
+        if not (passing and best.verdict == "not looked at again"):  # that was said
+            coach.say("decision", "No arm is better than the control beyond chance: the simpler recipe stays.")
         return
     one, outcome = best.prescription, best.outcome
     this.adopted = one.remedy
@@ -92,8 +93,11 @@ def _once_more(
     best.verdict = "not confirmed"
     alone = this.lean and coach.ledger.slots == 1
     one_run = coach.ledger.seconds(this.epochs, cost=coach.held.cost)
-    if coach.ledger.together([one_run] * (1 if alone else CONFIRMING)) > coach.ledger.left:
-        coach.say("decision", f"No time is left to look at {one.remedy} with another seed: it is not adopted.")
+    takes = planning.seconds_of(coach.held.recipe, one, coach.ledger, cost=coach.held.cost)
+    if coach.ledger.together([takes] if alone else [takes, one_run]) > coach.ledger.left:
+        best.verdict = "not looked at again"
+        said = f"No time is left to look at {one.remedy} with another seed: it is not adopted, and the simpler recipe stays."
+        coach.say("decision", said)
         return None
     fresh = coach.held.recipe.changed({"seed": coach.seed_of(this.number, 2)})
     reason = "the arm that seems better, once more with another seed"

@@ -214,9 +214,13 @@ def finish(coach: Coach, tried: Longer | None) -> Generator[list[Proposal], list
     recipe = trained_on_all(incumbent.recipe, epochs)
     (outcome,) = yield [coach.propose("final", recipe, "final", reason=why, on_all=True, alone=True)]
     _hand_over(coach, outcome, epochs, judged=incumbent.judged if harmless is None else harmless.outcome)
-    if harmless is not None and coach.final is not None:  # what is proven stays what it was
-        recipe = incumbent.recipe.changed({"epochs": epochs})
-        coach.unproven = Unproven(recipe=recipe, outcome=harmless.outcome, gain=harmless.gain, proven_epochs=proven)
+    if epochs > proven and coach.final is not None:  # what is proven stays what it was
+        coach.unproven = Unproven(
+            recipe=incumbent.recipe.changed({"epochs": epochs}),
+            outcome=incumbent.judged if harmless is None else harmless.outcome,
+            gain=None if harmless is None else harmless.gain,
+            proven_epochs=proven,
+        )
     return _why_no_longer(coach, tried, unproven=unproven)
 
 

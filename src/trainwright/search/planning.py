@@ -49,12 +49,13 @@ def affordable(
     least_gain: float,
     most: int,
     beside: Sequence[float] = (),
+    beside_again: Sequence[float] = (),
 ) -> list[Prescription]:
     """Of the candidates, in their order, `most` that make another recipe each, may gain enough, and fit together. What is a part
     of another one waits for a round after it.
 
-    seconds: of all of them. cost: time of an epoch of `base` over that of the unchanged recipe. beside: seconds of runs that are
-    begun before them.
+    seconds: of all of them, and of looking at the costliest of them again. cost: time of an epoch of `base` over that of the
+    unchanged recipe. beside, beside_again: seconds of runs that are begun before them, and beside the second look.
     """
     chosen: dict[str, tuple[Prescription, Recipe, float]] = {}
     for one in candidates:
@@ -63,17 +64,24 @@ def affordable(
         if any(_is_part(one, other) for other, _, _ in chosen.values()):
             continue
         recipe = with_remedy(base, one)
-        takes = ledger.seconds(recipe.epochs, cost=cost * one.cost) * (1 + RETUNE_COST * one.retune)
+        takes = seconds_of(base, one, ledger, cost=cost)
         kept = {name: arm for name, arm in chosen.items() if not _is_part(arm[0], one)}
         runs = [*beside, *(arm[2] for arm in kept.values()), takes]
         new = all(recipe != other for _, other, _ in kept.values())
-        if len(kept) < most and new and ledger.together(runs) <= seconds:
+        again = max([takes, *(arm[2] for arm in kept.values())])
+        needed = ledger.together(runs) + ledger.together([again, *beside_again])
+        if len(kept) < most and new and needed <= seconds:
             chosen = {**kept, one.remedy: (one, recipe, takes)}
     arms = [one for one, _, _ in chosen.values()]
     # What would leave slots idle in a second wave waits for another round, unless the budget is none.
     count = len(beside) + len(arms)
     idle = count % ledger.slots if count > ledger.slots and math.isfinite(ledger.limit) else 0
     return arms[: len(arms) - idle]
+
+
+def seconds_of(base: Recipe, one: Prescription, ledger: Ledger, *, cost: float) -> float:
+    """Of a training of the recipe with what is prescribed. cost: time of an epoch of `base` over that of the unchanged recipe."""
+    return ledger.seconds(with_remedy(base, one).epochs, cost=cost * one.cost) * (1 + RETUNE_COST * one.retune)
 
 
 def _is_part(one: Prescription, other: Prescription) -> bool:

@@ -26,7 +26,7 @@ class Arm:
     """A prescription that was trained.
 
     verdict: adopted, better at first sight (another one was looked at again), no evidence, not confirmed (by another seed),
-    worse, or hopeless (stopped or failed).
+    not looked at again (there was no time), worse, or hopeless (stopped or failed).
     """
 
     prescription: Prescription
@@ -50,12 +50,12 @@ class Round:
 
 @dataclass(frozen=True, kw_only=True)
 class Unproven:
-    """What the model that is handed over has beyond what was proven: length. outcome: of that recipe, on train alone. gain: of it
-    over proven_epochs."""
+    """What the model that is handed over has beyond what was proven: length. outcome: of that recipe on train alone, with its
+    gain over proven_epochs; without a gain no training on train alone was as long, and the outcome is of proven_epochs."""
 
     recipe: Recipe
     outcome: Outcome
-    gain: Comparison
+    gain: Comparison | None
     proven_epochs: int
 
 

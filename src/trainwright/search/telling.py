@@ -99,13 +99,16 @@ def _proven(baselines: Sequence[Outcome], incumbent: Incumbent, better: Comparis
     baseline = baselines[0]
     verdict = baseline.result["verdict"]
     began = f"The baseline reached {scored(baseline)} on unseen images ({gap(baseline)}; {verdict})."
+    stays = "the recipe stays as it was"
+    if incumbent.repairs:
+        repairs = ", ".join(incumbent.repairs)
+        began = f"As it was, its training broke down; with {repairs} it did not. {began}"
+        stays = f"beyond {repairs}, the recipe stays as it was"
     if better is None and not tried:
-        return f"{began} No remedy was tried: the recipe stays as it was."
+        return f"{began} No remedy was tried: {stays}."
     if better is None:
         none = "The one remedy tried was not" if tried == 1 else f"Of {tried} remedies none was"
-        return f"{began} {none} better than a control beyond chance: the recipe stays as it was."
-    if incumbent.repairs:
-        began = f"As it was, its training broke down; with {', '.join(incumbent.repairs)} it did not. {began}"
+        return f"{began} {none} better than a control beyond chance: {stays}."
     helped = ", then ".join(incumbent.remedies)
     return (
         f"{began} What helped: {helped}. Trained so on train alone: {scored(incumbent.judged)} ({gap(incumbent.judged)}), "
@@ -126,6 +129,11 @@ def _usually(baselines: Sequence[Outcome]) -> str:
 def longer(unproven: Unproven) -> str:
     """What the model has that was not proven."""
     reached = f"{scored(unproven.outcome)} ({gap(unproven.outcome)})"
+    if unproven.gain is None:
+        return (
+            f"The model has {unproven.recipe.epochs} epochs instead of {unproven.proven_epochs}. No training on train alone was "
+            f"as long: {reached} is what {unproven.proven_epochs} epochs reach."
+        )
     gain = points_within(unproven.gain.gain)
     return (
         f"The model has {unproven.recipe.epochs} epochs instead of {unproven.proven_epochs}: trained as long on train "

@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from trainwright.data.dataset import Dataset
 from trainwright.diagnosis.evidence import Evidence, ProbeResult
+from trainwright.diagnosis.remedies.capacity import relative_work
 from trainwright.diagnosis.rules import judge
 from trainwright.diagnosis.rules.fit import probes_that_would_tell
+from trainwright.recipe import Recipe
 from trainwright.records import Finding, to_json
 from trainwright.tracking.run_folder import RunFolder
 from trainwright.tracking.runs import find_run
 from trainwright.workflows.kept_evidence import evidence_of
 from trainwright.workflows.label_probe import LABELS
+from trainwright.workflows.larger import larger_network
 from trainwright.workflows.lr import recorded_finding
 from trainwright.workflows.options import RunOptions, options_from
 from trainwright.workflows.probe_changes import Subject, subject_of
@@ -28,7 +31,8 @@ from trainwright.workflows.run import Run, recipe_of
 if TYPE_CHECKING:
     from torch import nn
 
-AUTO = "auto"
+AUTO, WIDER = "auto", "wider"
+ANY_SIZE = (32, 32)  # of images: what a larger network costs beside a smaller one does not hang on it
 # Of the process that runs a probe, after which it is not begun again: a probe may take its process with it, as by its memory, and
 # would do so at every start. Kills by a person in one probe, after which a study goes on as if nothing was, are fewer.
 MOST_DEATHS = 6
@@ -77,12 +81,19 @@ def diagnose(
         subject = subject_of(folder, data=data, model=model, options=options) if left else None
         began, took = time.perf_counter(), float((folder.result() or {}).get("seconds", 0.0))
         while left is not None and subject is not None:
-            if time.perf_counter() - began + COSTS.get(left, COST) * took > limit_seconds:
+            if time.perf_counter() - began + cost_of(left, subject.recipe) * took > limit_seconds:
                 break
             found = _run(subject, left)
             evidence = replace(evidence, probes={**evidence.probes, left: found})
             left = _next(evidence, wanted, auto=probes == AUTO)
     return _judged(folder, evidence, data=data, options=options)
+
+
+def cost_of(name: str, recipe: Recipe) -> float:
+    """What a probe of a run of this recipe takes at most, over what the run took; of a larger network by its multiply-adds."""
+    changes = larger_network(recipe.network)[0] if name == WIDER else {}
+    work = relative_work(recipe, recipe.changed(changes), ANY_SIZE) if changes else 1.0
+    return COSTS.get(name, COST) * max(1.0, work)
 
 
 def _run(subject: Subject, name: str) -> ProbeResult:

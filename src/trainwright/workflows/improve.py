@@ -13,6 +13,7 @@ from trainwright.data.dataset import Dataset
 from trainwright.recipe import Recipe
 from trainwright.records import to_json
 from trainwright.search.coach import Coach
+from trainwright.search.ending import PLATEAU
 from trainwright.search.ledger import Ledger, Pace
 from trainwright.search.rounds import Entry
 from trainwright.tracking.study_folder import StudyFolder
@@ -73,7 +74,8 @@ def _paced(prepared: Prepared, content: Mapping[str, Any], *, options: RunOption
     asked, limit = prepared.asked, content["budget_seconds"]
     here = measured_here(prepared, content, budget=limit, options=options)
     spent = time.perf_counter() - began
-    final = content["on_all"] is not None
+    # Time is kept for the end where there is something to train then: on all images, or for longer (`Coach`).
+    final = content["on_all"] is not None or asked.schedule.name not in ("constant", PLATEAU)
     fitted = fitting(asked, here.pace, limit, spent=spent, on_all=final, slots=here.slots)
     shortened = None
     if fitted.epochs < asked.epochs:

@@ -13,7 +13,7 @@ import numpy as np
 from trainwright.data.dataset import Dataset
 from trainwright.diagnosis.curves import step_losses
 from trainwright.diagnosis.evidence import Evidence
-from trainwright.diagnosis.gap import Gap, cross_fitted_gap, gap
+from trainwright.diagnosis.gap import Gap, cross_fitted_answers, cross_fitted_gap, gap
 from trainwright.diagnosis.recorded import as_json
 from trainwright.diagnosis.rules import judge
 from trainwright.diagnosis.stats import bootstrap_measures, effective_count, paired_bootstrap, wilson
@@ -51,8 +51,9 @@ def judge_run(training: Training, *, seconds: float) -> dict[str, Any]:
         checks = check_data(prepared, val_answers, val, lambda rows: groups_of(prepared.dataset, rows))
         evidence = replace(evidence, **vars(checks))
     verdict, findings = judge(evidence)
-    for answers, scores, part in ((val_answers, val, "val"), (train_answers, train, "train"))[0 if unseen else 1 :]:
-        save_arrays(folder, part, _record(prepared, answers, scores))
+    if unseen:
+        save_arrays(folder, "val", _record(prepared, val_answers, val) | _cross_fitted(training, len(epochs)))
+    save_arrays(folder, "train", _record(prepared, train_answers, train))
     for finding in findings if unseen else _of_training_alone(findings):
         folder.append("finding", to_json(finding))
     _draw(training, epochs, chosen, (val_answers, val), (errors, measured) if unseen else None)
@@ -193,20 +194,44 @@ def _gap(training: Training, epochs: int, chosen: int, train: Scores, val: Score
     total, groups = len(prepared.split.train), _dependent(prepared)
     right_or_wrong = prepared.task.counts_right
     score = None if right_or_wrong else score_of(prepared.task)
-    if prepared.recipe.keep != "best" or epochs < 2 or training.position.best_epoch is None:
+    if not _was_chosen(training, epochs):
         sides = (train.per_image, val.per_image) if right_or_wrong else (train.tally, val.tally)
         return gap(*sides, score=score, groups_val=groups, train_total=total)
     train_E, val_E = (_Recorded(training.folder, epochs, side, right_or_wrong) for side in ("train", "val"))
-    strata = prepared.dataset.targets.strata()
     return cross_fitted_gap(
         np.stack(train_E) if right_or_wrong else train_E,
         np.stack(val_E) if right_or_wrong else val_E,
         score=score,
-        strata_N=np.array([strata[row] for row in prepared.split.val]),
+        strata_N=_strata(prepared),
         groups_N=groups,
         train_total=total,
         kept=chosen,
     )
+
+
+def _was_chosen(training: Training, epochs: int) -> bool:
+    """Whether the kept epoch is the best of several on the validation images."""
+    return training.prepared.recipe.keep == "best" and epochs > 1 and training.position.best_epoch is not None
+
+
+def _cross_fitted(training: Training, epochs: int) -> dict[str, np.ndarray]:
+    """The tallies that a comparison with another training may take, where the kept epoch was chosen by these images."""
+    if not _was_chosen(training, epochs):
+        return {}
+    prepared = training.prepared
+    tally_NQ = cross_fitted_answers(
+        _Recorded(training.folder, epochs, "val", False),
+        score=None if prepared.task.counts_right else score_of(prepared.task),
+        strata_N=_strata(prepared),
+        groups_N=_dependent(prepared),
+    )
+    return {"cross_fitted": tally_NQ}
+
+
+def _strata(prepared: Prepared) -> np.ndarray:
+    """Those of the validation images."""
+    strata = prepared.dataset.targets.strata()
+    return np.array([strata[row] for row in prepared.split.val])
 
 
 class _Recorded(Sequence[np.ndarray]):

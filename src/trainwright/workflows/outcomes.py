@@ -125,11 +125,15 @@ def is_outcome(error: BaseException, proposal: Proposal) -> bool:
 
 
 def answers_of(folder: RunFolder) -> tuple[np.ndarray, np.ndarray | None]:
-    """(tallies [N, Q], groups [N] or None where all images are on their own) of the val images, in the order of their rows."""
+    """(tallies [N, Q], groups [N] or None where all images are on their own) of the val images, in the order of their rows.
+
+    Where the epoch that was kept is the best one on these images, the tallies are cross-fitted: no gain is to hold that choice.
+    """
     try:
         with np.load(folder.answers / "val.npz", allow_pickle=False) as saved:
             order = np.argsort(saved["rows"], kind="stable")
-            tally, groups = saved["tally"][order].astype(np.float64), saved["groups"][order]
+            tally = saved["cross_fitted" if "cross_fitted" in saved.files else "tally"][order].astype(np.float64)
+            groups = saved["groups"][order]
     except FileNotFoundError:
         raise RunError(
             "has no answers any more.", where=str(folder.path), cure="Restore the run, or start a new study."
