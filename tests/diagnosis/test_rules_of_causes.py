@@ -228,6 +228,17 @@ def test_a_proven_cause_makes_it_underfit_and_comes_first() -> None:
     assert "Proven to keep it up: too-small." in next(f.evidence for f in findings if f.rule == "underfits")
 
 
+def test_a_cause_that_no_probe_has_shown_is_not_called_proven() -> None:
+    rising = tuple(0.3 + 0.03 * epoch for epoch in range(12))
+    rate = ProbeResult(name="learning-rate", state="needless")
+
+    found = underfits(run(rate, val_score=rising))
+
+    assert found.verdict == "yes"
+    assert "Proven" not in found.evidence
+    assert found.evidence.endswith("By what its curve shows: under-trained.")
+
+
 def test_of_two_causes_the_one_that_gains_more_comes_first() -> None:
     _, findings = judge(run(probe("longer", 0.12, 0.1), probe("wider", 0.25, 0.2)))
 

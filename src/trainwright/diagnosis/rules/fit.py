@@ -50,7 +50,11 @@ def underfits(evidence: Evidence) -> Finding:
         return finding("underfits", "cannot-tell", f"{text}.", "Score more train images.", figures)
     causes = [cause.rule for cause in map(_answered(evidence), CAUSES) if cause.verdict == "yes"]
     if causes:
-        return finding("underfits", "yes", f"{text}. Proven to keep it up: {', '.join(causes)}.", "", figures)
+        proven = [cause for cause in causes if PROBE_OF[cause] in evidence.probes]
+        signs = [cause for cause in causes if cause not in proven]
+        said = f" Proven to keep it up: {', '.join(proven)}." if proven else ""
+        said += f" By what its curve shows: {', '.join(signs)}." if signs else ""
+        return finding("underfits", "yes", f"{text}.{said}", "", figures)
     if error.low <= FAR_FROM_ZERO:
         return finding("underfits", "no", f"{text}: not surely above {percent(FAR_FROM_ZERO)}.", "", figures)
     if _gap_is_larger(gap):
