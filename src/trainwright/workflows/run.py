@@ -235,7 +235,7 @@ def resume(
     options = options_from(options, more)
     if helps():
         return _helped(data, model)
-    folder = RunFolder.open(run.folder) if isinstance(run, Run) else find_run(options.runs, str(run), repetitions=True)
+    folder = RunFolder.open(run.folder) if isinstance(run, Run) else find_run(options.runs, str(run), stopped=True)
     if folder.result() is not None and folder.status()["state"] == "finished":
         return Run(folder)
     manifest = folder.manifest
