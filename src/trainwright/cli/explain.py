@@ -72,13 +72,19 @@ def explain(
             missed = f"  ({one['unexplained']:.0%} not explained)" if one["unexplained"] > MISSED else ""
             said = answered_in_words(one)
             print(
-                f"{one['image']}  {said}{'; explained: ' if said else ''}{one['of']} {one['output']:.3g}, of a plain image "
+                f"{_near(one['image'])}  {said}{'; explained: ' if said else ''}{one['of']} {one['output']:.3g}, of a plain image "
                 f"{one['plain']:.3g}{missed}"
             )
         print("\n".join(wrapped("numbers    ", f"{_beside(found['images'])}explained: {found['explains']}; {READING}")))
         print(f"method     {found['method']}")
         print("\n".join(f"sheet      {sheet}" for sheet in found["sheets"]))
     return 3 if all("error" in one for one in found["images"]) else 0
+
+
+def _near(file: str) -> str:
+    """A path as it is written from here, where it lies below."""
+    path, here = Path(file), Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else file
 
 
 def _beside(images: Sequence[Mapping[str, Any]]) -> str:

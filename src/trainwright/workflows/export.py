@@ -77,8 +77,8 @@ def export(
     temperature that the run's diagnosis found; probabilities are then others than those of `predict`. data, model: what only
     Python code could give. The model is held against its answers of the day that it was judged, and each file against the model
     on every validation image, from the image file on. Raises GoalNotMetError, and writes nothing, where one does not answer as
-    the other does; RunError for no such run or one without a model, DataError where the data changed, UsageError for what no
-    graph can be made of and where no temperature surely helps, MissingPackageError without onnx.
+    the other does and where no temperature surely helps; RunError for no such run or one without a model, DataError where the
+    data changed, UsageError for what no graph can be made of, MissingPackageError without onnx.
     """
     options = options_from(options, more)
     if format not in (*FILES, "all"):
