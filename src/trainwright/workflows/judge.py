@@ -64,6 +64,7 @@ def judge_run(training: Training, *, seconds: float) -> dict[str, Any]:
         "verdict": verdict,
         "findings": [_public(finding) for finding in (*recorded_finding(folder), *findings)],
         "train_errors": to_json(errors),
+        "images_scored": {"train": len(train_answers.rows), "val": len(val_answers.rows)},
         "hardest": hardest(prepared, val_answers, val),
         "kept_epoch": chosen,
         "weights_sha256": digest,

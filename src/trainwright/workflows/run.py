@@ -210,7 +210,7 @@ def plan(
             own_batch_size = None if "optimizer.lr" in wanted else usual
         recipe = recipe.changed({"batch_size": batch_size})
     prepared = prepare(data, recipe, device=device, workers=options.workers, reporter=options.reporter, custom=model)
-    options.reporter.note(str(prepared.split))
+    options.reporter.note(prepared.counted)
     options.reporter.note(f"precision {prepared.precision.name}: {prepared.precision.reason}")
     refuse_share(prepared, options.processes)
     with repeatable(device, options.threads):
