@@ -22,6 +22,7 @@ from trainwright.report.values import Picture, Pictures, RunValues
 from trainwright.report.wording import (
     amount,
     duration,
+    end_of,
     finite,
     points_within,
     score,
@@ -73,7 +74,7 @@ def run_page(values: RunValues) -> str:
             for anchor, short, title, body in sections
             if body
         ],
-        foot=foot(values.version, values.folder, NOT_UNSEEN if not values.unseen else UNSEEN),
+        foot=foot(values.version, end_of(values.folder), NOT_UNSEEN if not values.unseen else UNSEEN),
     )
 
 

@@ -31,6 +31,11 @@ def scored_train(result: Mapping[str, Any], split: Mapping[str, Any]) -> tuple[i
     return (min(train, max(val, 1)) if kept is None else int(kept), train) if train else (0, 0)
 
 
+def end_of(path: str, parts: int = 2) -> str:
+    """The last parts of a path, `runs/20261122-0117`: a page goes to others, whom a machine's own folders tell nothing."""
+    return "/".join([part for part in path.replace("\\", "/").split("/") if part][-parts:])
+
+
 def score(value: Any, metric: str) -> str:
     """'71.3 %' of an accuracy, '0.613' of other scores."""
     number = finite(value)
