@@ -126,9 +126,7 @@ def test_beside_what_explains_a_number_or_a_map_stands_the_truth_or_the_score(tr
     numbers, maps = trained("regression"), trained("segmentation")
     areas = dict(line.split(",", 1) for line in datasets["regression"][0].read_text().splitlines())
 
-    (number, *_), (painted, *_) = (
-        tw.explain(run, out=tmp_path / run.id)["images"] for run in (numbers, maps)
-    )
+    (number, *_), (painted, *_) = (tw.explain(run, out=tmp_path / run.id)["images"] for run in (numbers, maps))
 
     area, side = map(float, areas[numbers.result["hardest"][0]["path"]].split(","))
     assert number["truth"] == {"area": area, "side": side}

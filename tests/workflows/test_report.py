@@ -174,7 +174,9 @@ def test_data_that_is_gone_costs_the_pictures_alone(copied):
 
     text = text_of(tw.write_report(copied.path))
 
-    assert re.search(r"The pictures are left out: \d/\d+\.png of the data is not there, so the data is not where it was", text)
+    assert re.search(
+        r"The pictures are left out: \d/\d+\.png of the data is not there, so the data is not where it was", text
+    )
     assert "What is taken for what" in text
 
 

@@ -34,8 +34,8 @@ def test_of_equal_scores_the_one_that_is_handed_over_counts() -> None:
 
 def test_a_lead_that_another_seed_does_not_have_is_said_to_be_no_more_than_luck() -> None:
     assert told(ROWS, model(0, "mine-000"))["why_not"] == (
-        "Trial 1 scored highest (0.900) and is not the model: with another seed it is not above the first trial's 0.800, so nothing "
-        "shows that its lead is more than the luck of the best of 2, and the recipe stays as it is."
+        "Trial 1 scored highest (0.900) and is not the model: with another seed it is not above the first trial's 0.800, "
+        "so nothing shows that its lead is more than the luck of the best of 2, and the recipe stays as it is."
     )
 
 
@@ -67,7 +67,9 @@ def test_one_that_did_not_come_to_its_end_is_not_handed_over(state: str, said: s
     found = told([*ROWS, row(3, 0.95, state, epochs=1)], model(1, "mine-001"))
 
     assert (found["trial"], found["score"]) == (3, 0.95)
-    assert found["why_not"] == f"Trial 3 scored highest (0.950) and is not the model: that was after 1 epoch, and {said}"
+    assert (
+        found["why_not"] == f"Trial 3 scored highest (0.950) and is not the model: that was after 1 epoch, and {said}"
+    )
 
 
 def test_where_nothing_has_a_score_nothing_scored_highest() -> None:

@@ -72,8 +72,8 @@ def explain(
             missed = f"  ({one['unexplained']:.0%} not explained)" if one["unexplained"] > MISSED else ""
             said = answered_in_words(one)
             print(
-                f"{_near(one['image'])}  {said}{'; explained: ' if said else ''}{one['of']} {one['output']:.3g}, of a plain image "
-                f"{one['plain']:.3g}{missed}"
+                f"{_near(one['image'])}  {said}{'; explained: ' if said else ''}{one['of']} {one['output']:.3g}, "
+                f"of a plain image {one['plain']:.3g}{missed}"
             )
         print("\n".join(wrapped("numbers    ", f"{_beside(found['images'])}explained: {found['explains']}; {READING}")))
         print(f"method     {found['method']}")

@@ -26,7 +26,10 @@ def asked(values: RunValues) -> Html:
     named = values.recipe_name or "no published one"
     about = rows_of(
         [
-            ("data", f"{end_of(str((data.get('source') or {}).get('path') or values.data_name), 1)}: {data.get('task', '')}, {parts}"),
+            (
+                "data",
+                f"{end_of(str((data.get('source') or {}).get('path') or values.data_name), 1)}: {data.get('task', '')}, {parts}",
+            ),
             ("published recipe", named),
             ("why that one", "; ".join(values.choice)),
             ("part of", _study(values)),

@@ -378,7 +378,10 @@ def _repeat(values: StudyValues) -> Html:
                     ("data fingerprint", element("code", values.asked.get("fingerprint", ""))),
                     ("sources", element("code", str(values.asked.get("code_sha256", ""))[:12])),
                     ("versions", ", ".join(f"{name} {version}" for name, version in packages.items())),
-                    ("recipe handed over", element("code", end_of(values.handed_over, 3)) if values.handed_over else ""),
+                    (
+                        "recipe handed over",
+                        element("code", end_of(values.handed_over, 3)) if values.handed_over else "",
+                    ),
                     ("folder", element("code", end_of(values.folder))),
                 ]
             ),

@@ -120,7 +120,9 @@ def _judged(folder: RunFolder, evidence: Evidence, *, data: Dataset | None, opti
     result = folder.result()
     if result is not None and recipe_of(folder).data.train_on == "train+val":  # nothing unseen is left to judge by
         found = tuple(Finding(**finding) for finding in result["findings"])
-        return Diagnosis(run=folder.run_id, verdict=result["verdict"], findings=found, probes={}, would_tell=(), **_images(folder))
+        return Diagnosis(
+            run=folder.run_id, verdict=result["verdict"], findings=found, probes={}, would_tell=(), **_images(folder)
+        )
     verdict, findings = judge(evidence)
     if result is not None:
         kept = {"verdict": verdict, "findings": to_json([*recorded_finding(folder), *findings])}

@@ -61,8 +61,8 @@ def explain(
     images: files and folders; None for the run's hardest validation images. of: the class, or the value, that is explained;
     None for the model's answer (of a map the class that most of its pixels have), and for the first value. out: folder of the
     sheets, `explained` in the run's where none is given: `why-001.png` and on, each image beside its explanation, red for and
-    blue against. Of class scores it is the logit that is explained; the answer, its probability and, of images that the run was judged
-    by, the truth stand beside it. Raises RunError for no such run or one without a model,
+    blue against. Of class scores it is the logit that is explained; the answer, its probability and, of images that the run was
+    judged by, the truth stand beside it. Raises RunError for no such run or one without a model,
     UsageError for a task whose answers are boxes and for a class it does not know, DataError where there are no images,
     MissingPackageError without captum.
     """

@@ -30,19 +30,21 @@ def highest_of(
     if best is None or not scored:
         return None
     # of equal ones the one that is held, else the first
-    one = max(scored, key=lambda row: (row["score"], row["number"] == best["trial"], row["number"] == found, -row["number"]))
+    one = max(
+        scored, key=lambda row: (row["score"], row["number"] == best["trial"], row["number"] == found, -row["number"])
+    )
     why: str | None = None
     if one["number"] != best["trial"]:
         why = _another(one, lost=one["number"] == found, first_score=first_score, compared=compared)
     elif best["trained_on"] == "train+val":
         why = (
-            f"The model is not the training of trial {one['number']}, which scored highest, but its recipe trained on train and val "
-            "together: nothing unseen is left to say how good it is."
+            f"The model is not the training of trial {one['number']}, which scored highest, but its recipe trained on "
+            "train and val together: nothing unseen is left to say how good it is."
         )
     elif best["run"] != one["run"]:
         why = (
-            f"The model is not the training of trial {one['number']}, which scored highest, but this one with another seed: nothing "
-            "was chosen by its score."
+            f"The model is not the training of trial {one['number']}, which scored highest, but this one with another "
+            "seed: nothing was chosen by its score."
         )
     return {"trial": one["number"], "run": one["run"], "score": one["score"], "why_not": why}
 
@@ -52,8 +54,8 @@ def _another(one: Mapping[str, Any], *, lost: bool, first_score: float | None, c
     began = f"Trial {one['number']} scored highest ({one['score']:.3f}) and is not the model: "
     if lost and first_score is not None:
         return (
-            f"{began}with another seed it is not above the first trial's {first_score:.3f}, so nothing shows that its lead is more "
-            f"than the luck of the best of {compared}, and the recipe stays as it is."
+            f"{began}with another seed it is not above the first trial's {first_score:.3f}, so nothing shows that its "
+            f"lead is more than the luck of the best of {compared}, and the recipe stays as it is."
         )
     after = f" after {one['epochs']} epoch{'' if one['epochs'] == 1 else 's'}" if one["epochs"] else ""
     return f"{began}that was{after}, and {STOPPED.get(one['state'], 'it did not come to its end')}."
