@@ -45,7 +45,7 @@ def test_a_lead_that_another_seed_does_not_have_is_said_to_be_no_more_than_luck(
         (model(1, "mine-003"), "but this one with another seed: nothing was chosen by its score."),
         (
             model(1, "mine-004", "train+val"),
-            "but its recipe trained on train and val together: nothing unseen is left to say how good it is.",
+            "but its recipe trained on train and val together: no validation image is left to say how good it is.",
         ),
     ],
 )

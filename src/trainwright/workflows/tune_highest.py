@@ -39,7 +39,7 @@ def highest_of(
     elif best["trained_on"] == "train+val":
         why = (
             f"The model is not the training of trial {one['number']}, which scored highest, but its recipe trained on "
-            "train and val together: nothing unseen is left to say how good it is."
+            "train and val together: no validation image is left to say how good it is."
         )
     elif best["run"] != one["run"]:
         why = (
