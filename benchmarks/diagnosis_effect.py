@@ -16,7 +16,7 @@ import torch
 from trainwright.data.dataset import Dataset
 from trainwright.diagnosis.stats import paired_bootstrap
 from trainwright.records import Interval
-from trainwright.workflows.judge import score_of
+from trainwright.workflows.chosen_epoch import score_of
 from trainwright.workflows.options import RunOptions
 from trainwright.workflows.prepare import prepare
 from trainwright.workflows.run import Run, recipe_of

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from trainwright.cli.diagnose import as_object, show_diagnosis
 from trainwright.cli.show import show_findings
 from trainwright.diagnosis.evidence import ProbeResult
@@ -51,6 +53,14 @@ def test_a_diagnosis_is_the_verdict_its_findings_the_probes_and_what_would_tell_
         "",
         "to tell    trainwright diagnose 20261122-0117 --probe longer",
     ]
+
+
+def test_of_how_many_train_images_its_errors_are_is_said() -> None:
+    some = replace(FOUND, images_scored={"train": 108, "val": 109}, images={"train": 436, "val": 109})
+    every = replace(FOUND, images_scored={"train": 436, "val": 500}, images={"train": 436, "val": 500})
+
+    assert show_diagnosis(some).splitlines()[2] == "train      scored on 108 of its 436 images, drawn for this"
+    assert show_diagnosis(every) == show_diagnosis(FOUND)
 
 
 def test_what_cannot_be_told_for_the_same_reason_is_said_once() -> None:

@@ -190,7 +190,7 @@ def test_a_temperature_that_may_not_help_is_refused(cli, two_runs, runs, new, mo
 
     done = predict(cli, runs, two_runs[0], new / "below", "--calibrated")
 
-    assert done.code == 2
+    assert done.code == 4
     assert "not sure that any temperature makes the probabilities better" in done.err
 
 

@@ -230,6 +230,16 @@ def test_an_unfinished_run_cannot_be_compared(cli, digits, tmp_path):
     assert "has not finished" in done.err
 
 
+def test_a_paused_run_that_is_compared_says_which_study_goes_on_with_it(cli, paused):
+    runs, run = paused
+
+    done = cli("runs", "compare", run, run, "--runs", runs)
+
+    assert done.code == 1
+    assert f"{run}: was paused by the study mine and has no result to compare." in done.err
+    assert "Go on with 'trainwright resume mine', or name another run." in " ".join(done.err.split())
+
+
 def test_the_best_run_is_the_one_with_the_best_unseen_score(cli, two_runs, runs):
     (best,) = cli("runs", "best", "--runs", runs, "--json").json["runs"]
 

@@ -29,6 +29,18 @@ def test_the_score_is_called_after_its_metric() -> None:
     assert show_run(result()).splitlines()[1] == "R²         train 0.930   unseen 0.810   (eval mode, clean images)"
 
 
+def test_of_how_many_train_images_the_train_score_is_stands_below_it() -> None:
+    images = {"train": 436, "val": 109, "test": 0}
+
+    some = show_run(result(images=images, images_scored={"train": 108, "val": 109}))
+    of_before = show_run(result(images=images))  # results that do not say it: the rule
+    every = show_run(result(images=images, images_scored={"train": 436, "val": 109}))
+
+    assert some.splitlines()[2] == "           (train: of 108 of the 436 images, drawn for this)"
+    assert "(train: of 109 of the 436 images" in of_before
+    assert "(train: of" not in every
+
+
 def test_further_metrics_have_a_line_each_with_their_interval() -> None:
     metrics = {
         "train": {"score": 0.93, "mae": 0.71, "rmse": 1234.5},

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import trainwright
+from trainwright.diagnosis.curves import LEAST_EPOCHS, last_third
 from trainwright.diagnosis.rules import DESCRIPTIVE, RULES
 from trainwright.workflows.lr import RULE
 from trainwright.workflows.probe_changes import PROBES
@@ -47,6 +48,13 @@ def test_the_findings_that_describe_are_the_last_ones_as_the_page_says():
     first, _ = tables(section("Every finding"))
 
     assert {row[0].strip("`") for row in first[-4:]} == set(DESCRIPTIVE)
+
+
+def test_the_window_of_a_finding_is_the_one_that_is_looked_at():
+    (row,) = [row for row in tables(section("Every finding"))[0] if row[0] == "`still-improving`"]
+
+    assert LEAST_EPOCHS == len(last_third(range(6))) == 4
+    assert "over the last third of the epochs, but at least the last four (of 6 epochs 4), the unseen score" in row[1]
 
 
 def test_no_finding_is_made_anywhere_that_the_page_does_not_name():

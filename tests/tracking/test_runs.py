@@ -55,7 +55,7 @@ def test_the_last_run_is_the_newest_that_repeats_no_other(bare_runs):
     again.close()
     assert [run.repeats for run in list_runs(bare_runs)] == [None, None, "second"]
     assert find_run(bare_runs, "last").run_id == "second"
-    assert find_run(bare_runs, "last", repetitions=True).run_id == "again"
+    assert find_run(bare_runs, "last", stopped=True).run_id == "again"
 
 
 def test_runs_are_counted_from_the_last_one(bare_runs):

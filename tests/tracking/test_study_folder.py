@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 
 from trainwright.tracking.run_folder import RunFolder, State
-from trainwright.tracking.runs import find_run
+from trainwright.tracking.runs import find_run, folder_of_studies
 from trainwright.tracking.study_folder import (
     RESULT,
     StudyFolder,
     find_study,
-    folder_of_studies,
     last_study,
     study_of_newest_run,
 )
@@ -82,7 +81,7 @@ def test_a_study_is_gone_on_with_by_last_unless_a_repetition_after_it_is_stopped
     found = last_study(runs)
 
     assert (found and found.name) == meant
-    assert find_run(runs, "last", repetitions=True).run_id == ("again" if meant is None else "mine-000")
+    assert find_run(runs, "last", stopped=True).run_id == ("again" if meant is None else "mine-000")
 
 
 def test_a_study_that_began_after_the_newest_run_is_the_last(runs: Path) -> None:
@@ -119,3 +118,29 @@ def test_a_study_with_a_result_has_finished_whatever_came_after(runs: Path) -> N
     folder.set_status("interrupted", message="interrupted")
 
     assert folder.status()["state"] == "finished"
+
+
+@pytest.mark.parametrize("state", ["paused", "interrupted", "failed"])
+def test_a_training_that_its_study_did_not_finish_is_not_the_last_run_and_yet_tells_the_study(
+    runs: Path, state: State
+) -> None:
+    for created, name in enumerate(("alone", "mine-000", "mine-001", "mine-002"), start=1):
+        run(runs, name, created=created)
+        RunFolder.open(runs / name).set_status(state if name == "mine-001" else "finished")
+    study(runs, "mine", created=1.5, finished=True)
+    RunFolder.open(runs / "mine-002").set_status(state)
+
+    found = study_of_newest_run(runs)
+
+    assert [find_run(runs, name).run_id for name in ("last", "last~1")] == ["mine-000", "alone"]
+    assert find_run(runs, "last", stopped=True).run_id == "mine-002"
+    assert found is not None
+    assert found.name == "mine"
+
+
+def test_a_run_of_ones_own_that_stopped_is_the_last(runs: Path) -> None:
+    run(runs, "mine-000", created=1.0)
+    run(runs, "alone-001", created=2.0)
+    RunFolder.open(runs / "alone-001").set_status("interrupted")
+
+    assert find_run(runs, "last").run_id == "alone-001"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,6 +35,33 @@ def test_its_hardest_images_are_explained_without_any_being_named(train: Callabl
         assert min(picture.size) > 100
     assert found["explains"] == "the logit of the class, which the probabilities are made of"
     assert json.loads(json.dumps(found)) == found
+
+
+def test_truth_and_answer_stand_beside_their_probabilities(
+    train: Callable[..., tw.Run], digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = train({"epochs": 2})
+    hardest = run.result["hardest"][:8]
+    stranger = shutil.copy(digits / hardest[0]["path"], tmp_path / "stranger.png")
+
+    found = tw.explain(run)["images"]
+    (named,) = tw.explain(run, digits / hardest[0]["path"], of=hardest[0]["truth"], out=tmp_path / "why")["images"]
+    (unknown,) = tw.explain(run, stranger, out=tmp_path / "why")["images"]
+
+    for one, known in zip(found, hardest, strict=True):
+        assert (one["truth"], one["answer"]) == (known["truth"], known["answer"])
+        assert one["probability"] == pytest.approx(known["probability"], abs=1e-4)
+        assert one["probability_of_truth"] == pytest.approx(known["probability_of_truth"], abs=1e-4)
+    assert (named["truth"], named["of"], named["answer"]) == (found[0]["truth"], found[0]["truth"], found[0]["answer"])
+    assert "truth" not in unknown
+    assert unknown["answer"] == found[0]["answer"]
+    assert main(["explain", run.id, "--runs", str(run.folder.parent), "--quiet"]) == 0
+    said, first = capsys.readouterr().out, found[0]
+    assert (
+        f"  truth {first['truth']} {first['probability_of_truth']:.3f}, answer {first['answer']} {first['probability']:.3f}; "
+        f"explained: {first['of']} {first['output']:.3g}, of a plain image " in said
+    )
+    assert "numbers    truth and answer with their probabilities; explained: the logit of the class" in said
 
 
 def test_another_class_than_the_answer_can_be_asked_for(
@@ -76,7 +104,7 @@ def test_a_broken_file_is_told_of_it_alone_and_nothing_but_those_ends_with_3(
     assert main(["explain", run.id, str(torn), str(good), *where]) == 0
     told = capsys.readouterr().out
     assert "truncated" in told
-    assert "numbers    the logit of the class, which the probabilities are made of; first for the image, then" in told
+    assert "explained: the logit of the class, which the probabilities are made of; first" in " ".join(told.split())
     assert main(["explain", run.id, str(torn), *where]) == 3
 
 

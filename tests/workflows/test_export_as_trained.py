@@ -73,7 +73,7 @@ def test_the_temperature_is_inside_of_the_graph(
 
 
 def test_without_a_temperature_nothing_can_be_calibrated(weights: Callable[..., dict[str, Any]]) -> None:
-    with pytest.raises(UsageError, match="calibrated: the run's diagnosis found no temperature"):
+    with pytest.raises(GoalNotMetError, match="calibrated: the run's diagnosis found no temperature"):
         weights(calibrated=True)
 
 
@@ -84,14 +84,15 @@ def test_without_a_temperature_nothing_can_be_calibrated(weights: Callable[..., 
         ("classification", {"temperature": 1.4, "temperature_gain_low": -0.01}, "it is not sure that any temperature"),
         ("classification", {"temperature": 1.4}, "it is not sure that any temperature.* best one found is 1.40"),
         ("classification", {}, "found no temperature"),
-        ("segmentation", {"temperature": 1.4, "temperature_gain_low": 0.01}, "found no temperature"),
+        ("segmentation", {"temperature": 1.4, "temperature_gain_low": 0.01}, "segmentation has no probabilities"),
     ],
 )
 def test_a_temperature_is_taken_where_it_surely_helps(
     task: str, figures: dict[str, float], refused: str | None
 ) -> None:
     result = {"findings": [{"rule": "over-confident", "verdict": "cannot-tell", "figures": figures}]}
-    expected = nullcontext() if refused is None else pytest.raises(UsageError, match=refused)
+    error = GoalNotMetError if task == "classification" else UsageError
+    expected = nullcontext() if refused is None else pytest.raises(error, match=refused)
 
     with expected:
         assert export_subject.found_temperature(result, SimpleNamespace(name=task)) == 1.4

@@ -121,6 +121,19 @@ def trained(start: Callable[..., tw.Run]) -> Callable[[str], tw.Run]:
     return run
 
 
+def test_beside_what_explains_a_number_or_a_map_stands_the_truth_or_the_score(trained, datasets, tmp_path):
+    pytest.importorskip("captum")
+    numbers, maps = trained("regression"), trained("segmentation")
+    areas = dict(line.split(",", 1) for line in datasets["regression"][0].read_text().splitlines())
+
+    (number, *_), (painted, *_) = (tw.explain(run, out=tmp_path / run.id)["images"] for run in (numbers, maps))
+
+    area, side = map(float, areas[numbers.result["hardest"][0]["path"]].split(","))
+    assert number["truth"] == {"area": area, "side": side}
+    assert set(number["values"]) == {"area", "side"}
+    assert painted["score"] == maps.result["hardest"][0]["score"]
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_the_task_follows_from_the_layout_and_every_part_of_a_result_is_there(trained, task):
     result = trained(task).result

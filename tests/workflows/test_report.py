@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -124,6 +125,48 @@ def test_a_run_writes_its_page_into_its_folder(copied):
     assert file.is_file()
 
 
+def outside_of_commands(page, folder):
+    """Whether the page speaks of the folder anywhere but in a command to copy."""
+    return str(folder) in re.sub(r"<pre>.*?</pre>", "", page, flags=re.DOTALL)
+
+
+def test_a_page_names_folders_of_the_machine_in_commands_alone(copied):
+    of_run = tw.write_report(copied.path).read_text(encoding="utf-8")
+
+    manifest = copied.manifest
+    data = Path(manifest["dataset"]["source"]["path"])
+    assert str(data) in of_run
+    assert str(copied.path) in of_run
+    assert not outside_of_commands(of_run, copied.path.parent)
+    assert not outside_of_commands(of_run, data.parent)
+    assert f"from {copied.path.parent.name}/{copied.path.name}. Intervals" in of_run
+    assert f"<dd>{data.name}: classification, train " in of_run
+
+
+def test_a_page_says_which_picture_is_gone_by_its_path_within_the_data(copied, tmp_path):
+    data = shutil.copytree(copied.manifest["dataset"]["source"]["path"], tmp_path / "moved")
+    for file in data.rglob("*.png"):
+        file.unlink()
+    manifest = json.loads((copied.path / "manifest.json").read_text())
+    manifest["dataset"]["source"]["path"] = str(data)
+    (copied.path / "manifest.json").write_text(json.dumps(manifest))
+
+    page = tw.write_report(copied.path).read_text(encoding="utf-8")
+
+    assert re.search(r"The pictures are left out: \d/\d+\.png of the data is not there", page)
+    assert not outside_of_commands(page, data)
+
+
+def test_a_study_s_page_names_folders_of_the_machine_in_commands_alone(copied):
+    run = copied.path.rename(copied.path.parent / "story-000")
+    study = study_of(RunFolder.open(run), name="story")
+
+    page = tw.write_report("story", runs=run.parent).read_text(encoding="utf-8")
+
+    assert not outside_of_commands(page, study.path.parent)
+    assert "from studies/story. Intervals" in page
+
+
 def test_data_that_is_gone_costs_the_pictures_alone(copied):
     manifest = json.loads((copied.path / "manifest.json").read_text())
     manifest["dataset"]["source"]["path"] = "/nowhere/at/all"
@@ -131,7 +174,9 @@ def test_data_that_is_gone_costs_the_pictures_alone(copied):
 
     text = text_of(tw.write_report(copied.path))
 
-    assert "The pictures are left out: /nowhere/at/" in text
+    assert re.search(
+        r"The pictures are left out: \d/\d+\.png of the data is not there, so the data is not where it was", text
+    )
     assert "What is taken for what" in text
 
 

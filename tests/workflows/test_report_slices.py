@@ -170,6 +170,8 @@ def test_hardest_images_stand_beside_what_speaks_for_their_answers(explained: tw
     assert section
     hardest = [one["path"] for one in explained.result["hardest"][:8]]
     assert re.findall(r'class="path">([^<]+)<', section.group()) == hardest
+    first = explained.result["hardest"][0]
+    assert f"truth {first['truth']} {first['probability_of_truth']:.3f}\nanswer {first['answer']} " in section.group()
     sizes = set(re.findall(r'width="(\d+)" height="(\d+)"', section.group()))
     assert sizes == {("320", "160")}  # two halves of sixteen pixels, each made ten times as large
     assert 'id="why"' not in without

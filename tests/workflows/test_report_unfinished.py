@@ -236,5 +236,5 @@ def test_a_study_whose_runs_are_gone_tells_of_them_and_says_so(digits: Path, rec
 
     assert "its folder is gone" not in whole
     assert "finished, its folder is gone" in text
-    assert re.search(r"1 run of \d is not in .*/runs any more\.", text)
+    assert re.search(r"1 run of \d is not in runs any more\.", text)
     assert json.loads((study.folder / "result.json").read_text())["metric"] in text

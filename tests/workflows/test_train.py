@@ -267,7 +267,7 @@ def test_the_reporter_hears_of_every_epoch_and_why_the_precision(train, listener
 
     assert listener.epochs == [0, 1]
     assert any(note.startswith("precision fp32: ") for note in listener.notes)
-    assert "train 102, val 27, test 21 images" in listener.notes
+    assert "train 102, val 27, test 21 images; the train score is of 27 of the 102" in listener.notes
     assert all(done == total for done, total in listener.work.values())
 
 

@@ -72,6 +72,7 @@ def test_a_study_hands_over_the_best_with_its_doubt(study: tw.Study) -> None:
     assert result["luck"] > 0
     assert not best["optimistic"]
     assert best["trained_on"] == "train+val"
+    assert result["highest"]["why_not"] in result["summary"]
     assert study.best.recipe.data.train_on == "train+val"
     assert published.find(study.folder / "best-recipe.yaml") == tw.Recipe.model_validate(best["recipe"])
     assert study.story == [entry["text"] for entry in result["journal"]]

@@ -72,7 +72,10 @@ def show_diagnosis(found: Diagnosis) -> str:
     from trainwright.records import to_json
 
     findings = to_json(found.findings)
-    lines = [f"run        {found.run}", *wrapped("verdict    ", show_verdict(found.verdict, findings)), ""]
+    lines = [f"run        {found.run}", *wrapped("verdict    ", show_verdict(found.verdict, findings))]
+    scored, train = found.images_scored.get("train", 0), found.images.get("train", 0)
+    lines += [f"train      scored on {scored:,} of its {train:,} images, drawn for this"] if scored < train else []
+    lines += [""]
     lines += show_findings(findings)
     if found.probes:
         lines += ["", "probes"]

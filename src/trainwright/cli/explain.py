@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -56,6 +57,7 @@ def explain(
     By integrated gradients, whose sum is the difference to what the model says of a plain image; how far it misses that is told.
     """
     from trainwright.workflows import explain as workflow
+    from trainwright.workflows.known_truth import answered_in_words
     from trainwright.workflows.options import RunOptions
 
     chosen = RunOptions(runs=runs, reporter=output.reporter())
@@ -68,8 +70,25 @@ def explain(
                 print(f"{one['image']}  {one['error']}")
                 continue
             missed = f"  ({one['unexplained']:.0%} not explained)" if one["unexplained"] > MISSED else ""
-            print(f"{one['image']}  {one['of']} {one['output']:.3g}, of a plain image {one['plain']:.3g}{missed}")
-        print("\n".join(wrapped("numbers    ", f"{found['explains']}; {READING}")))
+            said = answered_in_words(one)
+            print(
+                f"{_near(one['image'])}  {said}{'; explained: ' if said else ''}{one['of']} {one['output']:.3g}, "
+                f"of a plain image {one['plain']:.3g}{missed}"
+            )
+        print("\n".join(wrapped("numbers    ", f"{_beside(found['images'])}explained: {found['explains']}; {READING}")))
         print(f"method     {found['method']}")
         print("\n".join(f"sheet      {sheet}" for sheet in found["sheets"]))
     return 3 if all("error" in one for one in found["images"]) else 0
+
+
+def _near(file: str) -> str:
+    """A path as it is written from here, where it lies below."""
+    path, here = Path(file), Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else file
+
+
+def _beside(images: Sequence[Mapping[str, Any]]) -> str:
+    """What the numbers beside truth and answer are."""
+    if any("probability" in one for one in images):
+        return "truth and answer with their probabilities; "
+    return "truth and answer in the unit of the data; " if any("values" in one for one in images) else ""

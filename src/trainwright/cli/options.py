@@ -23,7 +23,8 @@ RunName = Annotated[
     str,
     typer.Argument(
         metavar="RUN",
-        help="Id, unique beginning of one, folder, or 'last': the newest that no 'reproduce' made; 'last~1' is the one before.",
+        help="Id, unique beginning of one, folder, or 'last': the newest, without repetitions and what a study did not "
+        "finish; 'last~1': the one before.",
         show_default=False,
     ),
 ]

@@ -55,7 +55,7 @@ def list_runs(runs: options.Runs = Path("runs"), as_json: options.Json = False) 
     """List all runs, the oldest first."""
     from trainwright.cli.show import show_runs
     from trainwright.tracking import runs as tracked
-    from trainwright.tracking.study_folder import StudyFolder, folder_of_studies, owners_of
+    from trainwright.tracking.study_folder import StudyFolder, owners_of
 
     close_dead_runs(runs)
     found = tracked.list_runs(runs)
@@ -70,9 +70,9 @@ def list_runs(runs: options.Runs = Path("runs"), as_json: options.Json = False) 
             print(f"{run.run_id} repeats {run.repeats}: 'last' does not mean it")
     paused = list(dict.fromkeys(owners.get(run.run_id, "") for run in found if run.state == "paused"))
     for name in filter(None, paused):
-        study = StudyFolder.open(folder_of_studies(runs) / name)
+        study = StudyFolder.open(tracked.folder_of_studies(runs) / name)
         on = "has ended without them" if study.result() is not None else f"goes on with: trainwright resume {name}"
-        print(f"paused by the study {name}, which {on}")
+        print(f"paused by the study {name}, which {on}; 'last' does not mean it")
 
 
 @sub.command("show", epilog="Example:\n\n  trainwright runs show last")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from trainwright.report.wording import scored_train
 from trainwright.tracking.runs import RunSummary
 
 WIDTH = 110
@@ -25,6 +26,7 @@ def show_run(result: Mapping[str, Any]) -> str:
     lines = [
         f"run        {result['run']}",
         f"{result['metric']:<10} train {_number(score['train'])}   unseen {_number(score['val'])}   (eval mode, clean images)",
+        *_scored(result),
         *_metrics(result),
         *_classes(result),
         f"gap        {_number(gap['value'])}   ({_number(gap['low'])} to {_number(gap['high'])}), "
@@ -43,6 +45,12 @@ def show_run(result: Mapping[str, Any]) -> str:
     page = Path(result["folder"]) / "report.html"
     lines += [f"report     {page}"] if page.is_file() else []
     return "\n".join(lines)
+
+
+def _scored(result: Mapping[str, Any]) -> list[str]:
+    """Of how many train images the train score is; nothing where it is of all, or where that is not known."""
+    scored, train = scored_train(result, result.get("images") or {})
+    return [] if scored == train else [f"           (train: of {scored:,} of the {train:,} images, drawn for this)"]
 
 
 def show_verdict(verdict: str, findings: Sequence[Mapping[str, Any]]) -> str:

@@ -120,7 +120,7 @@ def resume(
         from trainwright.workflows.options import RunOptions
 
         close_dead_runs(machine.runs)
-        refuse_owned(find_run(machine.runs, run, repetitions=True))
+        refuse_owned(find_run(machine.runs, run, stopped=True))
         return workflow.resume(run, options=RunOptions(**chosen, reporter=output.reporter(), stop_asked=stop))
 
     study = _study_of(machine.runs, run)

@@ -9,7 +9,7 @@ from trainwright.report.markup import Html, element, joined
 from trainwright.report.openings import opened
 from trainwright.report.tables import Column, rows_of, table
 from trainwright.report.values import RunValues
-from trainwright.report.wording import command, moment, recipe_value
+from trainwright.report.wording import command, end_of, moment, recipe_value
 
 GIVEN = "Its data was given by Python code, which has to give it again:"
 
@@ -26,7 +26,10 @@ def asked(values: RunValues) -> Html:
     named = values.recipe_name or "no published one"
     about = rows_of(
         [
-            ("data", f"{(data.get('source') or {}).get('path') or values.data_name}: {data.get('task', '')}, {parts}"),
+            (
+                "data",
+                f"{end_of(str((data.get('source') or {}).get('path') or values.data_name), 1)}: {data.get('task', '')}, {parts}",
+            ),
             ("published recipe", named),
             ("why that one", "; ".join(values.choice)),
             ("part of", _study(values)),
@@ -91,7 +94,7 @@ def repeated(values: RunValues) -> Html:
                     ("versions", ", ".join(f"{name} {version}" for name, version in packages.items())),
                     ("system", (manifest.get("machine") or {}).get("system")),
                     ("begun", moment(values.created)),
-                    ("folder", element("code", values.folder)),
+                    ("folder", element("code", end_of(values.folder))),
                 ]
             ),
             opened(values.openings),

@@ -22,9 +22,11 @@ from trainwright.report.values import Picture, Pictures, RunValues
 from trainwright.report.wording import (
     amount,
     duration,
+    end_of,
     finite,
     points_within,
     score,
+    scored_train,
     size,
     within,
 )
@@ -72,7 +74,7 @@ def run_page(values: RunValues) -> str:
             for anchor, short, title, body in sections
             if body
         ],
-        foot=foot(values.version, values.folder, NOT_UNSEEN if not values.unseen else UNSEEN),
+        foot=foot(values.version, end_of(values.folder), NOT_UNSEEN if not values.unseen else UNSEEN),
     )
 
 
@@ -95,11 +97,11 @@ def _facts(values: RunValues, result: Mapping[str, Any]) -> Html:
             (
                 f"{metric} on train images",
                 score(scores["train"], metric),
-                ("the same way: eval mode, clean", _scored_train(split)),
+                ("the same way: eval mode, clean", _scored_train(result, split)),
             )
         )
     else:
-        learned = ("eval mode, clean", _scored_train(split), "train and validation images: none is unseen")
+        learned = ("eval mode, clean", _scored_train(result, split), "train and validation images: none is unseen")
         facts.append((f"{metric} on images it learned from", score(scores["train"], metric), learned))
     if math.isfinite(finite(result["gap"].get("value"))):
         said = points_within(result["gap"])
@@ -112,10 +114,9 @@ def _facts(values: RunValues, result: Mapping[str, Any]) -> Html:
     return facts_of(facts)
 
 
-def _scored_train(split: Mapping[str, Any]) -> str:
-    """How many train images the score is of: as many as there are validation images (statistics.md, "The gap")."""
-    train, val = int(split.get("train") or 0), int(split.get("val") or 0)
-    return f"{min(train, max(val, 1)):,} of {train:,} images" if train else ""
+def _scored_train(result: Mapping[str, Any], split: Mapping[str, Any]) -> str:
+    scored, train = scored_train(result, split)
+    return f"{scored:,} of {train:,} images" if train else ""
 
 
 def _gap(result: Mapping[str, Any]) -> Html | None:

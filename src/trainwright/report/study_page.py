@@ -22,6 +22,7 @@ from trainwright.report.wording import (
     command,
     counted,
     duration,
+    end_of,
     finite,
     moment,
     points_within,
@@ -62,7 +63,7 @@ def study_page(values: StudyValues) -> str:
         ],
         foot=foot(
             values.version,
-            values.folder,
+            end_of(values.folder),
             BUT_THE_LAST if (result.get("best") or {}).get("trained_on") == "train+val" else UNSEEN,
         ),
     )
@@ -298,7 +299,7 @@ def _gone(values: StudyValues) -> Html | None:
     more = (
         " any more. What stands here is from the study's own journal; neither their pages nor their weights can be had."
     )
-    return element("p", said, element("code", values.runs), more)
+    return element("p", said, element("code", end_of(values.runs, 1)), more)
 
 
 def _scored(one: Trial, metric: str) -> Html:
@@ -351,7 +352,7 @@ def _asked(values: StudyValues, result: Mapping[str, Any]) -> Html:
     best = result.get("best") or {}
     return rows_of(
         [
-            ("data", data.get("path")),
+            ("data", end_of(str(data.get("path") or ""), 1)),
             ("strategy", result.get("strategy") or asked.get("kind")),
             ("budget", duration(asked["budget_seconds"]) if asked.get("budget_seconds") else ""),
             ("handed over", best.get("run")),
@@ -377,8 +378,11 @@ def _repeat(values: StudyValues) -> Html:
                     ("data fingerprint", element("code", values.asked.get("fingerprint", ""))),
                     ("sources", element("code", str(values.asked.get("code_sha256", ""))[:12])),
                     ("versions", ", ".join(f"{name} {version}" for name, version in packages.items())),
-                    ("recipe handed over", element("code", values.handed_over) if values.handed_over else ""),
-                    ("folder", element("code", values.folder)),
+                    (
+                        "recipe handed over",
+                        element("code", end_of(values.handed_over, 3)) if values.handed_over else "",
+                    ),
+                    ("folder", element("code", end_of(values.folder))),
                 ]
             ),
         ]

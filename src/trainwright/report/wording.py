@@ -20,6 +20,22 @@ def finite(value: Any) -> float:
     return math.nan if value is None else float(value)
 
 
+def scored_train(result: Mapping[str, Any], split: Mapping[str, Any]) -> tuple[int, int]:
+    """(how many train images a run's train score is of, of how many); (0, 0) where that is not known.
+
+    result: of the run; those of before it was kept say nothing, and then it is the rule: about as many as there are validation
+    images (statistics.md, "The gap"). split: how many images are in each part.
+    """
+    train, val = int(split.get("train") or 0), int(split.get("val") or 0)
+    kept = (result.get("images_scored") or {}).get("train")
+    return (min(train, max(val, 1)) if kept is None else int(kept), train) if train else (0, 0)
+
+
+def end_of(path: str, parts: int = 2) -> str:
+    """The last parts of a path, `runs/20261122-0117`: a page goes to others, whom a machine's own folders tell nothing."""
+    return "/".join([part for part in path.replace("\\", "/").split("/") if part][-parts:])
+
+
 def score(value: Any, metric: str) -> str:
     """'71.3 %' of an accuracy, '0.613' of other scores."""
     number = finite(value)

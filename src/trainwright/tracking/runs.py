@@ -34,6 +34,7 @@ from trainwright.tracking.run_folder import (
 )
 
 INDEX = "index.jsonl"
+ASKED = "study.json"  # in the folder of a study
 INDEX_FORMAT = {"format": "trainwright.index/2"}
 ABANDONED_SECONDS = 3600.0  # building a run folder takes milliseconds
 NETWORK_NAME = re.compile(
@@ -112,25 +113,27 @@ def mark_interrupted(path: Path) -> bool:
     return True
 
 
-def newest_run(runs: Path, *, back: int = 0, repetitions: bool = False) -> RunSummary | None:
+def newest_run(runs: Path, *, back: int = 0, stopped: bool = False) -> RunSummary | None:
     """The run that began last, or the one `back` runs before it; None where there are not so many.
 
-    One that only repeats another counts with `repetitions` while it is stopped, or where there is nothing else.
+    One that only repeats another does not count, nor a training that its study paused, gave up or failed at. With `stopped`
+    those of them count that can be gone on with; where there is nothing else, all do.
     """
     found = list_runs(runs)
-    own = [run for run in found if run.repeats is None or (repetitions and run.state != "finished")]
-    found = own or found
+    own = [run for run in found if run.repeats is None or (stopped and run.state != "finished")]
+    kept = own if stopped else [run for run in own if not _set_aside(runs, run)]
+    found = kept or own or found
     return found[-1 - back] if back < len(found) else None
 
 
-def find_run(runs: Path, name: str, *, repetitions: bool = False) -> RunFolder:
+def find_run(runs: Path, name: str, *, stopped: bool = False) -> RunFolder:
     """The run of that path, id or unique beginning of an id, the 'last' one, as `newest_run` has it, or 'last~2' two before it.
 
     Raises RunError with the nearest name.
     """
     names = sorted(_stamps(runs))
     counted = COUNTED.fullmatch(name)
-    if counted and (newest := newest_run(runs, back=int(counted[1] or 0), repetitions=repetitions)) is not None:
+    if counted and (newest := newest_run(runs, back=int(counted[1] or 0), stopped=stopped)) is not None:
         return RunFolder.open(runs / newest.folder)
     if name in names:
         return RunFolder.open(runs / name)
@@ -145,6 +148,19 @@ def find_run(runs: Path, name: str, *, repetitions: bool = False) -> RunFolder:
         raise RunError(f"{len(begin)} runs begin with {name!r}: {', '.join(begin[:5])}.", cure="Give more of the id.")
     cure = f"{did_you_mean(name, names)}'trainwright runs list' shows all runs."
     raise RunError(f"no such run {name!r}.", where=str(runs), cure=cure)
+
+
+def folder_of_studies(runs: Path) -> Path:
+    """Where studies lie whose runs lie in `runs`: beside it."""
+    return runs.absolute().parent / "studies"
+
+
+def _set_aside(runs: Path, run: RunSummary) -> bool:
+    """Whether it is a training of a study that did not come to its end, and is not under way."""
+    if run.state in ("running", "finished"):
+        return False
+    study, _, number = run.run_id.rpartition("-")
+    return run.state == "paused" or (number.isdecimal() and (folder_of_studies(runs) / study / ASKED).is_file())
 
 
 def _stamps(runs: Path) -> dict[str, list[int]]:

@@ -18,9 +18,9 @@ from trainwright.tracking import journal
 from trainwright.tracking.lock import FileLock
 from trainwright.tracking.process import is_gone, this_process
 from trainwright.tracking.run_folder import NAME, RunFolder, new_id
-from trainwright.tracking.runs import newest_run
+from trainwright.tracking.runs import ASKED, folder_of_studies, list_runs, newest_run
 
-ASKED, JOURNAL, STATUS, RESULT = "study.json", "journal.jsonl", "status.json", "result.json"
+JOURNAL, STATUS, RESULT = "journal.jsonl", "status.json", "result.json"
 CLAIM_SECONDS = 0.5
 LAST = "last"  # the newest run, or what it belongs to
 
@@ -194,15 +194,15 @@ def last_study(runs: Path) -> StudyFolder | None:
         with contextlib.suppress(RunError):  # a damaged one is not to keep others from going on
             study = StudyFolder.open(file.parent)
             unfinished += [study] if study.result() is None else []
-    newest = newest_run(runs, repetitions=True)
+    newest = newest_run(runs, stopped=True)
     if newest is not None:
         unfinished = [study for study in unfinished if study.owns(newest.run_id) or study.created > newest.started]
     return max(unfinished, key=lambda study: study.created, default=None)
 
 
 def study_of_newest_run(runs: Path) -> StudyFolder | None:
-    """The study whose run is the newest of all; None where that run belongs to none."""
-    newest = newest_run(runs)
+    """The study whose run, finished or not, is the newest of all but repetitions; None where that run belongs to none."""
+    newest = next((run for run in reversed(list_runs(runs)) if run.repeats is None), None)
     if newest is None:
         return None
     for file in folder_of_studies(runs).glob(f"*/{ASKED}"):
@@ -247,11 +247,6 @@ def refuse_owned(run: RunFolder) -> None:
             where=run.run_id,
             cure=f"Go on with the study: 'trainwright resume {study.name}'.",
         )
-
-
-def folder_of_studies(runs: Path) -> Path:
-    """Where studies lie whose runs lie in `runs`: beside it."""
-    return runs.absolute().parent / "studies"
 
 
 def _read(path: Path) -> dict[str, Any] | None:

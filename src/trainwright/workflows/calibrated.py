@@ -7,25 +7,29 @@ from typing import Any
 
 import numpy as np
 
-from trainwright.errors import UsageError
+from trainwright.errors import GoalNotMetError, UsageError
 from trainwright.plugins import Task
 from trainwright.records import Answers
 
 
 def found_temperature(result: Mapping[str, Any], task: Task) -> float:
     """What logits are best divided by, where the diagnosis found that it surely lowers the loss of images that it was not fitted
-    on. Raises UsageError where it found nothing, or cannot tell."""
+    on. Raises UsageError for another task, GoalNotMetError where the diagnosis found nothing, or cannot tell."""
+    if task.name != "classification":
+        raise UsageError(
+            f"{task.name} has no probabilities of classes to calibrate.", where="calibrated", cure="Leave it out."
+        )
     of_rule = {finding["rule"]: finding["figures"] for finding in result["findings"]}
     figures = of_rule.get("over-confident", {})
-    if figures.get("temperature") is None or task.name != "classification":
-        raise UsageError(
+    if figures.get("temperature") is None:
+        raise GoalNotMetError(
             "the run's diagnosis found no temperature to divide logits by.",
             where="calibrated",
-            cure="It needs a classification with at least 40 validation images: 'trainwright diagnose'. Or leave it out.",
+            cure="It needs at least 40 validation images: 'trainwright diagnose'. Or leave it out.",
         )
     temperature, least_gain = float(figures["temperature"]), figures.get("temperature_gain_low")
     if least_gain is None or not least_gain > 0:
-        raise UsageError(
+        raise GoalNotMetError(
             f"it is not sure that any temperature makes the probabilities better; the best one found is {temperature:.2f}.",
             where="calibrated",
             cure="Leave it out: the probabilities are used as they are. More validation images would tell.",

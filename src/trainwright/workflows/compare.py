@@ -11,7 +11,9 @@ from trainwright.diagnosis.comparison import compare
 from trainwright.errors import RunError
 from trainwright.records import to_json
 from trainwright.tracking.run_folder import RunFolder
-from trainwright.workflows.judge import moved_to, score_of
+from trainwright.tracking.study_folder import owner_of
+from trainwright.workflows.chosen_epoch import score_of
+from trainwright.workflows.judge import moved_to
 from trainwright.workflows.predict import task_of
 from trainwright.workflows.run import recipe_of
 
@@ -95,9 +97,12 @@ def _conclusion(gain: Mapping[str, Any] | None) -> str:
 def _result(folder: RunFolder) -> dict[str, Any]:
     result = folder.result()
     if result is None:
-        raise RunError(
-            "has not finished.", where=folder.run_id, cure=f"Go on with 'trainwright resume {folder.run_id}'."
-        )
+        said, name = "has not finished.", folder.run_id
+        if folder.status()["state"] == "paused":
+            study = owner_of(folder)
+            said = f"was paused by {'its study' if study is None else f'the study {study.name}'} and has no result to compare."
+            name = name if study is None or study.result() is not None else study.name
+        raise RunError(said, where=folder.run_id, cure=f"Go on with 'trainwright resume {name}', or name another run.")
     return result
 
 

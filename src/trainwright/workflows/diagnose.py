@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from trainwright.data.dataset import Dataset
@@ -16,6 +16,7 @@ from trainwright.diagnosis.rules import judge
 from trainwright.diagnosis.rules.fit import probes_that_would_tell
 from trainwright.recipe import Recipe
 from trainwright.records import Finding, to_json
+from trainwright.report.wording import scored_train
 from trainwright.tracking.run_folder import RunFolder
 from trainwright.tracking.runs import find_run
 from trainwright.workflows.kept_evidence import evidence_of
@@ -42,13 +43,18 @@ COSTS = {"longer": 4.0, LABELS: 5.0}  # twice or four times as long; one for eac
 
 @dataclass(frozen=True, kw_only=True)
 class Diagnosis:
-    """What is known of a run: the verdict in a word, every rule's finding, the probes so far, and those that would tell more."""
+    """What is known of a run: the verdict in a word, every rule's finding, the probes so far, and those that would tell more.
+
+    images_scored: of how many images of train and val its errors are. images: how many there are of each.
+    """
 
     run: str
     verdict: str
     findings: tuple[Finding, ...]
     probes: dict[str, ProbeResult]
     would_tell: tuple[str, ...]
+    images_scored: dict[str, int] = field(default_factory=dict)
+    images: dict[str, int] = field(default_factory=dict)
 
 
 def diagnose(
@@ -125,7 +131,9 @@ def _judged(folder: RunFolder, evidence: Evidence, *, data: Dataset | None, opti
     result = folder.result()
     if result is not None and recipe_of(folder).data.train_on == "train+val":  # nothing unseen is left to judge by
         found = tuple(Finding(**finding) for finding in result["findings"])
-        return Diagnosis(run=folder.run_id, verdict=result["verdict"], findings=found, probes={}, would_tell=())
+        return Diagnosis(
+            run=folder.run_id, verdict=result["verdict"], findings=found, probes={}, would_tell=(), **_images(folder)
+        )
     verdict, findings = judge(evidence)
     if result is not None:
         kept = {"verdict": verdict, "findings": to_json([*recorded_finding(folder), *findings])}
@@ -141,4 +149,11 @@ def _judged(folder: RunFolder, evidence: Evidence, *, data: Dataset | None, opti
         findings=findings,
         probes=dict(evidence.probes),
         would_tell=probes_that_would_tell(evidence),
+        **_images(folder),
     )
+
+
+def _images(folder: RunFolder) -> dict[str, dict[str, int]]:
+    split = {part: int(folder.manifest["split"][part]) for part in ("train", "val")}
+    scored, _ = scored_train(folder.result() or {}, split)
+    return {"images_scored": {"train": scored, "val": split["val"]}, "images": split}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from trainwright.data.decode import DecodeError, decode
@@ -22,6 +23,7 @@ from trainwright.report import figures
 from trainwright.tracking.run_folder import RunFolder
 from trainwright.training.model import ImageNetwork
 from trainwright.workflows.finalise import model_run
+from trainwright.workflows.known_truth import KnownTruth, answered, answered_in_words, data_folder
 from trainwright.workflows.options import RunOptions, options_from
 from trainwright.workflows.predict import load_model, task_of
 from trainwright.workflows.prepare import stored_for
@@ -59,7 +61,8 @@ def explain(
     images: files and folders; None for the run's hardest validation images. of: the class, or the value, that is explained;
     None for the model's answer (of a map the class that most of its pixels have), and for the first value. out: folder of the
     sheets, `explained` in the run's where none is given: `why-001.png` and on, each image beside its explanation, red for and
-    blue against. Of class scores it is the logit that is explained. Raises RunError for no such run or one without a model,
+    blue against. Of class scores it is the logit that is explained; the answer, its probability and, of images that the run was
+    judged by, the truth stand beside it. Raises RunError for no such run or one without a model,
     UsageError for a task whose answers are boxes and for a class it does not know, DataError where there are no images,
     MissingPackageError without captum.
     """
@@ -108,11 +111,12 @@ def hardest_explained(
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """The model that is asked why. fitting: how it sees a file."""
+    """The model that is asked why. fitting: how it sees a file. known: what is known of the truth."""
 
     task: Task
     fitting: Fitting
     network: ImageNetwork
+    known: KnownTruth
 
 
 def _subject(folder: RunFolder, model: nn.Module | None) -> Subject:
@@ -128,6 +132,7 @@ def _subject(folder: RunFolder, model: nn.Module | None) -> Subject:
         task=task,
         fitting=Fitting(stored=stored_for(task, recipe), size=recipe.data.size, fit=recipe.data.fit),
         network=load_model(folder, recipe, task, custom=model),
+        known=KnownTruth(folder, task),
     )
 
 
@@ -149,7 +154,7 @@ def _hardest(folder: RunFolder) -> list[Path]:
         raise RunError(
             "has no hardest validation images with files.", where=folder.run_id, cure="Name the images to explain."
         )
-    root = Path(source["path"])
+    root = data_folder(Path(source["path"]))
     files = [root / image["path"] for image in hardest[:HARDEST]]
     gone = [file for file in files if not file.is_file()]
     if gone:
@@ -168,15 +173,18 @@ def _explained(file: Path, subject: Subject, wanted: int | None) -> tuple[dict[s
     with torch.no_grad():
         outputs = network(torch.from_numpy(image_HWC.copy()).permute(2, 0, 1)[None].float())
     place = _answer(task, outputs) if wanted is None else wanted
+    (said,) = task.say(task.answers(outputs, None, np.arange(1)))
+    told = answered(said, subject.known.of(file))
     found = attribute(network, image_HWC, _figure(task, place, outputs))
     name = task.info.names[place] if place < len(task.info.names) else str(place)
     title = f"{name}: {found.output:.3g}, plain image {found.plain:.3g}"
     missed = f"\n{found.unexplained:.0%} not explained" if found.unexplained > SUM_MISSES else ""
+    words = answered_in_words(told).replace(", answer", "\nanswer")
     tiles = [
-        Tile(image_HWC=image_HWC, title=printable(file.name)),
+        Tile(image_HWC=image_HWC, title="\n".join(filter(None, (printable(file.name), printable(words))))),
         Tile(image_HWC=overlaid(image_HWC, found.heat_HW), title=f"{title}{missed}"),
     ]
-    return {"image": str(file), "of": name, **_figures(found)}, tiles
+    return {"image": str(file), **told, "of": name, **_figures(found)}, tiles
 
 
 def explained_figure(task: Task) -> str:

@@ -36,9 +36,9 @@ from trainwright.records import to_json
 from trainwright.training.checkpoint import load_model as fill
 from trainwright.training.repeatable import repeatable
 from trainwright.workflows.certified import Held, certified, sha256
+from trainwright.workflows.chosen_epoch import groups_of
 from trainwright.workflows.export_subject import Subject, subject_of, without_paths
 from trainwright.workflows.finalise import model_run
-from trainwright.workflows.judge import groups_of
 from trainwright.workflows.model_answers import (
     CPU,
     image_files,
@@ -77,8 +77,8 @@ def export(
     temperature that the run's diagnosis found; probabilities are then others than those of `predict`. data, model: what only
     Python code could give. The model is held against its answers of the day that it was judged, and each file against the model
     on every validation image, from the image file on. Raises GoalNotMetError, and writes nothing, where one does not answer as
-    the other does; RunError for no such run or one without a model, DataError where the data changed, UsageError for what no
-    graph can be made of and where no temperature surely helps, MissingPackageError without onnx.
+    the other does and where no temperature surely helps; RunError for no such run or one without a model, DataError where the
+    data changed, UsageError for what no graph can be made of, MissingPackageError without onnx.
     """
     options = options_from(options, more)
     if format not in (*FILES, "all"):

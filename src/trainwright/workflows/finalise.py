@@ -26,7 +26,8 @@ from trainwright.tracking.sync import MIRRORS_LOCK, sync
 from trainwright.training.device import PRECISIONS, choose_device
 from trainwright.training.evaluate import evaluate
 from trainwright.training.repeatable import repeatable
-from trainwright.workflows.judge import groups_of, moved_to, share_right
+from trainwright.workflows.chosen_epoch import groups_of
+from trainwright.workflows.judge import moved_to, share_right
 from trainwright.workflows.manifest import command_line
 from trainwright.workflows.options import RunOptions, installed_mirrors, options_from
 from trainwright.workflows.predict import load_model, task_of

@@ -18,7 +18,7 @@ from trainwright.search.ledger import Ledger, Pace
 from trainwright.search.rounds import Entry
 from trainwright.tracking.study_folder import StudyFolder
 from trainwright.workflows.choose import facts_of
-from trainwright.workflows.judge import score_of
+from trainwright.workflows.chosen_epoch import score_of
 from trainwright.workflows.options import RunOptions, options_from
 from trainwright.workflows.pace import fitting, seconds_of
 from trainwright.workflows.prepare import Prepared, build_task

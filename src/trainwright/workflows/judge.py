@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from trainwright.data.dataset import Dataset
 from trainwright.diagnosis.curves import step_losses
 from trainwright.diagnosis.evidence import Evidence
-from trainwright.diagnosis.gap import Gap, cross_fitted_answers, cross_fitted_gap, gap
+from trainwright.diagnosis.gap import Gap
 from trainwright.diagnosis.recorded import as_json
 from trainwright.diagnosis.rules import judge
 from trainwright.diagnosis.stats import bootstrap_measures, effective_count, paired_bootstrap, wilson
 from trainwright.files import write_atomically
-from trainwright.plugins import Task
 from trainwright.records import Answers, Finding, Interval, Scores, TrainErrors, part_of, to_json
 from trainwright.report import figures
-from trainwright.tracking.run_folder import RunFolder
 from trainwright.training import checkpoint as checkpoints
+from trainwright.workflows.chosen_epoch import cross_fitted, dependent, gap_of, groups_of, score_of
 from trainwright.workflows.data_checks import check_data, hardest
 from trainwright.workflows.lr import recorded_finding, recorded_lr
 from trainwright.workflows.prepare import Prepared
@@ -44,7 +42,7 @@ def judge_run(training: Training, *, seconds: float) -> dict[str, Any]:
     train_answers = training.evaluate(prepared.probe_rows, what="judging: train")
     val, train = prepared.task.scores(val_answers), prepared.task.scores(train_answers)
     errors, excess = _train_errors(training, epochs[chosen], train_answers, train, val)
-    measured = _gap(training, len(epochs), chosen, train, val)
+    measured = gap_of(training, len(epochs), chosen, train, val)
     evidence = _evidence(training, epochs, (errors, measured), excess, val)
     unseen = prepared.recipe.data.train_on != "train+val"
     if unseen:
@@ -52,7 +50,7 @@ def judge_run(training: Training, *, seconds: float) -> dict[str, Any]:
         evidence = replace(evidence, **vars(checks))
     verdict, findings = judge(evidence)
     if unseen:
-        save_arrays(folder, "val", _record(prepared, val_answers, val) | _cross_fitted(training, len(epochs)))
+        save_arrays(folder, "val", _record(prepared, val_answers, val) | cross_fitted(training, len(epochs)))
     save_arrays(folder, "train", _record(prepared, train_answers, train))
     for finding in findings if unseen else _of_training_alone(findings):
         folder.append("finding", to_json(finding))
@@ -65,6 +63,7 @@ def judge_run(training: Training, *, seconds: float) -> dict[str, Any]:
         "verdict": verdict,
         "findings": [_public(finding) for finding in (*recorded_finding(folder), *findings)],
         "train_errors": to_json(errors),
+        "images_scored": {"train": len(train_answers.rows), "val": len(val_answers.rows)},
         "hardest": hardest(prepared, val_answers, val),
         "kept_epoch": chosen,
         "weights_sha256": digest,
@@ -188,88 +187,6 @@ def _train_errors(
     return errors, excess
 
 
-def _gap(training: Training, epochs: int, chosen: int, train: Scores, val: Scores) -> Gap:
-    """The gap of the kept weights; cross-fitted where their epoch was chosen on the same validation images."""
-    prepared = training.prepared
-    total, groups = len(prepared.split.train), _dependent(prepared)
-    right_or_wrong = prepared.task.counts_right
-    score = None if right_or_wrong else score_of(prepared.task)
-    if not _was_chosen(training, epochs):
-        sides = (train.per_image, val.per_image) if right_or_wrong else (train.tally, val.tally)
-        return gap(*sides, score=score, groups_val=groups, train_total=total)
-    train_E, val_E = (_Recorded(training.folder, epochs, side, right_or_wrong) for side in ("train", "val"))
-    return cross_fitted_gap(
-        np.stack(train_E) if right_or_wrong else train_E,
-        np.stack(val_E) if right_or_wrong else val_E,
-        score=score,
-        strata_N=_strata(prepared),
-        groups_N=groups,
-        train_total=total,
-        kept=chosen,
-    )
-
-
-def _was_chosen(training: Training, epochs: int) -> bool:
-    """Whether the kept epoch is the best of several on the validation images."""
-    return training.prepared.recipe.keep == "best" and epochs > 1 and training.position.best_epoch is not None
-
-
-def _cross_fitted(training: Training, epochs: int) -> dict[str, np.ndarray]:
-    """The tallies that a comparison with another training may take, where the kept epoch was chosen by these images."""
-    if not _was_chosen(training, epochs):
-        return {}
-    prepared = training.prepared
-    tally_NQ = cross_fitted_answers(
-        _Recorded(training.folder, epochs, "val", False),
-        score=None if prepared.task.counts_right else score_of(prepared.task),
-        strata_N=_strata(prepared),
-        groups_N=_dependent(prepared),
-    )
-    return {"cross_fitted": tally_NQ}
-
-
-def _strata(prepared: Prepared) -> np.ndarray:
-    """Those of the validation images."""
-    strata = prepared.dataset.targets.strata()
-    return np.array([strata[row] for row in prepared.split.val])
-
-
-class _Recorded(Sequence[np.ndarray]):
-    """What was recorded of every epoch, read when it is asked for: tallies [N, Q], or their first figure [N] (right or not)."""
-
-    def __init__(self, folder: RunFolder, epochs: int, side: str, first: bool) -> None:
-        self._folder, self._epochs, self._side, self._first = folder, epochs, side, first
-
-    def __len__(self) -> int:
-        return self._epochs
-
-    def __getitem__(self, epoch: int) -> np.ndarray:  # type: ignore[override]
-        if not 0 <= epoch < self._epochs:
-            raise IndexError(epoch)
-        with np.load(self._folder.answers / f"scores-epoch-{epoch:04d}.npz", allow_pickle=False) as saved:
-            tally_NQ: np.ndarray = saved[self._side]
-        return tally_NQ[:, 0] if self._first else tally_NQ
-
-
-def score_of(task: Task) -> Callable[[np.ndarray], np.ndarray]:
-    """The task's score [B] as a function of summed tallies [B, Q]."""
-    return lambda tally_BQ: task.measures(tally_BQ)["score"]
-
-
-def _dependent(prepared: Prepared) -> np.ndarray | None:
-    """The groups of the validation images; None where all are on their own."""
-    groups = groups_of(prepared.dataset, prepared.split.val)
-    return None if len(np.unique(groups)) == len(groups) else groups
-
-
-def groups_of(dataset: Dataset, rows: np.ndarray) -> np.ndarray:
-    """A number for each image, shared by twins and by images of one group."""
-    table, hashes = dataset.table, dataset.fingerprint.pixel_hashes
-    names = [(table.groups[row] if table.groups is not None else "") or hashes[row] for row in rows]
-    numbers: np.ndarray = np.unique(names, return_inverse=True)[1]
-    return numbers
-
-
 def _evidence(
     training: Training,
     epochs: list[dict[str, Any]],
@@ -322,7 +239,7 @@ def _chance(prepared: Prepared) -> float:
 def _intervals(training: Training, val: Scores) -> dict[str, Any]:
     """Every measure of the unseen images with its interval over images, by the names of `Task.measures`."""
     prepared = training.prepared
-    groups = _dependent(prepared)
+    groups = dependent(prepared)
     if not prepared.task.counts_right:
         found = bootstrap_measures(val.tally, prepared.task.measures, groups=groups)
         exact = {"score": val.score, **{f"class.{name}": value for name, value in val.per_class.items()}}

@@ -20,7 +20,7 @@ from trainwright.files import write_atomically
 from trainwright.recipe import Recipe
 from trainwright.seeding import stream
 from trainwright.workflows import run as runs
-from trainwright.workflows.judge import groups_of
+from trainwright.workflows.chosen_epoch import groups_of
 from trainwright.workflows.options import RunOptions, options_from
 from trainwright.workflows.prepare import refuse_unusable
 

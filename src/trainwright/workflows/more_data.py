@@ -26,7 +26,7 @@ from trainwright.tracking.run_folder import RunFolder
 from trainwright.tracking.runs import list_runs
 from trainwright.training.names import CUSTOM
 from trainwright.workflows import run as runs
-from trainwright.workflows.judge import score_of
+from trainwright.workflows.chosen_epoch import score_of
 from trainwright.workflows.options import RunOptions, options_from
 from trainwright.workflows.predict import task_of
 from trainwright.workflows.reporting import Reporter

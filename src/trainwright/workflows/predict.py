@@ -56,7 +56,7 @@ def predict(
     calibrated: divide logits of classes by the temperature that the run's diagnosis found, so that probabilities are about as
     often right as they say. absent: what a path that does not exist is: `refused`, or an `error` like a broken file, `told`.
     progress: called with files done and in all. Raises RunError before the run has a model, DataError where there are no
-    images, UsageError where no temperature surely helps.
+    images, GoalNotMetError where no temperature surely helps.
     """
     folder = run._folder if isinstance(run, Run) else run
     given = [images] if isinstance(images, Path | str) else list(images)

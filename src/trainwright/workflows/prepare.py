@@ -66,6 +66,12 @@ class Prepared:
         """The paths of these rows of the sample table."""
         return [self.dataset.table.paths[row] for row in rows]
 
+    @property
+    def counted(self) -> str:
+        """The images of each part, and of how many of those of train its score is."""
+        scored, train = len(self.probe_rows), len(self.split.train)
+        return f"{self.split}" + (f"; the train score is of {scored:,} of the {train:,}" if scored < train else "")
+
 
 def prepare(
     dataset: Dataset,

@@ -13,8 +13,8 @@ from trainwright.files import write_atomically
 from trainwright.report.run_page import run_page
 from trainwright.report.study_page import study_page
 from trainwright.tracking.run_folder import RunFolder
-from trainwright.tracking.runs import find_run
-from trainwright.tracking.study_folder import StudyFolder, find_study, folder_of_studies
+from trainwright.tracking.runs import find_run, folder_of_studies
+from trainwright.tracking.study_folder import LAST, StudyFolder, find_study, study_of_newest_run
 from trainwright.workflows.options import RunOptions, options_from
 from trainwright.workflows.report_of_run import run_values
 from trainwright.workflows.report_of_study import study_values
@@ -101,16 +101,8 @@ def _found(run: str | os.PathLike[str] | Run | Study, runs: Path) -> RunFolder |
     if not isinstance(run, str | os.PathLike):
         return StudyFolder.open(run.folder)
     name = os.fspath(run)
-    study = find_study(runs, name)
-    if study is not None:
-        return study
-    found = find_run(runs, name)
-    if name == "last":
-        studies = folder_of_studies(found.path.parent)
-        owner = found.run_id.rpartition("-")[0]
-        if owner and (studies / owner / "study.json").is_file():
-            return StudyFolder.open(studies / owner)
-    return found
+    study = study_of_newest_run(runs) if name == LAST else find_study(runs, name)
+    return find_run(runs, name) if study is None else study
 
 
 def _runs_of(run: Any, study: StudyFolder, runs: Path) -> Path:

@@ -13,6 +13,7 @@ from trainwright.files import write_atomically
 from trainwright.records import Tile
 from trainwright.report.values import Picture
 from trainwright.tracking.run_folder import RunFolder
+from trainwright.workflows.known_truth import answered_in_words
 from trainwright.workflows.options import RunOptions
 
 if TYPE_CHECKING:
@@ -46,14 +47,13 @@ def explained_pictures(
 def _made(folder: RunFolder, result: Mapping[str, Any], options: RunOptions) -> tuple[Picture, ...]:
     from trainwright.workflows import explain  # torch, which a page needs for nothing else
 
-    hardest = {str(one["path"]): one for one in result.get("hardest") or ()}
     (folder.path / FOLDER).mkdir(exist_ok=True)
     made: list[Picture] = []
     listed: list[dict[str, Any]] = []
     for path, said, tiles in explain.hardest_explained(folder, options=options):
         if not tiles:
             raise RunError(f"{path}: {said['error']}.")
-        words = _words(said, hardest.get(path, {}))
+        words = _words(said)
         made.append(_beside(tiles, words, path))
         file = f"page-{len(made):02d}.jpg"
         write_atomically(folder.path / FOLDER / file, made[-1].data)
@@ -81,11 +81,10 @@ def _kept(folder: RunFolder) -> tuple[Picture, ...]:
     )
 
 
-def _words(said: Mapping[str, Any], hardest: Mapping[str, Any]) -> str:
-    """Below a picture: the answer and the truth, and how far the explanation is to be trusted."""
-    truth = f"is {hardest['truth']}" if hardest.get("truth") not in (None, said["of"]) else ""
-    first = f"answer {said['of']}" + (f", {truth}" if truth else "")
-    figures = f"its output {said['output']:.3g}, for a plain image {said['plain']:.3g}"
+def _words(said: Mapping[str, Any]) -> str:
+    """Below a picture: the truth and the answer, and how far the explanation is to be trusted."""
+    first = answered_in_words(said).replace(", answer", "\nanswer")
+    figures = f"explained: {said['of']} {said['output']:.3g}, of a plain image {said['plain']:.3g}"
     missed = f"{said['unexplained']:.0%} not explained" if said["unexplained"] > 0.1 else ""
     return "\n".join(line for line in (first, figures, missed) if line)
 

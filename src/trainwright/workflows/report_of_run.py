@@ -19,7 +19,7 @@ from trainwright.records import Answers, Chart, Finding, Prescription
 from trainwright.report.reliability import Bin, reliability_bins
 from trainwright.report.values import RecipeValue, RunValues
 from trainwright.tracking.run_folder import RunFolder
-from trainwright.tracking.study_folder import ASKED, folder_of_studies
+from trainwright.tracking.runs import ASKED, folder_of_studies
 from trainwright.workflows.judge import EVIDENCE
 from trainwright.workflows.kept_evidence import evidence_of
 from trainwright.workflows.lr import PICTURE

@@ -107,9 +107,9 @@ def _read(
     path = Path(source["path"])
     root = path if path.is_dir() else path.parent
     files = {int(n): root / str(paths[n]) for n in chosen}
-    missing = [file for file in files.values() if not file.is_file()]
+    missing = [str(paths[n]) for n, file in files.items() if not file.is_file()]
     if missing:
-        return f"The pictures are left out: {missing[0]} is not there, so the data is not where it was."
+        return f"The pictures are left out: {missing[0]} of the data is not there, so the data is not where it was."
     return {n: decode(file, size=(height, width), fit=recipe.data.fit) for n, file in files.items()}
 
 

@@ -12,8 +12,9 @@ from trainwright.diagnosis.comparison import compare
 from trainwright.diagnosis.noise import noise_floor
 from trainwright.records import to_json
 from trainwright.tracking.run_folder import RunFolder
+from trainwright.workflows.chosen_epoch import score_of
 from trainwright.workflows.compare import CHANCE, answers_of
-from trainwright.workflows.judge import moved_to, score_of
+from trainwright.workflows.judge import moved_to
 from trainwright.workflows.predict import task_of
 from trainwright.workflows.recorded_images import recorded_images
 from trainwright.workflows.reproduction_checks import Difference

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from trainwright.data.dataset import Dataset
 from trainwright.errors import RunError
-from trainwright.tracking.study_folder import StudyFolder, find_study, folder_of_studies, last_study
+from trainwright.tracking.runs import folder_of_studies
+from trainwright.tracking.study_folder import StudyFolder, find_study, last_study
 from trainwright.workflows.improve import IMPROVE
 from trainwright.workflows.options import RunOptions, options_from
 from trainwright.workflows.studies import Study, Tell, go_on

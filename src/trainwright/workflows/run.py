@@ -210,7 +210,7 @@ def plan(
             own_batch_size = None if "optimizer.lr" in wanted else usual
         recipe = recipe.changed({"batch_size": batch_size})
     prepared = prepare(data, recipe, device=device, workers=options.workers, reporter=options.reporter, custom=model)
-    options.reporter.note(str(prepared.split))
+    options.reporter.note(prepared.counted)
     options.reporter.note(f"precision {prepared.precision.name}: {prepared.precision.reason}")
     refuse_share(prepared, options.processes)
     with repeatable(device, options.threads):
@@ -235,7 +235,7 @@ def resume(
     options = options_from(options, more)
     if helps():
         return _helped(data, model)
-    folder = RunFolder.open(run.folder) if isinstance(run, Run) else find_run(options.runs, str(run), repetitions=True)
+    folder = RunFolder.open(run.folder) if isinstance(run, Run) else find_run(options.runs, str(run), stopped=True)
     if folder.result() is not None and folder.status()["state"] == "finished":
         return Run(folder)
     manifest = folder.manifest

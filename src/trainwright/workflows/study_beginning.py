@@ -13,7 +13,8 @@ from trainwright.data.dataset import Dataset
 from trainwright.errors import DataError, UsageError
 from trainwright.recipe import Recipe
 from trainwright.search.ledger import Pace
-from trainwright.tracking.study_folder import StudyFolder, folder_of_studies
+from trainwright.tracking.runs import folder_of_studies
+from trainwright.tracking.study_folder import StudyFolder
 from trainwright.training.device import choose_device
 from trainwright.training.repeatable import repeatable
 from trainwright.workflows.crew import refuse_study

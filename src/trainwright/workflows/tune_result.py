@@ -20,11 +20,12 @@ from trainwright.search.space_file import space_tree
 from trainwright.search.tuning import Found, Tuner
 from trainwright.tracking.run_folder import RunFolder
 from trainwright.tracking.study_folder import StudyFolder
-from trainwright.workflows.judge import score_of
+from trainwright.workflows.chosen_epoch import score_of
 from trainwright.workflows.outcomes import answers_of
 from trainwright.workflows.predict import task_of
 from trainwright.workflows.run import recipe_of
 from trainwright.workflows.study_result import said_of_test, shortened
+from trainwright.workflows.tune_highest import highest_of
 
 SEEN_OFTEN = 0.3  # share of the trials of a region that diverged from which on it is said
 
@@ -81,6 +82,13 @@ def tune_result(folder: StudyFolder, tuner: Tuner, runs: Path) -> dict[str, Any]
         "epochs": asked["recipe"]["epochs"],
         "epochs_trained": sum(trial["epochs"] for trial in trials),
     }
+    result["highest"] = highest_of(
+        searched,
+        result["best"],
+        found=None if found is None else found.trial.number,
+        first_score=None if first is None else first.score,
+        compared=len(complete),
+    )
     result["warnings"] = [*shortened(asked), *_warnings(result, tuner)]
     result["summary"] = " ".join([*_summary(result, tuner), *said_of_test(asked)])
     clean: dict[str, Any] = to_json(result)
@@ -273,7 +281,7 @@ def _boundary(edge: Edge) -> str:
 
 def _summary(result: Mapping[str, Any], tuner: Tuner) -> list[str]:
     """The study in a few sentences."""
-    found, held, first = tuner.found, tuner.held, tuner.first
+    found, held = tuner.found, tuner.held
     begun = sum(trial["role"] == "trial" for trial in result["trials"])
     if found is None or held is None:
         return [f"None of {begun} trials came to its end with a score: nothing is handed over."]
@@ -289,10 +297,12 @@ def _summary(result: Mapping[str, Any], tuner: Tuner) -> list[str]:
             f"The best of {ended} trainings that are all alike would look better by {100 * result['luck']:.1f} points."
         )
     said += _followed(result["spaces"], metric)
-    gain = result["gain"]
-    if held.trial.number != found.trial.number and first is not None:
-        said.append(f"That is not above the first trial's {first.score:.3f}, so the recipe stays as it is.")
-    elif gain is not None:
+    gain, highest = result["gain"], result["highest"]
+    if held.trial.number != found.trial.number and (highest or {}).get("trial") != found.trial.number:
+        said.append(f"That is not above the first trial's {held.chosen.score:.3f}, so the recipe stays as it is.")
+    if highest is not None and highest["why_not"] is not None:
+        said.append(highest["why_not"])
+    if gain is not None and held.trial.number == found.trial.number:
         sure = "beyond chance" if gain.low > 0 else "which may be chance"
         said.append(f"Over the recipe as it is: {points_within(gain)}, {sure}.")
     return said

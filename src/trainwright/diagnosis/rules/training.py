@@ -57,9 +57,9 @@ def diverged(evidence: Evidence) -> Finding:
 
 
 def still_improving(evidence: Evidence) -> Finding:
-    """Under-trained: over the last third of the epochs the unseen score still rose, or the unseen loss still fell without
-    the score falling, by a least-squares line whose interval excludes zero. Source: statistics.md, "Underfitting needs a
-    reference" (end slope not zero)."""
+    """Under-trained: over the last third of the epochs, four at least, the unseen score still rose, or the unseen loss still fell
+    without the score falling, by a least-squares line whose interval excludes zero. Source: statistics.md, "Underfitting
+    needs a reference" (end slope not zero)."""
     window = last_third(evidence.val_score)
     score, loss = change(window), change(last_third(evidence.val_loss))
     if score is None:
