@@ -14,7 +14,7 @@ import trainwright as tw
 from trainwright.data.dataset import Dataset
 from trainwright.errors import DataError, UsageError
 from trainwright.recipe import recipe_keys
-from trainwright.workflows import judge
+from trainwright.workflows import chosen_epoch
 
 RESULT_KEYS = {  # those of interface.md: programs rely on them
     "schema",
@@ -176,8 +176,8 @@ def test_the_gap_is_unseen_minus_train_error_of_the_kept_weights_when_nothing_wa
 
 
 def test_the_gap_is_cross_fitted_over_all_epochs_when_the_best_was_chosen(monkeypatch, train):
-    seen, original = [], judge.cross_fitted_gap
-    monkeypatch.setattr(judge, "cross_fitted_gap", lambda *a, **k: seen.append(a) or original(*a, **k))
+    seen, original = [], chosen_epoch.cross_fitted_gap
+    monkeypatch.setattr(chosen_epoch, "cross_fitted_gap", lambda *a, **k: seen.append(a) or original(*a, **k))
 
     run = train()
 
