@@ -323,6 +323,30 @@ def test_a_final_training_longer_than_any_on_train_alone_is_told_as_that():
     assert "The model has 20 epochs instead of 10. No training on train alone was as long" in strategy.summary()
 
 
+def test_what_surely_does_not_overfit_may_be_trained_further_at_the_end():
+    strategy = coach(45.0, ANNEALED)
+    one = strategy.ask()
+    assert one is not None
+    told = outcome(one, 0.7, verdict="fine")
+    told.result["findings"] = [finding("overfits") | {"verdict": "no"}]
+
+    strategy.tell(told)
+    final = strategy.ask()
+
+    assert final is not None
+    assert (final.role, final.recipe.epochs) == ("final", 23)
+
+
+def test_where_the_incumbent_does_not_profit_from_length_what_is_kept_for_it_is_used_for_a_round():
+    strategy = coach(74.0, STORY)  # a constant rate
+
+    asked = play(strategy, lambda one: 0.7)
+
+    assert sum(one.role == "arm" for one in asked) == 2
+    assert asked[-1].role == "final"
+    assert strategy.ledger.spent <= 74
+
+
 def test_that_time_alone_forbids_another_round_is_told():
     strategy = coach(70.0, ANNEALED)
 

@@ -57,11 +57,12 @@ def _done(values: RunValues, progress: Progress) -> str:
         tested = " The learning-rate range test below is whole." if values.lr_range is not None else ""
         if not progress.steps:
             return f"No step of its {counted(progress.epochs, 'epoch')} is recorded.{tested}"
-        return f"{counted(progress.steps, 'step')} of the first{planned} epochs: it was evaluated not once.{tested}"
+        first = f"of the first{planned} epochs" if progress.epochs != 1 else "of its one epoch"
+        return f"{counted(progress.steps, 'step')} {first}: it was evaluated not once.{tested}"
     last, best = values.epochs[-1], _best(values)
     of, part = ("unseen", "val") if values.unseen else ("train", "train")
     scored = finite((last.get(part) or {}).get("score"))
-    text = f"{len(values.epochs):,}{planned} epochs"
+    text = f"{len(values.epochs):,}{planned} {'epoch' if (progress.epochs or len(values.epochs)) == 1 else 'epochs'}"
     if math.isfinite(scored):
         text += f"; after the last one the score on {of} images was {amount(scored)}"
     return f"{text}{best}."

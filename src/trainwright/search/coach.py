@@ -228,6 +228,13 @@ class Coach:
         kept = ending.final_share(self.ledger.slots) * self.ledger.limit if ends else 0.0
         return ending.ROOM * (self.ledger.left - kept) if math.isfinite(self.ledger.limit) else math.inf
 
+    @property
+    def _with_what_is_kept(self) -> float:
+        """Seconds for a round where nothing fits and the incumbent does not profit from length: all but its final training."""
+        if ending.longer_may_pay(self) or self.on_all is None:
+            return self._explorable
+        return ending.ROOM * self.ledger.left - ending.final_seconds(self, self.on_all)
+
     def _lean(self) -> bool:
         """Whether there is no time for a control of a round's own, an arm, and both once more."""
         if self.ledger.slots > 1:  # it is trained beside the others
@@ -263,7 +270,7 @@ class Coach:
             beside=[one_run] if control else [],
             beside_again=[] if lean else [one_run],
         )
-        chosen = plan(seconds=self._explorable)
+        chosen = plan(seconds=self._explorable) or plan(seconds=self._with_what_is_kept)
         self._known_recipes += [planning.with_remedy(recipe, one) for one in chosen]
         if not chosen and plan(seconds=math.inf):
             kept = self.ledger.left - self._explorable

@@ -26,7 +26,7 @@ STRETCHES = 3  # how often a training is made longer
 LEAST_STRETCH, LONGEST = 2, 4  # by what factor, at least and at most
 WORTH_IT = 1.5  # times the proven length: shorter than that, one that is as long as the final one tells nothing new
 FARTHEST = 6  # times the proven length, where a training of the same length on train alone stands beside it
-BEYOND = 2  # times the length that was found to pay: as far as the final training goes, with more images to learn from
+BEYOND = 2  # times the length that was found to pay: as far as the final training goes where it may overfit
 PLATEAU = "reduce-on-plateau"
 UNUSED = 0.15  # of the budget: where more is left at the end, it is said why
 
@@ -71,6 +71,11 @@ def _longest_together(coach: Coach, on_all: float) -> int:
 def _final_cost(coach: Coach, on_all: float) -> float:
     """Time of an epoch of the final training over that of one on train alone: more images, and evaluated once at its end."""
     return on_all * coach.held.share_of_steps
+
+
+def final_seconds(coach: Coach, on_all: float) -> float:
+    """Of a final training of the incumbent, as long as it is proven."""
+    return coach.ledger.seconds(_proven(coach), cost=coach.held.cost * _final_cost(coach, on_all))
 
 
 def together(coach: Coach, epochs: int) -> Plan:
@@ -197,7 +202,8 @@ def finish(coach: Coach, tried: Longer | None) -> Generator[list[Proposal], list
         said = "No time is left for a final training on train and val: the best run so far is the model."
         coach.say("decision", said)
         return "a final training would take longer"
-    epochs = min(fits, BEYOND * proven if incumbent.stretched or unproven else proven)
+    most = _farthest(coach)
+    epochs = min(fits, most * proven if incumbent.stretched or unproven else proven)
     if harmless is not None:
         epochs = harmless.epochs
         said = f"The final training has {epochs} epochs instead of {proven}, as the longer one had, which did no harm"
@@ -224,15 +230,21 @@ def finish(coach: Coach, tried: Longer | None) -> Generator[list[Proposal], list
     return _why_no_longer(coach, tried, unproven=unproven)
 
 
+def _farthest(coach: Coach) -> int:
+    """Times the proven length that a final training may have which no other stands for: what surely does not overfit has room."""
+    return LONGEST if telling.answers(coach.held.judged).get("overfits") == "no" else BEYOND
+
+
 def _why_no_longer(coach: Coach, tried: Longer | None, *, unproven: bool) -> str:
     """Why time is left that a longer training could have."""
     if tried is not None:
         return "a longer training was worse" if tried.harms else "a longer training gained nothing that could be told"
     if coach.held.stretched:
-        return f"a training is at most {LONGEST} times as long as what was proven, the final one {BEYOND} times"
+        most = _farthest(coach)
+        return f"a training is at most {LONGEST} times as long as what was proven, the final one {most} times"
     if unproven:
         why = "as there was no time to compare a longer one"
-        return f"the final training is at most {BEYOND} times as long as what was compared, {why}"
+        return f"the final training is at most {_farthest(coach)} times as long as what was compared, {why}"
     if not longer_may_pay(coach):
         return "more epochs of this recipe are not expected to gain"
     return ""

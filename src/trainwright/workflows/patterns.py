@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -129,6 +130,9 @@ def _dimension(key: str, values: Sequence[Any]) -> Dimension:
     """The space that these values span."""
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
         low, high = float(min(values)), float(max(values))
+    else:
+        low = high = math.nan
+    if math.isfinite(high - low) and low < high:  # 1 and 1.0 are one number
         return Dimension(key=key, domain=FloatRange(low=low, high=high, log=low > 0 and high / low >= APART))
     different: list[Any] = []
     for value in values:
