@@ -347,6 +347,17 @@ def test_where_the_incumbent_does_not_profit_from_length_what_is_kept_for_it_is_
     assert strategy.ledger.spent <= 74
 
 
+def test_two_rounds_of_one_arm_are_no_end_while_there_is_time():
+    """Arms that are given up early: short time leaves a round one, and what they did not take is there for others."""
+    strategy = coach(74.0)
+    while (one := strategy.ask()) is not None:
+        given_up = {"state": "stopped", "answers": None, "seconds": 4.0, "result": {"message": "far below."}}
+        strategy.tell(outcome(one, 0.7, **(given_up if one.role == "arm" else {})))
+
+    assert [len(one.arms) for one in strategy.rounds[:3]] == [1, 1, 1]
+    assert strategy.ledger.spent <= 74
+
+
 def test_that_time_alone_forbids_another_round_is_told():
     strategy = coach(70.0, ANNEALED)
 

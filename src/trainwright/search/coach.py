@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Mapping, Sequence
 from functools import partial
+from itertools import takewhile
 from typing import Any
 
 from trainwright.diagnosis.comparison import Comparison, compare
@@ -285,10 +286,13 @@ class Coach:
         return chosen
 
     def _worth_going_on(self) -> bool:
-        """Two rounds without a proven arm are the end."""
-        end = len(self.rounds) > 1 and self.rounds[-2].adopted is None
+        """Two rounds in a row without a proven arm are the end, or more where short time left them few arms."""
+        fruitless = list(takewhile(lambda one: one.adopted is None, reversed(self.rounds)))
+        end = len(fruitless) > 1 and sum(len(one.arms) for one in fruitless) >= MOST_ARMS
         if end:
-            self.say("decision", "No further round: two have proven nothing.")
+            self.say(
+                "decision", f"No further round: {'two' if len(fruitless) == 2 else len(fruitless)} have proven nothing."
+            )
         return not end
 
     @property
