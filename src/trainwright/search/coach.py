@@ -274,8 +274,8 @@ class Coach:
         chosen = plan(seconds=self._explorable) or plan(seconds=self._with_what_is_kept)
         self._known_recipes += [planning.with_remedy(recipe, one) for one in chosen]
         if not chosen and plan(seconds=math.inf):
-            kept = self.ledger.left - self._explorable
-            room = f"{max(0.0, self._explorable):.0f} s are left for it and {kept:.0f} s kept for the end of the study"
+            spare = max(0.0, self._explorable, self._with_what_is_kept)
+            room = f"{spare:.0f} s are left for it and {self.ledger.left - spare:.0f} s kept for the end of the study"
             self.say(
                 "decision",
                 f"No further round: a remedy, and a second look at it, take longer than there is time: {room}.",

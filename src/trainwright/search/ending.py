@@ -168,18 +168,19 @@ def stretch(coach: Coach) -> Generator[list[Proposal], list[Outcome], Longer | N
 
 def _longer_epochs(coach: Coach) -> int:
     """Of a longer training on train alone; 0 where none is worth its time. Where a final one follows it, that has the time to go
-    further; where time is too short for that, to be as long."""
+    further; where time is too short for that, to be as long. What surely does not overfit has that time in its final training:
+    on cats and dogs three times the epochs were worth 1.7 points, and half of them, proven, cost 2.3 (docs/log.md)."""
     incumbent, ledger, room = coach.held, coach.ledger, ROOM * coach.ledger.left
     known, on_all = incumbent.recipe.epochs, coach.on_all
     most = LONGEST * known
     fits = min(most, ledger.epochs(room if on_all is None else STRETCH_SHARE * room, cost=incumbent.cost))
     if fits >= LEAST_STRETCH * known:
         return fits
-    if on_all is None or incumbent.stretched is not None:
+    if on_all is None or incumbent.stretched is not None or not _may_overfit(coach):
         return 0
     both = incumbent.cost * (1 + _final_cost(coach, on_all))
     fits = min(most, ledger.epochs(room - ledger.pace.run_seconds, cost=both))
-    return fits if fits >= WORTH_IT * known else 0
+    return fits if fits >= LEAST_STRETCH * known else 0
 
 
 def finish(coach: Coach, tried: Longer | None) -> Generator[list[Proposal], list[Outcome], str]:
@@ -231,8 +232,12 @@ def finish(coach: Coach, tried: Longer | None) -> Generator[list[Proposal], list
 
 
 def _farthest(coach: Coach) -> int:
-    """Times the proven length that a final training may have which no other stands for: what surely does not overfit has room."""
-    return LONGEST if telling.answers(coach.held.judged).get("overfits") == "no" else BEYOND
+    """Times the proven length that a final training may have which no other stands for."""
+    return BEYOND if _may_overfit(coach) else LONGEST
+
+
+def _may_overfit(coach: Coach) -> bool:
+    return telling.answers(coach.held.judged).get("overfits") != "no"
 
 
 def _why_no_longer(coach: Coach, tried: Longer | None, *, unproven: bool) -> str:
