@@ -117,7 +117,7 @@ def test_every_rule_that_can_say_yes_has_an_answer(rule):
         ("still-improving", {"longer", "found-rate", "one-cycle"}),
         ("too-small", {"wider-network", "deeper-network"}),
         ("imbalance-hidden", {"balanced-classes"}),
-        ("batch-norm-broken", {"group-norm"}),
+        ("batch-norm-broken", {"group-norm", "published-recipe"}),
         ("noisy-labels", {"label-smoothing", "mixup", "early-stopping", "averaged-weights"}),
         ("over-confident", {"label-smoothing", "mixup", "early-stopping"}),
         ("cannot-fit", {"found-rate", "published-recipe"}),

@@ -104,6 +104,7 @@ REMEDIES = (
             "cannot-fit": 0.5,
             "diverged": 0.6,
             "unstable": 0.6,
+            "batch-norm-broken": 0.5,  # its rate comes down to nothing, and statistics of weights that rest are right
             "learning-rate": 0.5,
             "saturated-early": 0.4,
             "over-regularized": 0.4,
