@@ -274,12 +274,8 @@ class Coach:
         chosen = plan(seconds=self._explorable) or plan(seconds=self._with_what_is_kept)
         self._known_recipes += [planning.with_remedy(recipe, one) for one in chosen]
         if not chosen and plan(seconds=math.inf):
-            spare = max(0.0, self._explorable, self._with_what_is_kept)
-            room = f"{spare:.0f} s are left for it and {self.ledger.left - spare:.0f} s kept for the end of the study"
-            self.say(
-                "decision",
-                f"No further round: a remedy, and a second look at it, take longer than there is time: {room}.",
-            )
+            why = "a remedy, and a second look at it, take longer than there is time beside what is kept for the end"
+            self.say("decision", f"No further round: {why}.")
         elif not chosen:
             why = "no remedy is left that may gain enough to be told from chance"
             self.say("decision", f"No further round: {why}.")

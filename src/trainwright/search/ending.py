@@ -52,10 +52,10 @@ def end(coach: Coach) -> Plan:
 
 
 def _say_what_is_left(coach: Coach, why: str) -> None:
-    """The seconds that the study does not use, where they are many, and why."""
+    """Why the study does not use all of its time, where much is left. No seconds: killed and resumed, the story is the same."""
     left, limit = coach.ledger.left, coach.ledger.limit
     if why and math.isfinite(limit) and left > UNUSED * limit:
-        coach.say("decision", f"{left:.0f} of {limit:.0f} seconds are left unused: {why}.")
+        coach.say("decision", f"The rest of the time is left unused: {why}.")
 
 
 def _proven(coach: Coach) -> int:
