@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainwright.report.wording import scored_train
 from trainwright.tracking.runs import RunSummary
 
 WIDTH = 110
@@ -49,6 +48,8 @@ def show_run(result: Mapping[str, Any]) -> str:
 
 def _scored(result: Mapping[str, Any]) -> list[str]:
     """Of how many train images the train score is; nothing where it is of all, or where that is not known."""
+    from trainwright.report.wording import scored_train  # with numpy, which `--help` does without
+
     scored, train = scored_train(result, result.get("images") or {})
     return [] if scored == train else [f"           (train: of {scored:,} of the {train:,} images, drawn for this)"]
 
