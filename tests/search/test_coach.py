@@ -401,7 +401,19 @@ def test_where_the_longer_training_was_worse_the_final_one_is_not_longer():
 
     assert (asked[-1].role, asked[-1].recipe.epochs) == ("final", STORY.epochs)
     assert strategy.unproven is None
-    assert "a longer training was worse" in strategy.entries[-1].text
+    assert "a longer training failed or was worse" in strategy.entries[-1].text
+
+
+def test_where_the_longer_training_failed_the_final_one_goes_no_further_than_what_is_proven():
+    strategy, asked = coach(100.0, ANNEALED), []
+    while (one := strategy.ask()) is not None:
+        asked.append(one)
+        failed = {"state": "failed", "answers": None, "result": {"message": "no memory left."}}
+        strategy.tell(outcome(one, 0.7, **(failed if one.label == "longer" else {})))
+
+    assert [one.label for one in asked[-2:]] == ["longer", "final"]
+    assert asked[-1].recipe.epochs == STORY.epochs
+    assert not any("No time was left to prove" in entry.text for entry in strategy.entries)
 
 
 def test_a_short_budget_does_without_a_control_of_its_own_and_still_looks_twice():

@@ -121,7 +121,8 @@ def together(coach: Coach, epochs: int) -> Plan:
 
 @dataclass(frozen=True, kw_only=True)
 class Longer:
-    """A longer training on train alone that has not proven that length pays. gain: over what was proven. harms: it is worse."""
+    """A longer training on train alone that has not proven that length pays. gain: over what was proven. harms: it failed, or is
+    worse."""
 
     outcome: Outcome
     epochs: int
@@ -144,7 +145,8 @@ def stretch(coach: Coach) -> Generator[list[Proposal], list[Outcome], Longer | N
         (outcome,) = yield [coach.propose("arm", recipe, "longer", reason=why, alone=True)]
         if outcome.answers is None:
             coach.say("outcome", f"longer: {telling.why(outcome)}", outcome.run)
-            return None
+            coach.incumbent = replace(incumbent, stretched=bool(incumbent.stretched))
+            return Longer(outcome=outcome, epochs=epochs, gain=planning.lost(1), harms=True)
         compared = coach.compared([outcome], incumbent.unchanged or [incumbent.chosen])
         decision = adopted({"longer": compared}, noise=coach.sigma)["longer"].decision
         said = {"adopt": "adopted", "worse": "worse, so it stays as long as it was"}.get(
@@ -243,7 +245,11 @@ def _may_overfit(coach: Coach) -> bool:
 def _why_no_longer(coach: Coach, tried: Longer | None, *, unproven: bool) -> str:
     """Why time is left that a longer training could have."""
     if tried is not None:
-        return "a longer training was worse" if tried.harms else "a longer training gained nothing that could be told"
+        return (
+            "a longer training failed or was worse"
+            if tried.harms
+            else "a longer training gained nothing that could be told"
+        )
     if coach.held.stretched:
         most = _farthest(coach)
         return f"a training is at most {LONGEST} times as long as what was proven, the final one {most} times"
