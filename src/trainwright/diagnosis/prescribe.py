@@ -26,6 +26,7 @@ AS_OTHERS: Mapping[str, tuple[tuple[str, float], ...]] = {
     "underfits": (("learning-rate", 0.5), ("still-improving", 0.5), ("too-small", 0.5)),
 }
 CAUSES = frozenset({"cannot-fit", "learning-rate", "over-regularized", "under-trained", "too-small"})  # of underfitting
+FITS = CAUSES | {"overfits", "underfits", "diverged", "unstable", "batch-norm-broken"}  # what says where the score is lost
 MEASURED = "val_drop"  # among a finding's figures: how much of the unseen error was gone in the probe that proved it
 RANGE_TEST = 0.09  # of a training, what finding its learning rate takes at most: `training/lr_range.py`
 # Before anything was tried a family's factor is 1, and known to within 1: gains on other data than a paper's are often none or
@@ -56,9 +57,11 @@ def prescribe(
 ) -> tuple[Prescription, ...]:
     """What to try, the largest expected gain for a second of training first; then advice, which has no changes.
 
-    Each of them makes a valid recipe of this one, within the budget. Only findings that say yes are answered; where they have
-    nothing to be trained, what usually still helps is added. A remedy that was tried and refused is not proposed again under
-    the same findings; one that was adopted is in the recipe, and is proposed only where it can be taken further.
+    Each of them makes a valid recipe of this one, within the budget. Only findings that say yes are answered. Where none of
+    them says that the training over- or underfits or failed, or they have nothing to be trained, what usually still helps is
+    in the running too, with its own smaller chance: a side finding does not hide it. A remedy that was tried and refused is
+    not proposed again under the same findings; one that was adopted is in the recipe, and is proposed only where it can be
+    taken further.
     """
     sure = [finding for finding in findings if finding.verdict == "yes"]
     rules = frozenset(finding.rule for finding in sure)
@@ -66,7 +69,7 @@ def prescribe(
         sure = [finding for finding in sure if finding.rule != "underfits"]
     factors = family_factors(tried, facts)
     found = _answers(sure, recipe, facts, tried, factors, rules)
-    if not any(prescription.changes for prescription in found.values()):
+    if not rules & FITS or not any(prescription.changes for prescription in found.values()):
         usual = [Finding(rule=USUAL, verdict="yes", evidence="", advice="")]
         found = {**_answers(usual, recipe, facts, tried, factors, rules), **found}
 

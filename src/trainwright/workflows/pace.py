@@ -24,7 +24,7 @@ UNDISTURBED = 0.25  # the quantile of the steps' times that is taken: other work
 FORWARD = 1 / 3  # of a step's time: evaluation has no backward pass, which costs twice as much (arXiv:2001.08361 §2.1)
 RUN_SECONDS = 3.0  # a guess of what a run costs beside its epochs, until the first has told
 # Of the budget, at most: what is longer leaves time for one lean round alone, or too little for the end, where length pays more.
-BASELINE_SHARE, BASELINE_SHARE_TOGETHER = 0.2, 0.17
+BASELINE_SHARE = 0.2
 # The smallest study in trainings: the baseline, one arm, and that once more; a round fills ROOM of what is left.
 RUNS = 1 + 2 / ROOM
 WAVERING = 1.1  # ours: the next start measures the pace again, on a few steps, and is to agree
@@ -78,8 +78,7 @@ def fitting(
             where="--budget",
             cure=f"Give it at least {math.ceil(WAVERING * least)}s, or take smaller images (--set data.image_size=…).",
         )
-    share = BASELINE_SHARE if slots == 1 else BASELINE_SHARE_TOGETHER
-    fits = max(1, min(fits, _epochs(share * limit, pace)))
+    fits = max(1, min(fits, _epochs(BASELINE_SHARE * limit, pace)))
     return recipe if recipe.epochs <= fits else recipe.changed({"epochs": rung(fits)})
 
 
