@@ -263,6 +263,19 @@ def test_a_gap_that_surely_exceeds_what_the_causes_gain_comes_before_them(
     assert (verdict, first_fault(findings)) == (word, first)
 
 
+@pytest.mark.parametrize(
+    ("val_right", "word", "first"), [(300, "overfits", "overfits"), (598, "underfits", "under-trained")]
+)
+def test_a_sure_gap_comes_before_a_cause_that_a_curve_alone_speaks_for(val_right: int, word: str, first: str) -> None:
+    rising = tuple(0.3 + 0.03 * epoch for epoch in range(12))
+    rate = ProbeResult(name="learning-rate", state="needless")
+
+    verdict, findings = judge(run(rate, val_score=rising, gap=gap_of(600, val_right)))
+
+    assert (verdict, first_fault(findings)) == (word, first)
+    assert {found.rule: found.verdict for found in findings}["under-trained"] == "yes"
+
+
 def test_a_gap_smaller_than_what_a_cause_gains_comes_after_it() -> None:
     verdict, findings = judge(run(probe("wider", 0.5, 0.4), gap=gap_of(400, 150)))
 

@@ -89,18 +89,23 @@ def _by_drop(findings: list[Finding]) -> list[Finding]:
 
 def _gap_before_less(findings: list[Finding]) -> list[Finding]:
     """A gap that surely exceeds what taking any proven cause of the train error away gained on unseen images is the larger
-    trouble, and comes before all of them."""
-    gained = [found.figures["val_drop_high"] for found in findings if _proven(found)]
+    trouble, and comes before all of them; before one that a curve alone speaks for it comes too, of which no gain is known."""
+    less = [found for found in findings if _proven(found) or _by_its_curve(found)]
     gap = next((found for found in findings if found.rule == "overfits"), None)
-    if gap is None or gap.verdict != "yes" or not gained or gap.figures["gap_low"] <= max(gained):
+    gained = max((found.figures.get("val_drop_high", 0.0) for found in less), default=0.0)
+    if gap is None or gap.verdict != "yes" or not less or gap.figures["gap_low"] <= gained:
         return findings
     others = [found for found in findings if found is not gap]
-    first = next(place for place, found in enumerate(others) if _proven(found))
+    first = next(place for place, found in enumerate(others) if any(found is one for one in less))
     return [*others[:first], gap, *others[first:]]
 
 
 def _proven(found: Finding) -> bool:
     return found.rule in CAUSES and found.verdict == "yes" and "val_drop" in found.figures
+
+
+def _by_its_curve(found: Finding) -> bool:
+    return found.rule == "under-trained" and found.verdict == "yes" and "val_drop" not in found.figures
 
 
 def verdict(findings: Sequence[Finding]) -> str:
