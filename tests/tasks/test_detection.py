@@ -205,7 +205,7 @@ def test_boxes_are_said_by_class_the_surest_first_and_hardly_any_unsure_ones(tas
 
 
 def test_boxes_are_painted_into_the_picture_and_not_into_the_image(task):
-    images_NHWC = np.full((1, 64, 64, 3), 100, dtype=np.uint8)
+    images_NHWC = np.full((1, 160, 160, 3), 100, dtype=np.uint8)
     outputs = detections([[BOX, ELSEWHERE]], [[0.9, 0.1]], [[0, 0]])
 
     (tile,) = task.tiles(answers_of(task, outputs, None), images_NHWC)
@@ -217,7 +217,7 @@ def test_boxes_are_painted_into_the_picture_and_not_into_the_image(task):
 
 
 def test_true_boxes_are_painted_black_and_white_with_the_f1(task):
-    images_NHWC = np.full((2, 64, 64, 3), 100, dtype=np.uint8)
+    images_NHWC = np.full((2, 160, 160, 3), 100, dtype=np.uint8)
     outputs = detections([[BOX], [BOX]], [[0.9], [0.9]], [[0], [0]])
 
     right, wrong = task.tiles(answers_of(task, outputs, target_of([[0, *BOX]], [[0, *ELSEWHERE]])), images_NHWC)
@@ -226,13 +226,26 @@ def test_true_boxes_are_painted_black_and_white_with_the_f1(task):
     assert {tuple(pixel) for pixel in wrong.image_HWC[40, 40:60].tolist()} == {(0, 0, 0), (255, 255, 255)}
 
 
+def test_a_small_image_is_enlarged_so_that_lines_do_not_hide_it(task):
+    images_NHWC = np.full((1, 40, 64, 3), 100, dtype=np.uint8)
+    outputs = detections([[BOX]], [[0.9]], [[0]])
+
+    (tile,) = task.tiles(answers_of(task, outputs, None), images_NHWC)
+
+    assert tile.image_HWC.shape == (120, 192, 3)
+    painted = np.argwhere((tile.image_HWC == [0xE6, 0x9F, 0x00]).all(axis=2))
+    left, top, right, bottom = (3 * side for side in BOX)
+    assert [painted[:, 1].min(), painted[:, 0].min()] == [left, top]
+    assert [painted[:, 1].max(), painted[:, 0].max()] == [right - 1, bottom - 1]
+
+
 def test_boxes_outside_the_image_and_without_area_can_be_painted(task):
     images_NHWC = np.zeros((1, 32, 32, 3), dtype=np.uint8)
     outputs = detections([[[-50.0, -50.0, 90.0, 90.0], [8.0, 8.0, 8.0, 8.0]]], [[0.9, 0.9]], [[0, 1]])
 
     (tile,) = task.tiles(answers_of(task, outputs, target_of([[0, 5, 5, 5, 5]])), images_NHWC)
 
-    assert (tile.image_HWC.shape, tile.image_HWC.dtype) == ((32, 32, 3), np.uint8)
+    assert (tile.image_HWC.shape, tile.image_HWC.dtype) == ((160, 160, 3), np.uint8)
 
 
 def test_the_chart_is_the_average_precision_of_each_class(task):

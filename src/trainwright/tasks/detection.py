@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -31,6 +32,7 @@ SAID = (
 DRAWN = 0.3  # least score that is drawn: more boxes hide the image
 GOOD_F1 = 0.5  # an image's F1 from which its answers are drawn as good ones
 LETTERS = 10  # pixels, of the class names in a picture
+LEAST_DRAWN = 160  # pixels of the longer side of a picture with boxes
 # Okabe and Ito 2008, "Color universal design", told apart with any kind of colour blindness; a box also says its class.
 COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
 
@@ -152,15 +154,19 @@ class Detection:
         return ", ".join(f"{count} {name}" for name, count in counts.most_common()) or "nothing"
 
     def _drawn(self, image_HWC: np.ndarray, answers: Answers, n: int) -> np.ndarray:
+        """With its boxes; a small image is enlarged first, since lines and letters would hide what they are about."""
+        times = max(1, math.ceil(LEAST_DRAWN / max(image_HWC.shape[:2])))
         image = Image.fromarray(image_HWC)
+        if times > 1:
+            image = image.resize((times * image.width, times * image.height), Image.Resampling.BICUBIC)
         draw, font = ImageDraw.Draw(image), ImageFont.load_default(LETTERS)
         for box in reversed(self._boxes(answers, n, least=DRAWN)):  # the surest last, on top
             colour = COLOURS[self.info.names.index(box["label"]) % len(COLOURS)]
-            left, top, right, bottom = box["box"]
+            left, top, right, bottom = (times * side for side in box["box"])
             draw.rectangle(_corners(left, top, right, bottom), outline=colour, width=2)
             draw.text((left + 3, top + 1), box["label"], fill=colour, font=font, stroke_width=1, stroke_fill="black")
         for _, left, top, right, bottom in _known_boxes(answers, n):
-            _dash(draw, _corners(left, top, right, bottom))
+            _dash(draw, _corners(*(times * side for side in (left, top, right, bottom))))
         return np.asarray(image).copy()
 
 
