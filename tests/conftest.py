@@ -102,11 +102,11 @@ def free_port() -> int:
 
 
 @pytest.fixture
-def serving() -> Callable[..., AbstractContextManager[None]]:
+def serving() -> Callable[..., AbstractContextManager[subprocess.Popen[bytes]]]:
     """(command, variables, page) → a server inside of `with`, from when `page` answers; all that it started ends with it."""
 
     @contextlib.contextmanager
-    def serve(command: Sequence[str], variables: Mapping[str, str], page: str) -> Iterator[None]:
+    def serve(command: Sequence[str], variables: Mapping[str, str], page: str) -> Iterator[subprocess.Popen[bytes]]:
         server = subprocess.Popen(
             command,
             env={**os.environ, **variables},
@@ -116,9 +116,10 @@ def serving() -> Callable[..., AbstractContextManager[None]]:
         )
         try:
             _wait_for(page)
-            yield
+            yield server
         finally:
-            os.killpg(server.pid, signal.SIGKILL)  # the group of the session that was started above
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(server.pid, signal.SIGKILL)  # the group of the session that was started above
             server.wait(timeout=60)
 
     return serve

@@ -70,6 +70,26 @@ def test_a_gain_that_is_not_known_says_so():
     assert "cannot be told  not proven" in shown({"value": None, "low": None, "high": None})
 
 
+def test_a_longer_training_is_shown_beside_the_rounds():
+    gain = {"value": 0.1, "low": 0.03, "high": 0.18}
+    one = {"run": "mine-002", "score": 0.8, "epochs": 24, "before": 12, "trainings": [1, 1], "gain": gain, "p": 0.01}
+
+    text = shown(lengths=[{**one, "verdict": "adopted", "adopted": True}])
+
+    assert "longer, at the end\n● 24 epochs in place of 12 " in text
+    assert "accuracy 0.800  +10.0 points (+3.0 to +18.0), 1 against 1 trainings  adopted" in text
+
+
+def test_a_study_without_time_for_a_remedy_says_so_and_what_to_do():
+    cut = {"shortened": {"from": 30, "to": 1}, "warnings": ["1 epoch a training, not the recipe's 30: too small"]}
+
+    text = shown(rounds=[], budget_seconds=89.5, **cut)
+
+    assert "note: 1 epoch a training" in text
+    assert text.endswith("or: the same with twice the budget, --budget 180s, so that remedies can be tried")
+    assert "twice the budget" not in shown(budget_seconds=89.5, **cut)
+
+
 def test_without_a_test_part_the_next_command_opens_none():
     text = shown(test_images=0)
 

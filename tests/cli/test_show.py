@@ -29,6 +29,20 @@ def test_the_score_is_called_after_its_metric() -> None:
     assert show_run(result()).splitlines()[1] == "R²         train 0.930   unseen 0.810   (eval mode, clean images)"
 
 
+def test_a_gap_that_is_not_the_difference_of_the_scores_says_why() -> None:
+    assert "did best on these very images" not in show_run(result())
+
+    text = show_run(result(gap={"value": 0.15, "low": 0.05, "high": 0.2}))
+
+    assert "margin 0.040\n           (the unseen score is of the epoch that did best on these very images" in text
+
+
+def test_a_training_without_unseen_images_has_no_line_for_a_gap() -> None:
+    unseen = {"score": {"train": 0.93, "val": None}, "gap": {"value": None, "low": None, "high": None}}
+
+    assert "gap  " not in show_run(result(**unseen, gap_margin=None))
+
+
 def test_of_how_many_train_images_the_train_score_is_stands_below_it() -> None:
     images = {"train": 436, "val": 109, "test": 0}
 

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,6 +18,44 @@ LONG = [
     "--set=batch_size=8",
     f"--epochs={EPOCHS}",
 ]
+
+
+def test_a_server_ends_with_all_that_it_has_begun():
+    from trainwright.cli.runs import _end_group
+
+    command = ["sh", "-c", "sleep 60 & echo $!; wait"]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
+    with server.stdout as said:
+        worker = int(said.readline())
+
+    _end_group(server)
+
+    assert server.returncode == -signal.SIGTERM
+    deadline = time.monotonic() + 20
+    while _is_there(worker):
+        assert time.monotonic() < deadline, "its worker is still there"
+        time.sleep(0.01)
+
+
+def _is_there(pid):
+    """Whether a process is there and has not ended; one whose parent is gone may wait to be buried."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_page_of_mlflow_ends_with_the_command_that_serves_it(tmp_path, free_port, serving):
+    command = [sys.executable, "-m", "trainwright", "ui", f"--port={free_port}", f"--runs={tmp_path / 'runs'}"]
+    (tmp_path / "runs").mkdir()
+    with serving(command, {}, f"http://127.0.0.1:{free_port}/health") as process:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 128 + signal.SIGTERM
+        with pytest.raises(OSError), socket.create_connection(("127.0.0.1", free_port), timeout=5):
+            pass
 
 
 def start(digits, runs, *more):

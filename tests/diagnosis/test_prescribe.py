@@ -109,7 +109,9 @@ def test_a_side_finding_does_not_hide_what_usually_helps_more(side):
 
 @pytest.mark.parametrize("fault", ["overfits", "too-small", "underfits", "unstable"])
 def test_what_usually_helps_does_not_compete_with_an_answer_to_a_fault_of_the_fit(fault):
-    assert "generalizes" not in {one.finding for one in prescribe([yes(fault), yes("over-confident")], STORY, CATS_DOGS)}
+    assert "generalizes" not in {
+        one.finding for one in prescribe([yes(fault), yes("over-confident")], STORY, CATS_DOGS)
+    }
 
 
 def test_a_remedy_of_the_gap_is_not_expected_to_gain_more_than_the_gap():
@@ -177,7 +179,9 @@ def test_a_rate_that_a_probe_has_found_better_is_taken():
 def test_a_cause_by_another_name_is_answered_alike():
     improving = given_for("still-improving")
 
-    assert given_for("under-trained").keys() == {name for name, one in improving.items() if one.finding != "generalizes"}
+    assert given_for("under-trained").keys() == {
+        name for name, one in improving.items() if one.finding != "generalizes"
+    }
     assert {"longer", "wider-network", "found-rate"} <= given_for("underfits").keys()
 
 

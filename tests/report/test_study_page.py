@@ -57,6 +57,16 @@ def test_arms_are_told_with_gain_doubt_and_source(study_values):
     assert "schedule.final" not in text  # only goes back to what belongs to another name
 
 
+def test_a_longer_training_is_told_as_an_arm_of_the_end(study_values):
+    gain = {"value": 0.04, "low": 0.01, "high": 0.07}
+    one = {"run": "mine-009", "score": 0.8, "epochs": 24, "before": 12, "trainings": [1, 1], "gain": gain, "p": 0.01}
+    result = {**study_values().result, "lengths": [{**one, "verdict": "adopted", "adopted": True}]}
+
+    text = text_of(study_page(study_values(result=result)))
+
+    assert "end longer (24 epochs) 4.0 points (1.0 to 7.0) 0.01 adopted" in " ".join(text.split())
+
+
 def test_noise_and_luck_are_put_in_words(study_values):
     text = text_of(study_page(study_values()))
 

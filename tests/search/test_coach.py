@@ -278,6 +278,10 @@ def test_longer_is_adopted_where_it_pays_and_the_final_training_is_as_long_or_lo
 
     assert strategy.incumbent is not None
     assert strategy.incumbent.stretched
+    tried = [(one.outcome.run, one.epochs, one.verdict) for one in strategy.lengths]
+    longer = [one for one in asked if one.label == "longer"]
+    assert [run for run, *_ in tried] == [f"run-{one.number:03d}" for one in longer]
+    assert [(epochs, verdict) for _, epochs, verdict in tried][0] == (longer[0].recipe.epochs, "adopted")
     assert asked[-1].recipe.epochs >= strategy.incumbent.recipe.epochs
 
 
@@ -401,6 +405,7 @@ def test_where_the_longer_training_was_worse_the_final_one_is_not_longer():
 
     assert (asked[-1].role, asked[-1].recipe.epochs) == ("final", STORY.epochs)
     assert strategy.unproven is None
+    assert [one.verdict for one in strategy.lengths] == ["worse"]
     assert "a longer training failed or was worse" in strategy.entries[-1].text
 
 
@@ -413,6 +418,7 @@ def test_where_the_longer_training_failed_the_final_one_goes_no_further_than_wha
 
     assert [one.label for one in asked[-2:]] == ["longer", "final"]
     assert asked[-1].recipe.epochs == STORY.epochs
+    assert [one.verdict for one in strategy.lengths] == ["hopeless"]
     assert not any("No time was left to prove" in entry.text for entry in strategy.entries)
 
 

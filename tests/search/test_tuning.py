@@ -113,7 +113,7 @@ def test_an_advantage_that_another_seed_does_not_have_was_luck_and_the_first_tri
     assert one.found.trial.number != 0
     assert one.held.trial.number == 0
     assert not one.optimistic  # nothing chose the first one for its score
-    assert one.entries[-1].text.endswith("of the first trial, which stays: the advantage was luck.")
+    assert one.entries[-1].text.endswith("of the first trial, which stays: nothing shows more than luck.")
 
 
 @pytest.mark.parametrize("strategy", ["random", "sobol", "asha", "hyperband"])

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from trainwright.errors import RunError
 from trainwright.tracking.run_folder import RunFolder, State
 from trainwright.tracking.runs import find_run, folder_of_studies
 from trainwright.tracking.study_folder import (
@@ -24,11 +25,11 @@ def runs(tmp_path: Path) -> Path:
     return tmp_path / "runs"
 
 
-def study(runs: Path, name: str, *, created: float, finished: bool = False) -> None:
+def study(runs: Path, name: str, *, created: float, finished: bool = False, model: str | None = None) -> None:
     with StudyFolder.create(folder_of_studies(runs), asked={}, name=name) as folder:
         folder.write_json("study.json", {**folder.asked, "created": created})
         if finished:
-            folder.write_json(RESULT, {"study": name})
+            folder.write_json(RESULT, {"study": name, "best": None if model is None else {"run": model}})
 
 
 def run(runs: Path, name: str, *, created: float) -> None:
@@ -136,6 +137,24 @@ def test_a_training_that_its_study_did_not_finish_is_not_the_last_run_and_yet_te
     assert find_run(runs, "last", stopped=True).run_id == "mine-002"
     assert found is not None
     assert found.name == "mine"
+
+
+def test_a_study_that_has_ended_counts_as_the_run_whose_model_it_handed_over(runs: Path) -> None:
+    for created, name in enumerate(("alone", "mine-000", "mine-001", "mine-002"), start=1):
+        run(runs, name, created=created)
+        RunFolder.open(runs / name).set_status("finished")
+    study(runs, "mine", created=1.5)
+
+    assert find_run(runs, "last").run_id == "mine-002"
+    with pytest.raises(RunError, match="3 runs begin with 'mine'"):
+        find_run(runs, "mine")
+
+    folder = find_study(runs, "mine")
+    assert folder is not None
+    folder.write_json(RESULT, {"study": "mine", "best": {"run": "mine-001"}})
+
+    assert [find_run(runs, name).run_id for name in ("last", "last~1")] == ["mine-001", "alone"]
+    assert [find_run(runs, name).run_id for name in ("mine", "mi", "mine-002")] == ["mine-001", "mine-001", "mine-002"]
 
 
 def test_a_run_of_ones_own_that_stopped_is_the_last(runs: Path) -> None:

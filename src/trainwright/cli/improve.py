@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -34,7 +35,7 @@ OnAll = Annotated[
 ]
 HOW = (
     "Brackets are 95 % intervals, each remedy's own. One is adopted if it is better after correction for all of its round "
-    "(Holm), and then once more with another seed."
+    "(Holm), and then once more with another seed. A longer training at the end is adopted if it alone is better beyond chance."
 )
 MARKS = {"belief": "#", "trial": "→", "outcome": "=", "decision": "●"}
 
@@ -164,19 +165,20 @@ def show_study(result: dict[str, Any]) -> str:
     for one in result["rounds"]:
         lines += ["", *wrapped("found      ", one["verdict"])]
         lines += [
-            f"round {one['round']}, {one['epochs']} epochs",
+            f"round {one['round']}, {counted(one['epochs'], 'epoch')}",
             f"  {'control':<34} {metric} {number(one['control']['score'])}",
         ]
-        for arm in one["arms"]:
-            mark = "●" if arm["adopted"] else " "
-            reached = "given up" if arm["score"] is None else f"{metric} {number(arm['score'])}"
-            verdict = "not proven" if arm["verdict"] == "no evidence" else arm["verdict"]
-            lines.append(
-                f"{mark} {arm['remedy'][:34]:<34} {reached}  {_points(arm['gain'])}{_sides(arm, one)}  {verdict}"
-            )
-    if result["rounds"]:
+        lines += [_arm(arm["remedy"], arm, _sides(arm, one), metric) for arm in one["arms"]]
+    lengths = result.get("lengths", ())  # studies of before it kept none
+    lines += ["", "longer, at the end"] if lengths else []
+    lines += [
+        _arm(f"{counted(one['epochs'], 'epoch')} in place of {one['before']}", one, _sides(one, one), metric)
+        for one in lengths
+    ]
+    if result["rounds"] or lengths:
         lines += wrapped("", HOW)
     lines += ["", *wrapped("", result["summary"]), *_seeds(result, metric)]
+    lines += [line for said in result.get("warnings", ()) for line in wrapped("note: ", said)]
     best = result["best"]
     if best is not None:
         unscored = "" if best["trained_on"] == "train" else ", which leaves no image but those of test to score it by"
@@ -186,8 +188,23 @@ def show_study(result: dict[str, Any]) -> str:
             f"folder     {result['folder']}",
             f"report     {Path(result['folder']) / 'report.html'}",
         ]
-        lines += ["", *next_step(result)]
+        lines += ["", *next_step(result), *_more_time(result)]
     return "\n".join(lines)
+
+
+def _arm(name: str, arm: Mapping[str, Any], sides: str, metric: str) -> str:
+    mark = "●" if arm["adopted"] else " "
+    reached = "given up" if arm["score"] is None else f"{metric} {number(arm['score'])}"
+    verdict = "not proven" if arm["verdict"] == "no evidence" else arm["verdict"]
+    return f"{mark} {name[:34]:<34} {reached}  {_points(arm['gain'])}{sides}  {verdict}"
+
+
+def _more_time(result: Mapping[str, Any]) -> list[str]:
+    """What else to do where trainings were shortened and yet no remedy was tried."""
+    if result["rounds"] or not result.get("shortened"):
+        return []
+    twice = 2 * math.ceil(result["budget_seconds"])
+    return [f"  or: the same with twice the budget, --budget {twice}s, so that remedies can be tried"]
 
 
 def _seeds(result: dict[str, Any], metric: str) -> list[str]:
@@ -211,7 +228,7 @@ def _points(gain: dict[str, float | None] | None) -> str:
     )
 
 
-def _sides(arm: dict[str, Any], round_: dict[str, Any]) -> str:
+def _sides(arm: Mapping[str, Any], round_: Mapping[str, Any]) -> str:
     """How many trainings a gain is the difference of, and their length where it is the remedy's own."""
     sides, epochs = arm.get("trainings"), arm.get("epochs")
     if sides is None or arm["gain"] is None:

@@ -23,8 +23,8 @@ RunName = Annotated[
     str,
     typer.Argument(
         metavar="RUN",
-        help="Id, unique beginning of one, folder, or 'last': the newest, without repetitions and what a study did not "
-        "finish; 'last~1': the one before.",
+        help="Id, unique beginning of one, folder, or 'last': the newest, without repetitions; 'last~1': the one before. Of a "
+        "study that has ended, its model.",
         show_default=False,
     ),
 ]

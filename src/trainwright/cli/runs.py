@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +22,7 @@ from trainwright.errors import UsageError
 if TYPE_CHECKING:
     from trainwright.tracking.runs import RunSummary
 
+SERVER_SECONDS = 10.0  # in which MLflow's server ends by itself
 EXAMPLES = "Examples:\n\n  trainwright runs list\n\n  trainwright runs compare 20261122-0117 last"
 sub = typer.Typer(help="What has been tried.", no_args_is_help=True, rich_markup_mode=None, epilog=EXAMPLES)
 
@@ -277,13 +280,25 @@ def ui(
     close_dead_runs(runs)
     command, environment = ui_command(runs, port)
     typer.echo(f"http://127.0.0.1:{port} (some seconds to start; Ctrl-C ends it)", err=True)
-    process = subprocess.Popen(command, env={**os.environ, **environment}, stdout=sys.stderr)
+    environment = {**os.environ, **environment}
+    process = subprocess.Popen(
+        command, env=environment, stdout=sys.stderr, start_new_session=True
+    )  # ends with all of its own
     try:
         return process.wait()
     except KeyboardInterrupt:
-        process.terminate()
-        process.wait()
         return 130
+    finally:
+        _end_group(process)
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    """End a process that leads a group, and all that it has begun: a server has workers."""
+    for number, seconds in ((signal.SIGTERM, SERVER_SECONDS), (signal.SIGKILL, None)):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
 
 
 def _score(run: RunSummary) -> float:

@@ -21,15 +21,14 @@ LITTLE = (
 
 def show_run(result: Mapping[str, Any]) -> str:
     """A finished run on a page."""
-    score, gap = result["score"], result["gap"]
+    score = result["score"]
     lines = [
         f"run        {result['run']}",
         f"{result['metric']:<10} train {_number(score['train'])}   unseen {_number(score['val'])}   (eval mode, clean images)",
         *_scored(result),
         *_metrics(result),
         *_classes(result),
-        f"gap        {_number(gap['value'])}   ({_number(gap['low'])} to {_number(gap['high'])}), "
-        f"margin {result['gap_margin']:.3f}",
+        *_gap(result),
         *wrapped("verdict    ", show_verdict(result["verdict"], result["findings"])),
         *_learning_rate(result),
         "",
@@ -52,6 +51,18 @@ def _scored(result: Mapping[str, Any]) -> list[str]:
 
     scored, train = scored_train(result, result.get("images") or {})
     return [] if scored == train else [f"           (train: of {scored:,} of the {train:,} images, drawn for this)"]
+
+
+def _gap(result: Mapping[str, Any]) -> list[str]:
+    """The gap, and why it is not the difference of the two scores, where it is not; nothing where no image is unseen."""
+    from trainwright.diagnosis.wording import CHOSEN_THERE
+    from trainwright.report.wording import holds_choice
+
+    gap = result["gap"]
+    if gap["value"] is None:
+        return []
+    within = f"{_number(gap['value'])}   ({_number(gap['low'])} to {_number(gap['high'])}), margin {result['gap_margin']:.3f}"
+    return [f"gap        {within}", *([f"           ({CHOSEN_THERE})"] if holds_choice(result) else [])]
 
 
 def show_verdict(verdict: str, findings: Sequence[Mapping[str, Any]]) -> str:

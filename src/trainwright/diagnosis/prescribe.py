@@ -26,7 +26,13 @@ AS_OTHERS: Mapping[str, tuple[tuple[str, float], ...]] = {
     "underfits": (("learning-rate", 0.5), ("still-improving", 0.5), ("too-small", 0.5)),
 }
 CAUSES = frozenset({"cannot-fit", "learning-rate", "over-regularized", "under-trained", "too-small"})  # of underfitting
-FITS = CAUSES | {"overfits", "underfits", "diverged", "unstable", "batch-norm-broken"}  # what says where the score is lost
+FITS = CAUSES | {
+    "overfits",
+    "underfits",
+    "diverged",
+    "unstable",
+    "batch-norm-broken",
+}  # what says where the score is lost
 MEASURED = "val_drop"  # among a finding's figures: how much of the unseen error was gone in the probe that proved it
 RANGE_TEST = 0.09  # of a training, what finding its learning rate takes at most: `training/lr_range.py`
 # Before anything was tried a family's factor is 1, and known to within 1: gains on other data than a paper's are often none or

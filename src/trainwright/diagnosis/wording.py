@@ -10,6 +10,12 @@ from trainwright.records import Interval
 
 UNKNOWN = "not measured"
 GENERALIZES = "generalizes"  # the verdict where nothing is wrong
+TOLD_APART = 0.005  # of a score: what rounding to three digits, or to tenths of a point, cannot explain
+CHOSEN_THERE = "the unseen score is of the epoch that did best on these very images; the gap holds no such choice"
+EPOCHS_CHOSEN = (
+    "The gain is not the difference of these scores: each is of the epoch that did best on these very images, and what is "
+    "compared holds no such choice."
+)
 
 
 def percent(fraction: float) -> str:
@@ -52,6 +58,10 @@ def below(interval: Interval) -> Interval:
 def against(finding: str) -> str:
     """What a remedy is for: a finding, or nothing that was found."""
     return f"against {finding}" if finding not in ("", GENERALIZES) else "what usually still helps"
+
+
+def epochs(count: int) -> str:
+    return f"{count:,} epoch{'' if count == 1 else 's'}"
 
 
 def images(count: int) -> str:

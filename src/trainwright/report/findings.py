@@ -20,7 +20,7 @@ VERDICTS = {
         "It does worse on unseen images than on those it learned from, beyond chance and margin.",
     ),
     "generalizes": ("good", "Generalizes", "It does about as well on unseen images as on those it learned from."),
-    "underfits": ("bad", "Underfits", "It has not learned its own train images, and a cause of that is proven."),
+    "underfits": ("bad", "Underfits", "It has not learned its own train images, and a cause of that is known."),
     "diverged": ("bad", "Diverged", "The training broke down; no other figure of it means anything."),
     "cannot-tell": ("unsure", "Cannot tell yet", "These images do not tell whether it overfits."),
 }

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from trainwright.diagnosis.wording import CHOSEN_THERE
 from trainwright.report.answer_plots import chart_figures
 from trainwright.report.class_table import class_table
 from trainwright.report.findings import finding_list, headline, prescription_list
@@ -24,6 +25,7 @@ from trainwright.report.wording import (
     duration,
     end_of,
     finite,
+    holds_choice,
     points_within,
     score,
     scored_train,
@@ -107,7 +109,8 @@ def _facts(values: RunValues, result: Mapping[str, Any]) -> Html:
         said = points_within(result["gap"])
         value, _, doubt = said.partition(" (")
         margin = f"worth acting on above {100 * finite(result['gap_margin']):.1f}"
-        facts.append(("gap: unseen error − train error", value, (doubt.rstrip(")"), margin)))
+        chosen = CHOSEN_THERE if holds_choice(result) else ""
+        facts.append(("gap: unseen error − train error", value, (doubt.rstrip(")"), margin, chosen)))
     facts += test_facts(values.openings, metric)
     kept = f"weights of epoch {result['kept_epoch'] + 1} kept" if result.get("kept_epoch") is not None else ""
     facts.append(("trained for", duration(result["seconds"]), (f"{result['epochs']} epochs", kept)))

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from trainwright.diagnosis.wording import times
+from trainwright.diagnosis.wording import EPOCHS_CHOSEN, TOLD_APART, times
 from trainwright.report.markup import Html, element, joined
 from trainwright.report.openings import opened, test_facts
 from trainwright.report.page import UNSEEN, Section, figure, figures, foot, page
@@ -93,11 +93,13 @@ def _against(result: Mapping[str, Any], metric: str) -> Html | None:
     """What a gain is over, where it is not the difference of the two scores that stand below it."""
     unchanged = [finite(one) for one in result.get("unchanged_scores") or ()]
     gain, ends = finite((result.get("gain") or {}).get("value")), [result.get("baseline"), result.get("best")]
-    if len(unchanged) < 2 or not math.isfinite(gain) or not all(ends):
+    if not math.isfinite(gain) or not all(ends):
         return None
     before, now = (finite(end["score"]) for end in ends if end)
-    if not abs(now - before - gain) >= 0.005:
+    if not abs(now - before - gain) >= TOLD_APART:
         return None
+    if len(unchanged) < 2:
+        return element("p", EPOCHS_CHOSEN, class_="quiet")
     low, high = score(min(unchanged), metric), score(max(unchanged), metric)
     return element(
         "p",
@@ -146,7 +148,7 @@ def _story(values: StudyValues, result: Mapping[str, Any]) -> Html | None:
 
 
 def _arms(result: Mapping[str, Any]) -> Html | None:
-    rounds = result.get("rounds") or ()
+    rounds = [*(result.get("rounds") or ()), *_at_the_end(result)]
     if not any(one["arms"] for one in rounds):
         return None
     columns = [
@@ -159,15 +161,14 @@ def _arms(result: Mapping[str, Any]) -> Html | None:
         Column(title="why, and its source", long=True),
     ]
     rows = []
-    for one in rounds:
+    for place, one in enumerate(rounds, start=1):
         for arm in one["arms"]:
             gain, p = arm.get("gain"), arm.get("p")
-            why = joined(
-                [arm.get("reason") or "", element("br"), element("span", arm.get("source") or "", class_="quiet")]
-            )
+            source = element("span", arm.get("source") or "", class_="quiet")
+            why = joined([arm.get("reason") or "", element("br"), source])
             rows.append(
                 [
-                    Cell(shown=one["round"], value=float(one["round"])),
+                    Cell(shown=one["round"], value=float(place)),
                     arm["remedy"],
                     Cell(shown=points_within(gain), value=None if gain is None else finite(gain["value"])),
                     Cell(shown=NOTHING if p is None else f"{p:.2g}", value=None if p is None else finite(p)),
@@ -179,6 +180,16 @@ def _arms(result: Mapping[str, Any]) -> Html | None:
     drawn = arms_forest(rounds, result.get("noise_floor"))
     listed = table(columns, rows, caption=COMPARED)
     return joined([figure(drawn), listed])
+
+
+def _at_the_end(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The longer trainings, as a round of their own."""
+    why = {"reason": "whether length pays for what was found"}
+    arms = [
+        {**one, "remedy": f"longer ({counted(one['epochs'], 'epoch')})", "changes": {"epochs": one["epochs"]}, **why}
+        for one in result.get("lengths") or ()  # studies of before it kept none
+    ]
+    return [{"round": "end", "arms": arms}] if arms else []
 
 
 def _arm_changes(changes: Mapping[str, Any]) -> Html:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from trainwright.diagnosis.wording import percent, points
+from trainwright.diagnosis.wording import TOLD_APART, percent, points
 
 NOTHING = "–"
 COMMAND_LENGTH = 100  # characters of a command on one line
@@ -18,6 +18,14 @@ SHARES = frozenset({"accuracy"})  # scores that are shares of images, and are re
 def finite(value: Any) -> float:
     """A recorded number; what is not there is nan."""
     return math.nan if value is None else float(value)
+
+
+def holds_choice(result: Mapping[str, Any]) -> bool:
+    """Whether the gap is another than the difference of the two scores: it is cross-fitted, and the unseen score is not."""
+    train, val = (result["score"].get(part) for part in ("train", "val"))
+    gap = (result.get("gap") or {}).get("value")
+    known = all(isinstance(value, int | float) and math.isfinite(value) for value in (train, val, gap))
+    return bool(known and abs(train - val - gap) >= TOLD_APART)
 
 
 def scored_train(result: Mapping[str, Any], split: Mapping[str, Any]) -> tuple[int, int]:

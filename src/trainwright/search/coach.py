@@ -22,7 +22,7 @@ from trainwright.recipe import Recipe
 from trainwright.records import Outcome, Prescription, Proposal, Role
 from trainwright.search import beginning, deciding, ending, planning, telling
 from trainwright.search.ledger import Ledger
-from trainwright.search.rounds import Entry, Incumbent, Round, Step, Unproven
+from trainwright.search.rounds import Entry, Incumbent, Length, Round, Step, Unproven
 from trainwright.seeding import derive
 
 MOST_ARMS = 3  # of a round: Holm's correction over more asks for gains that few remedies have
@@ -50,6 +50,7 @@ class Coach:
         self.seed, self.on_all = seed, on_all
         self.entries: list[Entry] = []
         self.rounds: list[Round] = []
+        self.lengths: list[Length] = []
         self.noise = math.nan
         self.baselines: list[Outcome] = []
         self.incumbent: Incumbent | None = None

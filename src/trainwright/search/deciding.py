@@ -11,13 +11,12 @@ from trainwright.diagnosis.prescribe import Tried
 from trainwright.diagnosis.wording import points_within
 from trainwright.records import Outcome, Prescription, Proposal
 from trainwright.search import ending, planning, telling
-from trainwright.search.rounds import Arm, Incumbent, Round
+from trainwright.search.rounds import WORDS, Arm, Incumbent, Round
 
 if TYPE_CHECKING:
     from trainwright.search.coach import Coach
 
 CONFIRMING = 2  # runs that follow an arm which seems better: that arm and the control once more
-WORDS = {"adopt": "adopted", "no-evidence": "no evidence", "worse": "worse"}
 
 
 def first_look(coach: Coach, one: Prescription, outcome: Outcome, first: Mapping[str, Comparison]) -> Arm:

@@ -11,7 +11,7 @@ from trainwright.diagnosis.comparison import Comparison, adopted
 from trainwright.diagnosis.wording import points_within
 from trainwright.records import Outcome, Proposal
 from trainwright.search import planning, telling
-from trainwright.search.rounds import Unproven
+from trainwright.search.rounds import WORDS, Incumbent, Length, Unproven
 
 if TYPE_CHECKING:
     from trainwright.recipe import Recipe
@@ -95,11 +95,13 @@ def together(coach: Coach, epochs: int) -> Plan:
         coach.propose("final", trained_on_all(incumbent.recipe, epochs), "final", reason=last, on_all=True),
     ]
     if outcome.answers is None:
+        _keep_length(coach, incumbent, outcome, epochs)
         coach.say("outcome", f"longer: {telling.why(outcome)}", outcome.run)
         coach.say("decision", "The final training is not handed over: nothing says how good it is.", final.run)
         return
     compared = coach.compared([outcome], incumbent.unchanged or [incumbent.chosen])
     decision = adopted({"longer": compared}, noise=coach.sigma)["longer"].decision
+    _keep_length(coach, incumbent, outcome, epochs, compared, decision)
     over = f"{points_within(compared.gain)} more than with {_before(coach)}, {telling.gap(outcome)}"
     said = {"adopt": "adopted", "worse": "worse"}.get(decision, "no evidence that length pays, and none that it harms")
     coach.say("outcome", f"longer: {telling.scored(outcome)}; {over}: {said}.", outcome.run)
@@ -117,6 +119,20 @@ def together(coach: Coach, epochs: int) -> Plan:
         )
     elif coach.final is not None:  # what is proven stays what it was; the model has learned for longer
         coach.unproven = Unproven(recipe=recipe, outcome=outcome, gain=compared, proven_epochs=proven)
+
+
+def _keep_length(
+    coach: Coach,
+    incumbent: Incumbent,
+    outcome: Outcome,
+    epochs: int,
+    compared: Comparison | None = None,
+    decision: str = "worse",
+) -> None:
+    verdict = WORDS[decision] if compared is not None else "hopeless"
+    coach.lengths.append(
+        Length(epochs=epochs, before=incumbent.recipe.epochs, outcome=outcome, comparison=compared, verdict=verdict)
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,11 +160,13 @@ def stretch(coach: Coach) -> Generator[list[Proposal], list[Outcome], Longer | N
         why = "whether length pays for what was found"
         (outcome,) = yield [coach.propose("arm", recipe, "longer", reason=why, alone=True)]
         if outcome.answers is None:
+            _keep_length(coach, incumbent, outcome, epochs)
             coach.say("outcome", f"longer: {telling.why(outcome)}", outcome.run)
             coach.incumbent = replace(incumbent, stretched=bool(incumbent.stretched))
             return Longer(outcome=outcome, epochs=epochs, gain=planning.lost(1), harms=True)
         compared = coach.compared([outcome], incumbent.unchanged or [incumbent.chosen])
         decision = adopted({"longer": compared}, noise=coach.sigma)["longer"].decision
+        _keep_length(coach, incumbent, outcome, epochs, compared, decision)
         said = {"adopt": "adopted", "worse": "worse, so it stays as long as it was"}.get(
             decision, "no evidence that length pays, and none that it harms"
         )

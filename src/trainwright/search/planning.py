@@ -135,7 +135,8 @@ def wrong_with(final: Outcome, proven: Outcome) -> str:
     if final.result["verdict"] == "diverged":
         return "it diverged."
     if reached is None or (known is not None and reached < known - COLLAPSED):
-        return f"its train score fell to {reached}, from {known}."
+        fallen = "nothing" if reached is None else f"{reached:.3f}"
+        return f"its train score fell to {fallen}{'' if known is None else f', from {known:.3f}'}."
     return ""
 
 

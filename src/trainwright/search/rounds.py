@@ -10,6 +10,7 @@ from trainwright.recipe import Recipe
 from trainwright.records import Outcome, Prescription
 
 Step = Literal["belief", "trial", "outcome", "decision"]
+WORDS = {"adopt": "adopted", "no-evidence": "no evidence", "worse": "worse"}  # of a decision, as verdicts have them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +47,17 @@ class Round:
     lean: bool = False
     arms: list[Arm] = field(default_factory=list)
     adopted: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Length:
+    """A training of the incumbent for longer, on train alone, against `before` epochs. verdict: as an arm's."""
+
+    epochs: int
+    before: int
+    outcome: Outcome
+    comparison: Comparison | None
+    verdict: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,11 +8,12 @@ from typing import Any
 
 from trainwright.diagnosis.comparison import Comparison
 from trainwright.diagnosis.rules import DESCRIPTIVE
-from trainwright.diagnosis.wording import points_within
+from trainwright.diagnosis.wording import EPOCHS_CHOSEN, TOLD_APART, epochs, points_within
 from trainwright.records import Finding, Interval, Outcome, Prescription
 from trainwright.search.rounds import Incumbent, Unproven
 
 SAID = 3  # findings that a round's belief names
+VERDICTS = {"cannot-tell": "whether it overfits cannot be told"}  # where the word alone would not be read
 STILL, GONE, UNTOLD = "still there", "gone", "cannot be told any more"
 
 
@@ -98,7 +99,9 @@ def became(baseline: Outcome, judged: Outcome) -> str:
 def _proven(baselines: Sequence[Outcome], incumbent: Incumbent, better: Comparison | None, *, tried: int) -> str:
     baseline = baselines[0]
     verdict = baseline.result["verdict"]
-    began = f"The baseline reached {scored(baseline)} on unseen images ({gap(baseline)}; {verdict})."
+    began = (
+        f"The baseline reached {scored(baseline)} on unseen images ({gap(baseline)}; {VERDICTS.get(verdict, verdict)})."
+    )
     stays = "the recipe stays as it was"
     if incumbent.repairs:
         repairs = ", ".join(incumbent.repairs)
@@ -113,8 +116,14 @@ def _proven(baselines: Sequence[Outcome], incumbent: Incumbent, better: Comparis
     return (
         f"{began} What helped: {helped}. Trained so on train alone: {scored(incumbent.judged)} ({gap(incumbent.judged)}), "
         f"{points_within(better.gain)} better than {_usually(baselines)} on the same {better.images:,} images, "
-        f"p = {better.p:.2g}."
+        f"p = {better.p:.2g}.{_chosen_there(baselines, incumbent, better)}"
     )
+
+
+def _chosen_there(baselines: Sequence[Outcome], incumbent: Incumbent, better: Comparison) -> str:
+    """Why the gain is not the difference of the scores that are told, where it is of one training each and yet is not."""
+    told = incumbent.judged.score - baselines[0].score
+    return f" {EPOCHS_CHOSEN}" if better.seeds == (1, 1) and abs(told - better.gain.value) >= TOLD_APART else ""
 
 
 def _usually(baselines: Sequence[Outcome]) -> str:
@@ -131,12 +140,12 @@ def longer(unproven: Unproven) -> str:
     reached = f"{scored(unproven.outcome)} ({gap(unproven.outcome)})"
     if unproven.gain is None:
         return (
-            f"The model has {unproven.recipe.epochs} epochs instead of {unproven.proven_epochs}. No training on train alone was "
-            f"as long: {reached} is what {unproven.proven_epochs} epochs reach."
+            f"The model has {epochs(unproven.recipe.epochs)} instead of {unproven.proven_epochs}. No training on train alone was "
+            f"as long: {reached} is what {epochs(unproven.proven_epochs)} reached."
         )
     gain = points_within(unproven.gain.gain)
     return (
-        f"The model has {unproven.recipe.epochs} epochs instead of {unproven.proven_epochs}: trained as long on train "
+        f"The model has {epochs(unproven.recipe.epochs)} instead of {unproven.proven_epochs}: trained as long on train "
         f"alone, {reached}. That length pays is not proven ({gain}), nor that it harms."
     )
 

@@ -346,7 +346,7 @@ class Tuner:
         if first is None or found.trial.number == 0 or fresh.score > first.score:
             return
         self.held = Found(trial=self.search.search.history.trials[0], chosen=first)
-        stays = f"That is not above the {scored(first)} of the first trial, which stays: the advantage was luck."
+        stays = f"That is not above the {scored(first)} of the first trial, which stays: nothing shows more than luck."
         self._say("decision", stays, first.run)
 
     def _on_all(self) -> Ending:

@@ -116,12 +116,12 @@ def mark_interrupted(path: Path) -> bool:
 def newest_run(runs: Path, *, back: int = 0, stopped: bool = False) -> RunSummary | None:
     """The run that began last, or the one `back` runs before it; None where there are not so many.
 
-    One that only repeats another does not count, nor a training that its study paused, gave up or failed at. With `stopped`
-    those of them count that can be gone on with; where there is nothing else, all do.
+    One that only repeats another does not count. Of a study that handed over a model that alone counts, of others what they did
+    not pause, give up or fail at. With `stopped` those count that can be gone on with; where there is nothing else, all do.
     """
     found = list_runs(runs)
     own = [run for run in found if run.repeats is None or (stopped and run.state != "finished")]
-    kept = own if stopped else [run for run in own if not _set_aside(runs, run)]
+    kept = own if stopped else _without_what_studies_left(runs, own)
     found = kept or own or found
     return found[-1 - back] if back < len(found) else None
 
@@ -129,7 +129,8 @@ def newest_run(runs: Path, *, back: int = 0, stopped: bool = False) -> RunSummar
 def find_run(runs: Path, name: str, *, stopped: bool = False) -> RunFolder:
     """The run of that path, id or unique beginning of an id, the 'last' one, as `newest_run` has it, or 'last~2' two before it.
 
-    Raises RunError with the nearest name.
+    By the name of a study, or a beginning that only its runs share, the run whose model it handed over. Raises RunError with the
+    nearest name.
     """
     names = sorted(_stamps(runs))
     counted = COUNTED.fullmatch(name)
@@ -144,6 +145,10 @@ def find_run(runs: Path, name: str, *, stopped: bool = False) -> RunFolder:
     ]
     if len(begin) == 1:
         return RunFolder.open(runs / begin[0])
+    shared = {known.rpartition("-")[0] for known in begin}
+    model = model_of(folder_of_studies(runs) / shared.pop()) if len(shared) == 1 else ""
+    if model:
+        return RunFolder.open(runs / model)
     if begin:
         raise RunError(f"{len(begin)} runs begin with {name!r}: {', '.join(begin[:5])}.", cure="Give more of the id.")
     cure = f"{did_you_mean(name, names)}'trainwright runs list' shows all runs."
@@ -155,12 +160,27 @@ def folder_of_studies(runs: Path) -> Path:
     return runs.absolute().parent / "studies"
 
 
-def _set_aside(runs: Path, run: RunSummary) -> bool:
-    """Whether it is a training of a study that did not come to its end, and is not under way."""
-    if run.state in ("running", "finished"):
-        return False
-    study, _, number = run.run_id.rpartition("-")
-    return run.state == "paused" or (number.isdecimal() and (folder_of_studies(runs) / study / ASKED).is_file())
+def model_of(study: Path) -> str:
+    """The folder of the run whose model a study handed over; empty where it has none, or none yet."""
+    return str((_read(study / RESULT).get("best") or {}).get("run", ""))
+
+
+def _without_what_studies_left(runs: Path, found: list[RunSummary]) -> list[RunSummary]:
+    """Without all but the model of a study that has ended with one, and trainings of others that did not come to their end."""
+    studies = folder_of_studies(runs)
+    models: dict[str, str] = {}  # by name of the study
+    kept = []
+    for run in found:
+        study, _, number = run.run_id.rpartition("-")
+        if not (number.isdecimal() and (studies / study / ASKED).is_file()):
+            kept += [run] if run.state != "paused" else []
+            continue
+        if study not in models:
+            models[study] = model_of(studies / study)
+        model = models[study]
+        if run.folder == model or (not model and run.state in ("running", "finished")):
+            kept.append(run)
+    return kept
 
 
 def _stamps(runs: Path) -> dict[str, list[int]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainwright.data.dataset import Dataset
+from trainwright.diagnosis.wording import epochs
 from trainwright.recipe import Recipe
 from trainwright.records import to_json
 from trainwright.search.coach import Coach
@@ -76,12 +77,12 @@ def _paced(prepared: Prepared, content: Mapping[str, Any], *, options: RunOption
     spent = time.perf_counter() - began
     # Time is kept for the end where there is something to train then: on all images, or for longer (`Coach`).
     final = content["on_all"] is not None or asked.schedule.name not in ("constant", PLATEAU)
-    fitted = fitting(asked, here.pace, limit, spent=spent, on_all=final, slots=here.slots)
+    fitted = fitting(asked, here.pace, limit, spent=spent, on_all=final)
     shortened = None
     if fitted.epochs < asked.epochs:
         shortened = {"from": asked.epochs, "to": fitted.epochs}
         said = f"{limit:,.0f} s leave no time to compare longer ones; the last training may be longer"
-        options.reporter.note(f"{fitted.epochs} epochs, not {asked.epochs}: {said}")
+        options.reporter.note(f"{epochs(fitted.epochs)}, not {asked.epochs}: {said}")
     return {
         "recipe": fitted.model_dump(mode="json"),
         "shortened": shortened,

@@ -10,7 +10,7 @@ import numpy as np
 
 from trainwright.errors import UsageError
 from trainwright.recipe import Recipe
-from trainwright.search.ending import ROOM, final_share
+from trainwright.search.ending import FINAL_SHARE, ROOM
 from trainwright.search.ledger import Pace, rung
 from trainwright.search.planning import RETUNE_COST
 from trainwright.training.loop import fit
@@ -58,18 +58,16 @@ def pace_of(prepared: Prepared, *, options: RunOptions) -> Pace:
     )
 
 
-def fitting(
-    recipe: Recipe, pace: Pace, limit: float | None, *, spent: float = 0.0, on_all: bool = True, slots: int = 1
-) -> Recipe:
+def fitting(recipe: Recipe, pace: Pace, limit: float | None, *, spent: float = 0.0, on_all: bool = True) -> Recipe:
     """The recipe, shortened where a baseline of all its epochs would leave no time to compare anything with it.
 
-    limit: of the study, in seconds. spent: of these, before the baseline. on_all: a part is kept for a final training. slots:
-    runs that are trained at a time.
+    limit: of the study, in seconds. spent: of these, before the baseline. on_all: a part is kept for a final training. With
+    several trainings at a time more is kept (`ending.py`), and still two arms fit beside each other.
     Raises UsageError where not even runs of one epoch leave time for a whole round.
     """
     if limit is None:
         return recipe
-    kept = final_share(slots) if on_all else 0.0
+    kept = FINAL_SHARE if on_all else 0.0
     fits = _epochs(((1 - kept) * limit - spent) / RUNS, pace)
     if fits < 1:
         least = (RUNS * (1 + RETUNE_COST) * (pace.run_seconds + pace.epoch_seconds) + spent) / (1 - kept)

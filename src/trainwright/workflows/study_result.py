@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from trainwright.diagnosis.noise import luck
+from trainwright.diagnosis.wording import epochs
 from trainwright.records import to_json
 from trainwright.search.coach import Coach
-from trainwright.search.rounds import Round
+from trainwright.search.rounds import Length, Round
 from trainwright.tracking.study_folder import StudyFolder
 from trainwright.workflows.study import trials_of
 
@@ -57,7 +58,9 @@ def result_of(folder: StudyFolder, coach: Coach) -> dict[str, Any]:
         "luck": None if math.isnan(coach.noise) or compared < 1 else luck(coach.noise, compared),
         "importance": None,
         "warnings": [*shortened(folder.asked), *(_ended(trial) for trial in trials if trial["state"] != "finished")],
+        "shortened": folder.asked["shortened"],
         "rounds": [_round(one) for one in coach.rounds],
+        "lengths": [_length(one) for one in coach.lengths],
         "journal": [to_json(entry) for entry in coach.entries],
         "summary": " ".join([coach.summary(), *said_of_test(folder.asked)]),
         "test_images": folder.asked["test_images"],
@@ -95,6 +98,22 @@ def _round(one: Round) -> dict[str, Any]:
     }
 
 
+def _length(one: Length) -> dict[str, Any]:
+    """A longer training of what was found, as an arm without a change but its epochs."""
+    compared = one.comparison
+    return {
+        "run": one.outcome.run,
+        "score": one.outcome.score,
+        "epochs": one.epochs,
+        "before": one.before,
+        "trainings": None if compared is None else list(compared.seeds),
+        "gain": None if compared is None else compared.gain,
+        "p": None if compared is None else compared.p,
+        "verdict": one.verdict,
+        "adopted": one.verdict == "adopted",
+    }
+
+
 def said_of_test(asked: Mapping[str, Any]) -> list[str]:
     """A sentence about which images nothing was chosen by."""
     if asked["test_images"]:
@@ -110,7 +129,9 @@ def said_of_test(asked: Mapping[str, Any]) -> list[str]:
 
 def shortened(asked: Mapping[str, Any]) -> list[str]:
     cut = asked["shortened"]
-    return [] if cut is None else [f"{cut['to']} epochs, not {cut['from']}: the budget is too small for more"]
+    if cut is None:
+        return []
+    return [f"{epochs(cut['to'])} a training, not the recipe's {cut['from']}: the budget is too small for more"]
 
 
 def _ended(trial: Mapping[str, Any]) -> str:

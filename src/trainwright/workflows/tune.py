@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainwright.data.dataset import Dataset
+from trainwright.diagnosis.wording import epochs
 from trainwright.errors import RecipeError, UsageError
 from trainwright.plugins import strategies
 from trainwright.recipe import Recipe
@@ -132,7 +133,7 @@ def _paced(
     if fitted.epochs < asked.epochs:
         shortened = {"from": asked.epochs, "to": fitted.epochs}
         said = f"{limit:,.0f} s leave no time for more"
-        options.reporter.note(f"{fitted.epochs} epochs, not {asked.epochs}: {said}")
+        options.reporter.note(f"{epochs(fitted.epochs)}, not {asked.epochs}: {said}")
     fitted, falls = _with_rate(prepared, fitted, content, here, default=space is None, options=options)
     spent = time.perf_counter() - began
     found = _space(space, fitted, prepared.dataset.task, content, here, spent=spent, on_all=on_all, lr_falls=falls)

@@ -51,6 +51,8 @@ def tune_result(folder: StudyFolder, tuner: Tuner, runs: Path) -> dict[str, Any]
         trial["values"] = {key: trial["changes"].get(key, as_it_is.get(key)) for key in asked["space"]}
     complete = [one["score"] for one in searched if one["state"] == "finished" and one["score"] is not None]
     noise, gain = _doubt(tuner, runs)
+    if held is None or found is None or held.trial.number != found.trial.number:
+        gain = None  # of what is not handed over
     audit = _audit(tuner, searched, complete, noise)
     lucky = luck(noise, len(complete)) if math.isfinite(noise) and complete else None
     result = {
@@ -289,7 +291,8 @@ def _summary(result: Mapping[str, Any], tuner: Tuner) -> list[str]:
     ended = result["compared"]
     said = [f"{begun} trials, {ended} of them trained to their end." if ended < begun else f"{begun} trials."]
     named = "the recipe as it is" if found.trial.number == 0 else label_of(found.trial.values)
-    said.append(f"The best is {named}: {metric} {found.chosen.score:.3f}.")
+    which = "best" if held.trial.number == found.trial.number else "highest"
+    said.append(f"The {which} is {named}: {metric} {found.chosen.score:.3f}.")
     if found.fresh is not None:
         said.append(f"Once more with another seed it reaches {found.fresh.score:.3f}.")
     if result["luck"] is not None and ended > 1:
