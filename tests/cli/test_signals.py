@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -40,8 +41,7 @@ def test_a_server_ends_with_all_that_it_has_begun():
 def _is_there(pid):
     """Whether a process is there and has not ended; one whose parent is gone may wait to be buried."""
     try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
 
@@ -54,7 +54,7 @@ def test_the_page_of_mlflow_ends_with_the_command_that_serves_it(tmp_path, free_
     with serving(command, {}, f"http://127.0.0.1:{free_port}/health") as process:
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=60) == 128 + signal.SIGTERM
-        with pytest.raises(OSError), socket.create_connection(("127.0.0.1", free_port), timeout=5):
+        with pytest.raises(ConnectionRefusedError), socket.create_connection(("127.0.0.1", free_port), timeout=5):
             pass
 
 
