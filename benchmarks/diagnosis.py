@@ -56,7 +56,7 @@ from diagnosis_cells import (
     recipe_of,
     right_of,
 )
-from diagnosis_effect import effect_of, matters, mean_effect, tally_of
+from diagnosis_effect import effect_of, matters, mean_effect, of_healthy, tally_of
 from diagnosis_networks import register_networks
 from lr_cells import Cell, folders
 from trainwright.data.dataset import Dataset
@@ -64,6 +64,7 @@ from trainwright.diagnosis.evidence import Evidence, ProbeResult
 from trainwright.diagnosis.gap import gap
 from trainwright.diagnosis.recorded import as_json, from_json
 from trainwright.diagnosis.rules import first_fault, judge
+from trainwright.diagnosis.wording import points_within
 from trainwright.errors import NonFiniteLossError
 from trainwright.files import write_atomically
 from trainwright.seeding import stream
@@ -341,6 +342,10 @@ def _totals(rows: Sequence[dict[str, Any]], summary: dict[str, Any]) -> str:
     ):
         shown = "–" if share["share"] is None else f"{share['share']:.1%}"
         lines.append(f"{name:<24} {share['count']:>4} of {share['of']:<4} {shown}")
+    lines.append("")
+    for data, measured in of_healthy([row for row in rows if row["condition"] == HEALTHY]).items():
+        said = "; ".join(f"{name} {points_within(mean)}" for name, mean in measured.items())
+        lines.append(f"healthy {data}, mean of its seeds: {said}")
     if summary["effects"]:
         shown = summary["right_of_all"]
         lines += [f"{'with those of no effect':<24} {shown['count']:>4} of {shown['of']:<4} {shown['share']:.1%}", ""]

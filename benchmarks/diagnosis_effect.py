@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.stats import t as student
 
 from trainwright.data.dataset import Dataset
 from trainwright.diagnosis.stats import paired_bootstrap
@@ -46,6 +47,28 @@ def mean_effect(effects: Sequence[Mapping[str, float]]) -> Interval:
     down = math.hypot(*(one["value"] - one["low"] for one in effects)) / len(effects)
     up = math.hypot(*(one["high"] - one["value"] for one in effects)) / len(effects)
     return Interval(value=value, low=value - down, high=value + up)
+
+
+def of_healthy(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Interval]]:
+    """What is true of the healthy trainings of each dataset, over their seeds: the mean gap, and by how much each probe lowers
+    the unseen error, with 95 % intervals of the mean. Where the gap exceeds the margin, or a probe surely gains two points, nothing was
+    planted, and yet they are not healthy."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for row in rows:
+        values = {"gap": row["val_error"] - row["train_error"]}
+        values |= {name: drops[1] for name, drops in row["probes"].items() if drops is not None}
+        for name, value in values.items():
+            found.setdefault(row["data"], {}).setdefault(name, []).append(value)
+    return {
+        data: {name: _mean(values) for name, values in measured.items() if len(values) > 2}
+        for data, measured in found.items()
+    }
+
+
+def _mean(values: Sequence[float]) -> Interval:
+    value, error = float(np.mean(values)), float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    reach = float(student.ppf(0.975, len(values) - 1)) * error
+    return Interval(value=value, low=value - reach, high=value + reach)
 
 
 def matters(effects: Sequence[Mapping[str, float] | None]) -> bool:

@@ -76,8 +76,9 @@ def test_what_cannot_be_told_for_the_same_reason_is_said_once() -> None:
 
     assert show_findings(doubts) == [
         "? under-trained, too-small: cannot tell. Train error 30.0 %.",
-        "  → The probe longer would tell. The probe wider would tell.",
+        "  → The probes longer, wider would tell: 'trainwright diagnose RUN --probe longer --probe wider'.",
     ]
+    assert show_findings(doubts[:1])[1] == "  → The probe longer would tell: 'trainwright diagnose RUN --probe longer'."
 
 
 def test_as_json_it_says_its_schema() -> None:

@@ -81,7 +81,7 @@ def test_a_longer_training_is_shown_beside_the_rounds():
 
 
 def test_a_study_without_time_for_a_remedy_says_so_and_what_to_do():
-    cut = {"shortened": {"from": 30, "to": 1}, "warnings": ["1 epoch a training, not the recipe's 30: too small"]}
+    cut = {"short_of_time": True, "warnings": ["1 epoch a training, not the recipe's 30: too small"]}
 
     text = shown(rounds=[], budget_seconds=89.5, **cut)
 

@@ -32,8 +32,10 @@ def test_the_score_is_called_after_its_metric() -> None:
 def test_a_gap_that_is_not_the_difference_of_the_scores_says_why() -> None:
     assert "did best on these very images" not in show_run(result())
 
-    text = show_run(result(gap={"value": 0.15, "low": 0.05, "high": 0.2}))
+    other = {"gap": {"value": 0.15, "low": 0.05, "high": 0.2}}
+    text = show_run(result(**other, recipe={"keep": "best"}))
 
+    assert "very images" not in show_run(result(**other, recipe={"keep": "last"}))
     assert "margin 0.040\n           (the unseen score is of the epoch that did best on these very images" in text
 
 

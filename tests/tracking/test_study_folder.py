@@ -155,6 +155,21 @@ def test_a_study_that_has_ended_counts_as_the_run_whose_model_it_handed_over(run
 
     assert [find_run(runs, name).run_id for name in ("last", "last~1")] == ["mine-001", "alone"]
     assert [find_run(runs, name).run_id for name in ("mine", "mi", "mine-002")] == ["mine-001", "mine-001", "mine-002"]
+    with pytest.raises(RunError, match="3 runs begin with 'mine-00'"):
+        find_run(runs, "mine-00")
+    run(runs, "mine-too", created=9.0)
+    assert find_run(runs, "mine").run_id == "mine-001"
+
+
+def test_a_study_is_as_new_as_its_newest_run(runs: Path) -> None:
+    for created, name in enumerate(("mine-000", "alone", "mine-001"), start=1):
+        run(runs, name, created=created)
+        RunFolder.open(runs / name).set_status("finished")
+    study(runs, "mine", created=0.5, finished=True, model="mine-000")
+
+    assert [find_run(runs, name).run_id for name in ("last", "last~1")] == ["mine-000", "alone"]
+    (runs / "mine-000").rename(runs / "good")
+    assert find_run(runs, "last").run_id == "mine-000"
 
 
 def test_a_run_of_ones_own_that_stopped_is_the_last(runs: Path) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import trainwright as tw
+from trainwright.data.problems import counted
 from trainwright.errors import RunError, UsageError
 from trainwright.recipes import published
 from trainwright.workflows import improve, studies
@@ -142,7 +143,7 @@ def test_a_baseline_that_is_shortened_says_so(digits: Path, recipe: tw.Recipe, t
     epochs = study._folder.asked["recipe"]["epochs"]
     assert 1 <= epochs < 9999
     assert (
-        f"{epochs} epochs, not 9999: 180 s leave no time to compare longer ones; the last training may be longer"
+        f"{counted(epochs, 'epoch')}, not 9999: 180 s leave no time to compare longer ones; the last training may be longer"
         in listener.notes
     )
     assert study._folder.asked["shortened"] == {"from": 9999, "to": epochs}

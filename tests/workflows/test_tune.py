@@ -19,6 +19,7 @@ import pytest
 
 import trainwright as tw
 from trainwright.data.digits import write_digits
+from trainwright.data.problems import counted
 from trainwright.errors import RecipeError, UnknownNameError, UsageError
 from trainwright.recipes import published
 from trainwright.search.audit import Edge
@@ -326,7 +327,7 @@ def test_epochs_that_leave_no_time_are_shortened_and_that_is_said(asked, listene
     epochs = content["recipe"]["epochs"]
     assert 1 <= epochs < 9999
     assert content["shortened"] == {"from": 9999, "to": epochs}
-    assert f"{epochs} epochs, not 9999: 180 s leave no time for more" in listener.notes
+    assert f"{counted(epochs, 'epoch')}, not 9999: 180 s leave no time for more" in listener.notes
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,8 @@ OnAll = Annotated[
 ]
 HOW = (
     "Brackets are 95 % intervals, each remedy's own. One is adopted if it is better after correction for all of its round "
-    "(Holm), and then once more with another seed. A longer training at the end is adopted if it alone is better beyond chance."
+    "(Holm), and then once more with another seed; a longer training at the end if it alone is better than those without it. "
+    "Scores are of the epoch that is kept; no gain holds that choice."
 )
 MARKS = {"belief": "#", "trial": "→", "outcome": "=", "decision": "●"}
 
@@ -200,8 +201,8 @@ def _arm(name: str, arm: Mapping[str, Any], sides: str, metric: str) -> str:
 
 
 def _more_time(result: Mapping[str, Any]) -> list[str]:
-    """What else to do where trainings were shortened and yet no remedy was tried."""
-    if result["rounds"] or not result.get("shortened"):
+    """What else to do where there was no time for a single remedy."""
+    if result["rounds"] or not result.get("short_of_time"):
         return []
     twice = 2 * math.ceil(result["budget_seconds"])
     return [f"  or: the same with twice the budget, --budget {twice}s, so that remedies can be tried"]

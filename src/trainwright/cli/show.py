@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ SYMBOLS = {"yes": "●", "cannot-tell": "?", "no": "·"}
 MOST_CLASSES = 12  # a line each; of more only the lowest are named
 LOWEST = 5
 UNTOLD_RATE = "the range test could not tell: a published one, or near where its sweep breaks down"
+ONE_PROBE = re.compile(r"The probe ([a-z0-9-]+) would tell\.")
 LITTLE = (
     0.25  # ours: of what guessing leaves over; a training that has less of it has no gap because it has learned little
 )
@@ -59,7 +61,7 @@ def _gap(result: Mapping[str, Any]) -> list[str]:
     from trainwright.report.wording import holds_choice
 
     gap = result["gap"]
-    if gap["value"] is None:
+    if result["score"]["val"] is None:
         return []
     within = f"{_number(gap['value'])}   ({_number(gap['low'])} to {_number(gap['high'])}), margin {result['gap_margin']:.3f}"
     return [f"gap        {within}", *([f"           ({CHOSEN_THERE})"] if holds_choice(result) else [])]
@@ -84,10 +86,22 @@ def show_findings(findings: Sequence[Mapping[str, Any]]) -> list[str]:
         alike = [one for one in findings if _same_doubt(one, finding)] or [finding]
         if finding["verdict"] != "no" and finding["rule"] not in told:
             told |= {one["rule"] for one in alike}
-            advice = " ".join(dict.fromkeys(one["advice"] for one in alike if one["advice"]))
+            advice = _advice([one["advice"] for one in alike if one["advice"]])
             lines += _finding({**finding, "rule": ", ".join(one["rule"] for one in alike), "advice": advice})
     denied = [finding["rule"] for finding in findings if finding["verdict"] == "no"]
     return lines + (wrapped(f"{SYMBOLS['no']} not: ", ", ".join(denied)) if denied else [])
+
+
+def _advice(said: Sequence[str]) -> str:
+    """Each once; probes in one sentence, with the command that runs them."""
+    probes = [match[1] for match in map(ONE_PROBE.fullmatch, said) if match]
+    others = list(dict.fromkeys(advice for advice in said if not ONE_PROBE.fullmatch(advice)))
+    if probes:
+        which = (
+            f"The probe {probes[0]} would tell" if len(probes) == 1 else f"The probes {', '.join(probes)} would tell"
+        )
+        others.append(f"{which}: 'trainwright diagnose RUN {' '.join(f'--probe {probe}' for probe in probes)}'.")
+    return " ".join(others)
 
 
 def _same_doubt(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trainwright.diagnosis.wording import EPOCHS_CHOSEN, TOLD_APART, times
+from trainwright.report.arms_table import arms_of
 from trainwright.report.markup import Html, element, joined
 from trainwright.report.openings import opened, test_facts
 from trainwright.report.page import UNSEEN, Section, figure, figures, foot, page
 from trainwright.report.search_plots import best_of_m, importance_bars, isolation_plots, parallel_coordinates
 from trainwright.report.spaces import nuisance_of, spaces_table
 from trainwright.report.story import folded, told, words
-from trainwright.report.study_plots import arms_forest, best_so_far, unchanged_scores
+from trainwright.report.study_plots import best_so_far, unchanged_scores
 from trainwright.report.tables import Cell, Column, facts_of, rows_of, table
 from trainwright.report.unfinished import unfinished_study
 from trainwright.report.values import StudyValues, Trial
@@ -32,9 +33,6 @@ from trainwright.report.wording import (
 )
 
 BUT_THE_LAST = UNSEEN.removesuffix(".") + " but the final training, which was given no score."
-COMPARED = (
-    "Every arm beside trainings of the unchanged recipe, on the same images; p: how likely chance alone brings as much"
-)
 TRAINED_ON = {"train+val": "train and validation images together", "train": "train images"}
 
 
@@ -43,7 +41,7 @@ def study_page(values: StudyValues) -> str:
     result = values.result or {}
     sections = [
         ("story", "Story", "The story", _story(values, result)),
-        ("arms", "Arms", "What each arm gained", _arms(result)),
+        ("arms", "Arms", "What each arm gained", arms_of(result)),
         ("progress", "Progress", "The best so far", figure(best_so_far(values.trials, values.metric))),
         ("search", "Recipes", "What the search saw", _search(values, result)),
         ("noise", "Noise", "Noise and luck", _noise(values, result)),
@@ -98,8 +96,16 @@ def _against(result: Mapping[str, Any], metric: str) -> Html | None:
     before, now = (finite(end["score"]) for end in ends if end)
     if not abs(now - before - gain) >= TOLD_APART:
         return None
+    best = ends[1] or {}
+    longer = [one["run"] for one in result.get("lengths") or () if not one["adopted"]]
+    if best.get("scored_by") in longer:
+        said = (
+            "The score is that of a longer training, which has not proven that length pays; the gain was proven before."
+        )
+        return element("p", said, class_="quiet")
     if len(unchanged) < 2:
-        return element("p", EPOCHS_CHOSEN, class_="quiet")
+        chosen = best.get("recipe", {}).get("keep") == "best"
+        return element("p", EPOCHS_CHOSEN, class_="quiet") if chosen else None
     low, high = score(min(unchanged), metric), score(max(unchanged), metric)
     return element(
         "p",
@@ -145,61 +151,6 @@ def _gap(of: Mapping[str, Any]) -> str:
 def _story(values: StudyValues, result: Mapping[str, Any]) -> Html | None:
     sentences = told(values.story, values.trials)
     return sentences if sentences is None or not result.get("rounds") else joined([sentences, words()])
-
-
-def _arms(result: Mapping[str, Any]) -> Html | None:
-    rounds = [*(result.get("rounds") or ()), *_at_the_end(result)]
-    if not any(one["arms"] for one in rounds):
-        return None
-    columns = [
-        Column(title="round", number=True, lower_first=True),
-        Column(title="remedy"),
-        Column(title="gain", number=True),
-        Column(title="p", number=True, lower_first=True),
-        Column(title="what became of it"),
-        Column(title="changes"),
-        Column(title="why, and its source", long=True),
-    ]
-    rows = []
-    for place, one in enumerate(rounds, start=1):
-        for arm in one["arms"]:
-            gain, p = arm.get("gain"), arm.get("p")
-            source = element("span", arm.get("source") or "", class_="quiet")
-            why = joined([arm.get("reason") or "", element("br"), source])
-            rows.append(
-                [
-                    Cell(shown=one["round"], value=float(place)),
-                    arm["remedy"],
-                    Cell(shown=points_within(gain), value=None if gain is None else finite(gain["value"])),
-                    Cell(shown=NOTHING if p is None else f"{p:.2g}", value=None if p is None else finite(p)),
-                    str(arm["verdict"]),
-                    _arm_changes(arm.get("changes") or {}),
-                    why,
-                ]
-            )
-    drawn = arms_forest(rounds, result.get("noise_floor"))
-    listed = table(columns, rows, caption=COMPARED)
-    return joined([figure(drawn), listed])
-
-
-def _at_the_end(result: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The longer trainings, as a round of their own."""
-    why = {"reason": "whether length pays for what was found"}
-    arms = [
-        {**one, "remedy": f"longer ({counted(one['epochs'], 'epoch')})", "changes": {"epochs": one["epochs"]}, **why}
-        for one in result.get("lengths") or ()  # studies of before it kept none
-    ]
-    return [{"round": "end", "arms": arms}] if arms else []
-
-
-def _arm_changes(changes: Mapping[str, Any]) -> Html:
-    """What an arm changed; values that only go back to what belongs to another name are left out."""
-    told = {
-        key: recipe_value(value) if value is not None else "found anew"
-        for key, value in changes.items()
-        if value is not None or key == "optimizer.lr"
-    }
-    return folded([f"{key}: {value}" for key, value in told.items()])
 
 
 def _search(values: StudyValues, result: Mapping[str, Any]) -> Html | None:

@@ -22,6 +22,8 @@ def finite(value: Any) -> float:
 
 def holds_choice(result: Mapping[str, Any]) -> bool:
     """Whether the gap is another than the difference of the two scores: it is cross-fitted, and the unseen score is not."""
+    if (result.get("recipe") or {}).get("keep") != "best" or (result.get("epochs") or 0) < 2:
+        return False
     train, val = (result["score"].get(part) for part in ("train", "val"))
     gap = (result.get("gap") or {}).get("value")
     known = all(isinstance(value, int | float) and math.isfinite(value) for value in (train, val, gap))

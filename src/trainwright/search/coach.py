@@ -51,6 +51,7 @@ class Coach:
         self.entries: list[Entry] = []
         self.rounds: list[Round] = []
         self.lengths: list[Length] = []
+        self.short_of_time = False  # whether there was a remedy that its time did not allow
         self.noise = math.nan
         self.baselines: list[Outcome] = []
         self.incumbent: Incumbent | None = None
@@ -275,6 +276,7 @@ class Coach:
         chosen = plan(seconds=self._explorable) or plan(seconds=self._with_what_is_kept)
         self._known_recipes += [planning.with_remedy(recipe, one) for one in chosen]
         if not chosen and plan(seconds=math.inf):
+            self.short_of_time = True
             why = "a remedy, and a second look at it, take longer than there is time beside what is kept for the end"
             self.say("decision", f"No further round: {why}.")
         elif not chosen:

@@ -123,7 +123,8 @@ def _proven(baselines: Sequence[Outcome], incumbent: Incumbent, better: Comparis
 def _chosen_there(baselines: Sequence[Outcome], incumbent: Incumbent, better: Comparison) -> str:
     """Why the gain is not the difference of the scores that are told, where it is of one training each and yet is not."""
     told = incumbent.judged.score - baselines[0].score
-    return f" {EPOCHS_CHOSEN}" if better.seeds == (1, 1) and abs(told - better.gain.value) >= TOLD_APART else ""
+    one_each = better.seeds == (1, 1) and incumbent.recipe.keep == "best"
+    return f" {EPOCHS_CHOSEN}" if one_each and abs(told - better.gain.value) >= TOLD_APART else ""
 
 
 def _usually(baselines: Sequence[Outcome]) -> str:

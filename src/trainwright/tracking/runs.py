@@ -138,6 +138,8 @@ def find_run(runs: Path, name: str, *, stopped: bool = False) -> RunFolder:
         return RunFolder.open(runs / newest.folder)
     if name in names:
         return RunFolder.open(runs / name)
+    if os.sep not in name and (model := model_of(folder_of_studies(runs) / name)):
+        return RunFolder.open(runs / model)
     if os.sep in name or (Path(name) / MANIFEST).is_file():
         return RunFolder.open(Path(name))
     begin = [known for known in names if known.startswith(name)] or [
@@ -146,8 +148,11 @@ def find_run(runs: Path, name: str, *, stopped: bool = False) -> RunFolder:
     if len(begin) == 1:
         return RunFolder.open(runs / begin[0])
     shared = {known.rpartition("-")[0] for known in begin}
-    model = model_of(folder_of_studies(runs) / shared.pop()) if len(shared) == 1 else ""
-    if model:
+    if (
+        len(shared) == 1
+        and (study := shared.pop()).startswith(name)
+        and (model := model_of(folder_of_studies(runs) / study))
+    ):
         return RunFolder.open(runs / model)
     if begin:
         raise RunError(f"{len(begin)} runs begin with {name!r}: {', '.join(begin[:5])}.", cure="Give more of the id.")
@@ -166,21 +171,22 @@ def model_of(study: Path) -> str:
 
 
 def _without_what_studies_left(runs: Path, found: list[RunSummary]) -> list[RunSummary]:
-    """Without all but the model of a study that has ended with one, and trainings of others that did not come to their end."""
+    """Without trainings of a study that did not come to their end; a study with a model counts as that, at its newest run."""
     studies = folder_of_studies(runs)
-    models: dict[str, str] = {}  # by name of the study
-    kept = []
+    made: dict[str, list[RunSummary]] = {}  # by name of the study
+    kept: list[tuple[float, RunSummary]] = []
     for run in found:
         study, _, number = run.run_id.rpartition("-")
-        if not (number.isdecimal() and (studies / study / ASKED).is_file()):
-            kept += [run] if run.state != "paused" else []
-            continue
-        if study not in models:
-            models[study] = model_of(studies / study)
-        model = models[study]
-        if run.folder == model or (not model and run.state in ("running", "finished")):
-            kept.append(run)
-    return kept
+        if number.isdecimal() and (studies / study / ASKED).is_file():
+            made.setdefault(study, []).append(run)
+        elif run.state != "paused":
+            kept.append((run.started, run))
+    for study, its in made.items():
+        name = model_of(studies / study)
+        models = [run for run in its if name and name in (run.folder, run.run_id)]
+        ended = [(run.started, run) for run in its if run.state in ("running", "finished")]
+        kept += [(its[-1].started, models[0])] if models else ended
+    return [run for _, run in sorted(kept, key=lambda pair: (pair[0], pair[1].run_id))]
 
 
 def _stamps(runs: Path) -> dict[str, list[int]]:

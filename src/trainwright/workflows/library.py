@@ -21,8 +21,8 @@ def list_runs(runs: str | os.PathLike[str] = "runs") -> list[RunSummary]:
 
 
 def open_run(run: str | os.PathLike[str], runs: str | os.PathLike[str] = "runs") -> Run:
-    """The run of that id, unique beginning of an id, or path; `last` for the newest that no `reproduce` made and that
-    no study paused or gave up.
+    """The run of that id, unique beginning of an id, or path; `last` for the newest that no `reproduce` made. By the name of a
+    study that has ended, or where the newest run is one of its, the run whose model it handed over.
 
     Raises RunError with the nearest.
     """

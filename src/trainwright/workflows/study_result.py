@@ -58,7 +58,7 @@ def result_of(folder: StudyFolder, coach: Coach) -> dict[str, Any]:
         "luck": None if math.isnan(coach.noise) or compared < 1 else luck(coach.noise, compared),
         "importance": None,
         "warnings": [*shortened(folder.asked), *(_ended(trial) for trial in trials if trial["state"] != "finished")],
-        "shortened": folder.asked["shortened"],
+        "short_of_time": coach.short_of_time,
         "rounds": [_round(one) for one in coach.rounds],
         "lengths": [_length(one) for one in coach.lengths],
         "journal": [to_json(entry) for entry in coach.entries],
