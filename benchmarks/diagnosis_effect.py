@@ -50,9 +50,9 @@ def mean_effect(effects: Sequence[Mapping[str, float]]) -> Interval:
 
 
 def of_healthy(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Interval]]:
-    """What is true of the healthy trainings of each dataset, over their seeds: the mean gap, and by how much each probe lowers
-    the unseen error, with 95 % intervals of the mean. Where the gap exceeds the margin, or a probe surely gains two points, nothing was
-    planted, and yet they are not healthy."""
+    """What is true of the healthy trainings of each dataset: the mean gap over their seeds, and by how much each probe lowers the
+    unseen error, with 95 % intervals of the mean. Where the gap exceeds the margin, or a probe surely gains two points, they are
+    not healthy, though nothing was planted."""
     found: dict[str, dict[str, list[float]]] = {}
     for row in rows:
         values = {"gap": row["val_error"] - row["train_error"]}
