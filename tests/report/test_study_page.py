@@ -33,6 +33,32 @@ def test_a_gain_that_may_be_none_is_not_called_one(study_values):
     assert "Nothing proven better" in text
 
 
+@pytest.mark.parametrize(
+    ("keep", "scored_by", "unchanged", "reason"),
+    [
+        ("best", "c", [0.7], "did best on these very images"),
+        ("last", "c", [0.7], None),
+        ("last", "longer", [0.7], "has not proven that length pays"),
+        ("best", "c", [0.7, 0.74], "was trained 2 times, with 70.0 % to 74.0 %"),
+    ],
+)
+def test_a_gain_that_is_not_the_difference_of_the_scores_says_the_true_reason(
+    study_values, keep, scored_by, unchanged, reason
+):
+    result = study_values().result
+    gain = {"value": 0.08, "low": 0.02, "high": 0.14}  # beside 70 % and 75 %
+    longer = {"run": "longer", "score": 0.75, "epochs": 24, "before": 12, "trainings": [1, 1], "p": 0.4}
+    longer |= {"gain": {"value": 0.01, "low": -0.02, "high": 0.04}, "verdict": "no evidence", "adopted": False}
+    best = {**result["best"], "recipe": {"keep": keep}, "scored_by": scored_by}
+    changed = {**result, "gain": gain, "best": best, "unchanged_scores": unchanged, "lengths": [longer]}
+
+    text = text_of(study_page(study_values(result=changed)))
+
+    reasons = ("did best on these very images", "has not proven that length pays", "was trained 2 times")
+    assert [one for one in reasons if one in text] == [one for one in reasons if reason is not None and one in reason]
+    assert reason is None or reason in text
+
+
 def test_the_story_goes_round_by_round_with_links_to_the_runs(study_values):
     page = study_page(study_values())
 
