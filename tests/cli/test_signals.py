@@ -29,8 +29,10 @@ def test_a_server_ends_with_all_that_it_has_begun():
     with server.stdout as said:
         worker = int(said.readline())
 
+    before = signal.getsignal(signal.SIGINT)
     _end_group(server)
 
+    assert signal.getsignal(signal.SIGINT) == before
     assert server.returncode == -signal.SIGTERM
     deadline = time.monotonic() + 20
     while _is_there(worker):

@@ -281,7 +281,8 @@ def ui(
     command, environment = ui_command(runs, port)
     typer.echo(f"http://127.0.0.1:{port} (some seconds to start; Ctrl-C ends it)", err=True)
     environment = {**os.environ, **environment}
-    signal.signal(signal.SIGHUP, lambda number, frame: sys.exit(128 + number))  # a terminal that is closed ends it too
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # a terminal that is closed ends it too, but for nohup
+        signal.signal(signal.SIGHUP, lambda number, frame: sys.exit(128 + number))
     process = subprocess.Popen(
         command, env=environment, stdout=sys.stderr, start_new_session=True
     )  # ends with all of its own
@@ -295,12 +296,15 @@ def ui(
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:
     """End a process that leads a group, and all that it has begun: a server has workers. No second Ctrl-C stops that."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for number, seconds in ((signal.SIGTERM, SERVER_SECONDS), (signal.SIGKILL, None)):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(seconds)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        for number, seconds in ((signal.SIGTERM, SERVER_SECONDS), (signal.SIGKILL, None)):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(seconds)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _score(run: RunSummary) -> float:
