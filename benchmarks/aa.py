@@ -9,6 +9,7 @@ where the pool has no others. The rules that are tried:
     two-controls the baseline is a control, too
     confirmed    as that; the best arm that passes, or that nearly does where none passes, is trained once more, and so is the
                 control, and has to pass with all of these trainings
+    settled     as `confirmed`, but what is sure at first sight needs no second look
     lean        one control and no noise given; as `confirmed`, but the control is not trained once more: the arm's two trainings
                 say what seed alone does, and the level is 0.01
 
@@ -17,7 +18,7 @@ of nothing. A pool of 40 runs takes 3 to 15 minutes on one core. It is kept in -
 
     python benchmarks/aa.py [--data FOLDER] [--results FOLDER] [--pools NAME …] [--kept] [--rounds 100] [--dry]
 
-Exits with 0 if `confirmed` and `lean` adopt in at most 5 % of the rounds of every pool; else with 4.
+Exits with 0 if `confirmed`, `settled` and `lean` adopt in at most 5 % of the rounds of every pool; else with 4.
 """
 
 from __future__ import annotations
@@ -39,25 +40,27 @@ import platformdirs
 from aa_pool import DRY, POOLS, Pool, answers_of
 from lr_cells import DRY as DIGITS
 from lr_cells import Cell, folders
-from trainwright.diagnosis.comparison import LEVEL, SETTLED, Comparison, adopted, compare, worth_a_second_look
+from trainwright.diagnosis.comparison import LEVEL, SETTLED, SURE, Comparison, adopted, compare, worth_a_second_look
 from trainwright.diagnosis.noise import excess_variance, noise_floor
 from trainwright.diagnosis.stats import wilson
 from trainwright.seeding import stream
 
 ARMS, CONTROLS = 3, 3  # of the controls the baseline is one, and one is trained only to confirm
-GOAL, JUDGED = 0.05, ("confirmed", "lean")
+GOAL, JUDGED = 0.05, ("confirmed", "settled", "lean")
 TRIES = 40  # rounds drawn, of which the one that repeats the fewest pairs is taken
 
 
 @dataclass(frozen=True)
 class Rule:
     """controls: that the arms are compared with. noise: whether the noise floor is known. confirmed: with fresh seeds. lean: the
-    control is not trained once more, and the arm's own two trainings say what seed alone does."""
+    control is not trained once more, and the arm's own two trainings say what seed alone does. settled: what is sure at first
+    sight is adopted without."""
 
     controls: int
     noise: bool = True
     confirmed: bool = False
     lean: bool = False
+    settled: bool = False
 
 
 RULES = {
@@ -65,6 +68,7 @@ RULES = {
     "one-control": Rule(1),
     "two-controls": Rule(2),
     "confirmed": Rule(2, confirmed=True),
+    "settled": Rule(2, confirmed=True, settled=True),
     "lean": Rule(1, noise=False, confirmed=True, lean=True),
 }
 
@@ -129,8 +133,9 @@ def round_of(right_RN: np.ndarray, rule: Rule) -> tuple[list[str], list[Comparis
     noise = noise_floor(controls[0], controls[1]) if not rule.lean else 0.0
     known = noise if rule.noise else None
     first = {str(arm): compare([arms[0, arm]], controls[: rule.controls], noise=known) for arm in range(ARMS)}
-    names = [name for name, verdict in adopted(first, noise=noise).items() if verdict.decision == "adopt"]
-    if rule.confirmed:
+    level = SURE if rule.settled else LEVEL
+    names = [name for name, one in adopted(first, noise=noise, level=level).items() if one.decision == "adopt"]
+    if rule.confirmed and not (rule.settled and names):
         levels = worth_a_second_look(first, noise=noise)
         names = list(levels)[:1]
         level = levels[names[0]] if names else LEVEL

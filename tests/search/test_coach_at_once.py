@@ -244,3 +244,65 @@ def test_the_last_trainings_have_the_time_that_the_final_one_saves_by_being_eval
 
     assert epochs(0.8) == pytest.approx(1.25 * epochs(1.0), rel=0.05)
     assert epochs(0.4) == epochs(0.8)  # the other one is still evaluated every epoch
+
+
+def settled_by(strategy: Coach, better: float, **more: Any) -> list[list[Proposal]]:
+    return play(strategy, lambda proposal: 0.7 + better * augmented(proposal), **more)
+
+
+def test_what_is_sure_at_first_sight_is_adopted_without_a_second_look_where_no_other_round_would_follow():
+    """Its longer training has another seed: the study ends with one, and has the time of the second look for it."""
+    strategy, unsure = coach(80.0, COSINE), coach(80.0, COSINE)
+
+    waves, others = settled_by(strategy, 0.2), settled_by(unsure, 0.05)
+
+    assert roles(waves) == [["baseline", "control"], ["arm", "arm"], ["arm", "final"]]
+    assert strategy.rounds[0].adopted in strategy.held.remedies
+    assert waves[-1][0].label == "longer"
+    assert waves[-1][0].recipe.seed not in {one.recipe.seed for wave in waves[:-1] for one in wave}
+    assert any("sure at first sight" in entry.text for entry in strategy.entries)
+    assert roles(others)[2] == ["confirmation", "control"]
+    assert waves[-1][1].recipe.epochs > others[-1][-1].recipe.epochs
+
+
+def test_what_is_sure_at_first_sight_is_looked_at_again_where_there_is_time_for_other_rounds():
+    strategy = coach(600.0, COSINE)
+
+    waves = settled_by(strategy, 0.2)
+
+    assert roles(waves)[2] == ["confirmation", "control"]
+    assert strategy.rounds[0].adopted is not None
+    assert len(strategy.rounds) > 1
+
+
+def test_what_is_sure_at_first_sight_is_looked_at_again_where_no_final_training_follows():
+    assert roles(settled_by(coach(80.0, COSINE, on_all=None), 0.2))[2] == ["confirmation", "control"]
+
+
+def test_against_one_training_alone_nothing_is_sure_at_first_sight():
+    strategy = coach(80.0, COSINE)
+    roles_of: dict[int, str] = {}
+
+    def accuracy(proposal: Proposal) -> float:
+        roles_of[proposal.number] = proposal.role
+        return 0.7 + 0.2 * augmented(proposal)
+
+    def told(one: Outcome) -> Outcome:
+        gone = roles_of[one.number] == "control"
+        return replace(one, state="failed", answers=None, result={"message": "gone."}) if gone else one
+
+    play(strategy, accuracy, told)
+
+    assert strategy.rounds
+    assert not any(one.settled for one in strategy.rounds)
+
+
+def test_the_gain_of_what_was_settled_at_first_sight_is_that_of_its_one_training():
+    strategy = coach(80.0, COSINE)
+
+    settled_by(strategy, 0.2)
+    gain = strategy.gain()
+
+    assert gain is not None
+    assert gain.gain.low > 0.1
+    assert gain.seeds[1] == 2

@@ -25,6 +25,9 @@ LEVEL = 0.05  # of one round, over all of its arms
 # the level that it is held to then, with all of its trainings: at 0.05, 7 of 100 rounds without any effect adopted something
 # where seeds differ most, at 0.01 5 (docs/log.md).
 PROMISING, SETTLED = 0.1, 0.01
+# Of an arm that may be adopted without a second look, over its round: 2 of 100 rounds without any effect do where seeds differ
+# most, 0.1 and none elsewhere, nearly all of which a second look would adopt too (benchmarks/aa.py, docs/log.md).
+SURE = 0.005
 
 
 @dataclass(frozen=True, kw_only=True)

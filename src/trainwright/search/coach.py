@@ -160,7 +160,7 @@ class Coach:
         for one, outcome in zip(arms, outcomes, strict=True):
             this.arms.append(deciding.first_look(self, one, outcome, first))
         yield from deciding.decide(self, this, first)
-        return this.adopted is not None or self._worth_going_on()
+        return not this.settled and (this.adopted is not None or self._worth_going_on())
 
     def _control_is_due(self, number: int) -> bool:
         """Whether a round needs a control of its own: where there is time, and none has stood beside the baseline."""
@@ -225,17 +225,17 @@ class Coach:
         return math.sqrt(2) * self.sigma
 
     @property
-    def _explorable(self) -> float:
+    def explorable(self) -> float:
         """Seconds for rounds: what is left but for the end, where there is something to train then."""
-        ends = self.on_all is not None or ending.longer_may_pay(self)
+        ends = self.on_all is not None or ending.longer_may_pay(self.held)
         kept = ending.final_share(self.ledger.slots) * self.ledger.limit if ends else 0.0
         return ending.ROOM * (self.ledger.left - kept) if math.isfinite(self.ledger.limit) else math.inf
 
     @property
     def _with_what_is_kept(self) -> float:
         """Seconds for a round where nothing fits and the incumbent does not profit from length: all but its final training."""
-        if ending.longer_may_pay(self) or self.on_all is None:
-            return self._explorable
+        if ending.longer_may_pay(self.held) or self.on_all is None:
+            return self.explorable
         return ending.ROOM * self.ledger.left - ending.final_seconds(self, self.on_all)
 
     def _lean(self) -> bool:
@@ -243,7 +243,7 @@ class Coach:
         if self.ledger.slots > 1:  # it is trained beside the others
             return False
         one = self.ledger.seconds(self.held.recipe.epochs, cost=self.held.cost)
-        return bool(self.held.unchanged) and (2 + deciding.CONFIRMING) * one > self._explorable
+        return bool(self.held.unchanged) and (2 + deciding.CONFIRMING) * one > self.explorable
 
     def _prescriptions(self, *, lean: bool, control: bool) -> list[Prescription]:
         """The arms of a round; none where nothing fits into what is left, or may still gain more than chance."""
@@ -254,7 +254,7 @@ class Coach:
             gap=telling.number(incumbent.judged.result["gap"]["value"]),
             train_error=1 - telling.number(incumbent.judged.result["score"]["train"]),
             seconds_per_epoch=self.ledger.pace.epoch_seconds * incumbent.cost,
-            budget_epochs=self._explorable / (self.ledger.pace.epoch_seconds * incumbent.cost),
+            budget_epochs=self.explorable / (self.ledger.pace.epoch_seconds * incumbent.cost),
         )
         recipe = incumbent.recipe
         found = prescribe(telling.findings_of(incumbent.judged), recipe, circumstances, tuple(self.tried))
@@ -273,7 +273,7 @@ class Coach:
             beside=[one_run] if control else [],
             beside_again=[] if lean else [one_run],
         )
-        chosen = plan(seconds=self._explorable) or plan(seconds=self._with_what_is_kept)
+        chosen = plan(seconds=self.explorable) or plan(seconds=self._with_what_is_kept)
         self._known_recipes += [planning.with_remedy(recipe, one) for one in chosen]
         if not chosen and plan(seconds=math.inf):
             self.short_of_time = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING
 
-from trainwright.diagnosis.comparison import SETTLED, Comparison, adopted, worth_a_second_look
+from trainwright.diagnosis.comparison import SETTLED, SURE, Comparison, adopted, worth_a_second_look
 from trainwright.diagnosis.noise import noise_floor
 from trainwright.diagnosis.prescribe import Tried
 from trainwright.diagnosis.wording import points_within
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from trainwright.search.coach import Coach
 
 CONFIRMING = 2  # runs that follow an arm which seems better: that arm and the control once more
+LEAST_CONTROLS = 2  # trainings without an arm, for it to be sure at first sight
+LEAST_WAVES = 2  # of a round: its arms, and the second look
 
 
 def first_look(coach: Coach, one: Prescription, outcome: Outcome, first: Mapping[str, Comparison]) -> Arm:
@@ -31,7 +33,8 @@ def first_look(coach: Coach, one: Prescription, outcome: Outcome, first: Mapping
 
 
 def decide(coach: Coach, this: Round, first: Mapping[str, Comparison]) -> ending.Plan:
-    """Train the best of the arms that seem better once more, and the control with it; adopt it if it still is."""
+    """Train the best of the arms that seem better once more, and the control with it; adopt it if it still is. What is sure at
+    first sight is adopted without, where that time goes further in a longer training."""
     arms = {arm.prescription.remedy: arm for arm in this.arms if arm.comparison is not None}
     levels = worth_a_second_look(first, noise=coach.sigma)
     passing = [arms[name] for name in levels if name in arms]
@@ -39,10 +42,12 @@ def decide(coach: Coach, this: Round, first: Mapping[str, Comparison]) -> ending
     again: Outcome | None = None
     if passing:
         best = passing[0]
-        if best.verdict != "adopted":
-            said = "by itself it is better, beyond what the best of so many arms shows by chance it is not yet"
-            coach.say("decision", f"{best.prescription.remedy} once more with another seed: {said}.")
-        again = yield from _once_more(coach, this, best, first, levels[best.prescription.remedy])
+        this.settled = _is_settled(coach, this, best, first)
+        if not this.settled:
+            if best.verdict != "adopted":
+                said = "by itself it is better, beyond what the best of so many arms shows by chance it is not yet"
+                coach.say("decision", f"{best.prescription.remedy} once more with another seed: {said}.")
+            again = yield from _once_more(coach, this, best, first, levels[best.prescription.remedy])
         for other in passing[1:]:
             if other.verdict == "adopted":
                 other.verdict = "better at first sight"
@@ -58,26 +63,49 @@ def decide(coach: Coach, this: Round, first: Mapping[str, Comparison]) -> ending
                 findings=rules,
             )
         )
-    if again is None:
+    if again is None and not this.settled:
         if not (passing and best.verdict == "not looked at again"):  # that was said
             coach.say("decision", "No arm is better than the control beyond chance: the simpler recipe stays.")
         return
-    one, outcome = best.prescription, best.outcome
-    this.adopted = one.remedy
+    this.adopted = best.prescription.remedy
     better = [arm.prescription for arm in passing[1:] if arm.verdict == "better at first sight"]
-    coach.proven = planning.compatible(one, better)
+    coach.proven = planning.compatible(best.prescription, better)
+    coach.incumbent = _with(coach, best, [] if again is None else [again])
+    names = ", ".join(other.remedy for other in coach.proven)
+    if again is not None:
+        others = f" Also better at first sight, to be combined with it: {names}." if names else ""
+        coach.say("decision", f"Adopted: {this.adopted}.{others}", best.outcome.run, again.run)
+        return
+    said = "sure at first sight. The time of a second look, which leaves none for another round, goes into a longer training"
+    coach.say("decision", f"Adopted: {this.adopted}, {said} with another seed.", best.outcome.run)
+
+
+def _with(coach: Coach, best: Arm, fresh: list[Outcome]) -> Incumbent:
+    """The incumbent with what an arm has. fresh: its trainings with other seeds."""
+    one, outcome = best.prescription, best.outcome
     recipe = planning.filled(planning.with_remedy(coach.held.recipe, one), outcome)
-    coach.incumbent = Incumbent(
+    return Incumbent(
         recipe=recipe.changed({"seed": coach.recipe.seed}),
         chosen=outcome,
-        fresh=[again],
+        fresh=fresh,
         remedies=(*coach.held.remedies, one.remedy),
         repairs=coach.held.repairs,
-        cost=coach.cost_of(again),
+        cost=coach.cost_of([outcome, *fresh][-1]),
     )
-    names = ", ".join(other.remedy for other in coach.proven)
-    others = f" Also better at first sight, to be combined with it: {names}." if names else ""
-    coach.say("decision", f"Adopted: {this.adopted}.{others}", outcome.run, again.run)
+
+
+def _is_settled(coach: Coach, this: Round, best: Arm, first: Mapping[str, Comparison]) -> bool:
+    """Whether the best arm needs no second look: sure against two trainings without it and more, and its time goes further at the
+    end, where a longer training of it with another seed stands beside the final one; no other round would follow anyway."""
+    remedy, held = best.prescription.remedy, coach.held
+    if best.verdict != "adopted" or first[remedy].seeds[1] < LEAST_CONTROLS:
+        return False
+    if adopted(first, noise=coach.sigma, level=SURE)[remedy].decision != "adopt":
+        return False
+    takes = planning.seconds_of(held.recipe, best.prescription, coach.ledger, cost=held.cost)
+    wave = coach.ledger.together([takes, coach.ledger.seconds(this.epochs, cost=held.cost)])
+    rounds = coach.explorable / wave
+    return rounds < 1 + LEAST_WAVES and ending.epochs_together(coach, _with(coach, best, [])) > 0
 
 
 def _once_more(

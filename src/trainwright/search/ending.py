@@ -40,12 +40,11 @@ def final_share(slots: int) -> float:
 
 def end(coach: Coach) -> Plan:
     """What is done with the time that is kept for the end."""
-    if coach.ledger.slots > 1 and coach.on_all is not None and longer_may_pay(coach):
-        epochs = _longest_together(coach, coach.on_all)
-        if epochs >= WORTH_IT * _proven(coach):
-            yield from together(coach, epochs)
-            _say_what_is_left(coach, f"the last training is at most {FARTHEST} times as long as what was proven")
-            return
+    epochs = epochs_together(coach, coach.held)
+    if epochs:
+        yield from together(coach, epochs)
+        _say_what_is_left(coach, f"the last training is at most {FARTHEST} times as long as what was proven")
+        return
     tried = yield from stretch(coach)
     why = yield from finish(coach, tried)
     _say_what_is_left(coach, why)
@@ -58,30 +57,36 @@ def _say_what_is_left(coach: Coach, why: str) -> None:
         coach.say("decision", f"The rest of the time is left unused: {why}.")
 
 
-def _proven(coach: Coach) -> int:
-    return planning.proven_epochs(coach.held.recipe, coach.held.judged)
+def _proven(incumbent: Incumbent) -> int:
+    return planning.proven_epochs(incumbent.recipe, incumbent.judged)
 
 
-def _longest_together(coach: Coach, on_all: float) -> int:
-    slower = max(1.0, _final_cost(coach, on_all))  # of the two that are trained beside each other
-    fits = coach.ledger.epochs(ROOM * coach.ledger.left, cost=coach.held.cost * slower)
-    return min(fits, FARTHEST * _proven(coach))
+def epochs_together(coach: Coach, incumbent: Incumbent) -> int:
+    """Of a longer training on train alone and the final one beside it (`together`), in the time that is left; 0 where the study
+    ends in another way."""
+    if coach.ledger.slots == 1 or coach.on_all is None or not longer_may_pay(incumbent):
+        return 0
+    slower = max(1.0, _final_cost(incumbent, coach.on_all))  # of the two that are trained beside each other
+    fits = coach.ledger.epochs(ROOM * coach.ledger.left, cost=incumbent.cost * slower)
+    epochs = min(fits, FARTHEST * _proven(incumbent))
+    return epochs if epochs >= WORTH_IT * _proven(incumbent) else 0
 
 
-def _final_cost(coach: Coach, on_all: float) -> float:
+def _final_cost(incumbent: Incumbent, on_all: float) -> float:
     """Time of an epoch of the final training over that of one on train alone: more images, and evaluated once at its end."""
-    return on_all * coach.held.share_of_steps
+    return on_all * incumbent.share_of_steps
 
 
 def final_seconds(coach: Coach, on_all: float) -> float:
     """Of a final training of the incumbent, as long as it is proven."""
-    return coach.ledger.seconds(_proven(coach), cost=coach.held.cost * _final_cost(coach, on_all))
+    incumbent = coach.held
+    return coach.ledger.seconds(_proven(incumbent), cost=incumbent.cost * _final_cost(incumbent, on_all))
 
 
 def together(coach: Coach, epochs: int) -> Plan:
     """The same recipe for longer, twice at a time: on train alone, which says what length does and how large the gap is, and on
     train and val together, which is handed over unless the first is worse than what was proven."""
-    incumbent, proven = coach.held, _proven(coach)
+    incumbent, proven = coach.held, _proven(coach.held)
     coach.say(
         "trial",
         f"Trying the same for longer ({epochs} epochs instead of {proven}): nothing says that its score has come to rest. "
@@ -152,7 +157,7 @@ def stretch(coach: Coach) -> Generator[list[Proposal], list[Outcome], Longer | N
     for turn in range(1, STRETCHES + 1):
         incumbent = coach.held
         epochs = _longer_epochs(coach)
-        if not longer_may_pay(coach) or not epochs:
+        if not longer_may_pay(coach.held) or not epochs:
             return None
         recipe = incumbent.recipe.changed({"epochs": epochs, "seed": coach.seed_of(0, turn)})
         said = f"Trying the same for longer ({epochs} epochs): nothing says that its score has come to rest."
@@ -198,7 +203,7 @@ def _longer_epochs(coach: Coach) -> int:
         return fits
     if on_all is None or incumbent.stretched is not None or not _may_overfit(coach):
         return 0
-    both = incumbent.cost * (1 + _final_cost(coach, on_all))
+    both = incumbent.cost * (1 + _final_cost(incumbent, on_all))
     fits = min(most, ledger.epochs(room - ledger.pace.run_seconds, cost=both))
     return fits if fits >= LEAST_STRETCH * known else 0
 
@@ -208,11 +213,11 @@ def finish(coach: Coach, tried: Longer | None) -> Generator[list[Proposal], list
     harm. Gives why it is no longer than that. tried: the last longer training, which did not prove that it pays."""
     incumbent, on_all = coach.held, coach.on_all
     proven = planning.proven_epochs(incumbent.recipe, incumbent.judged)
-    unproven = incumbent.stretched is None and longer_may_pay(coach)
+    unproven = incumbent.stretched is None and longer_may_pay(coach.held)
     harmless = tried if tried is not None and not tried.harms and not incumbent.stretched else None
     if on_all is None:
         return _why_no_longer(coach, tried, unproven=False)
-    fits = coach.ledger.epochs(ROOM * coach.ledger.left, cost=incumbent.cost * _final_cost(coach, on_all))
+    fits = coach.ledger.epochs(ROOM * coach.ledger.left, cost=incumbent.cost * _final_cost(incumbent, on_all))
     if harmless is not None and fits < harmless.epochs:
         harmless = None
     if incumbent.recipe.schedule.name == PLATEAU:
@@ -274,7 +279,7 @@ def _why_no_longer(coach: Coach, tried: Longer | None, *, unproven: bool) -> str
     if unproven:
         why = "as there was no time to compare a longer one"
         return f"the final training is at most {_farthest(coach)} times as long as what was compared, {why}"
-    if not longer_may_pay(coach):
+    if not longer_may_pay(coach.held):
         return "more epochs of this recipe are not expected to gain"
     return ""
 
@@ -306,9 +311,8 @@ def _before(coach: Coach) -> str:
     return f"{incumbent.recipe.epochs} epochs ({said})"
 
 
-def longer_may_pay(coach: Coach) -> bool:
+def longer_may_pay(incumbent: Incumbent) -> bool:
     """Whether a longer training is worth proving: one that anneals, and is not both at rest and overfitting."""
-    incumbent = coach.held
     findings = telling.answers(incumbent.judged)
     anneals = incumbent.recipe.schedule.name not in ("constant", PLATEAU)
     return anneals and (findings.get("still-improving") != "no" or findings.get("overfits") != "yes")

@@ -38,7 +38,8 @@ class Arm:
 
 @dataclass(kw_only=True)
 class Round:
-    """A round as it went. believed: the first findings. control: its run; where it is lean, that of an earlier training."""
+    """A round as it went. believed: the first findings. control: its run; where it is lean, that of an earlier training.
+    settled: whether its best arm was adopted without a second look, and ends the rounds."""
 
     number: int
     epochs: int
@@ -47,6 +48,7 @@ class Round:
     lean: bool = False
     arms: list[Arm] = field(default_factory=list)
     adopted: str | None = None
+    settled: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
