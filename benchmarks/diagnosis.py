@@ -2,7 +2,8 @@
 
 A cell (`diagnosis_cells.py`) is a training with one fault planted in its data or its recipe; healthy has none. Its run is judged,
 the probes that would tell are run, and it is judged again: all as `trainwright diagnose RUN --probe auto` does it. The first
-finding that holds and asks for something counts; of healthy runs any such finding is a false alarm.
+finding that holds and asks for something counts; of healthy runs any such finding is an alarm. It is false unless it is true of
+this dataset's healthy runs on average (`diagnosis_effect.true_of`: their mean gap, what the probes gain); both are told.
 
 Classes have ten more healthy runs of each dataset, so that the share of false alarms can be told.
 
@@ -56,7 +57,7 @@ from diagnosis_cells import (
     recipe_of,
     right_of,
 )
-from diagnosis_effect import effect_of, matters, mean_effect, of_healthy, tally_of
+from diagnosis_effect import effect_of, matters, mean_effect, of_healthy, tally_of, true_of
 from diagnosis_networks import register_networks
 from lr_cells import Cell, folders
 from trainwright.data.dataset import Dataset
@@ -113,7 +114,7 @@ def main() -> int:
             if kept is not None:
                 rows.append(_row(setting, condition, seed, kept))
                 print(_line(rows[-1]), file=sys.stderr, flush=True)
-    rows = [{**row, "applies": applies(row, rows)} for row in rows]
+    rows = with_truth([{**row, "applies": applies(row, rows)} for row in rows])
     if not rows:
         raise SystemExit(f"diagnosis.py: nothing has been measured in {arguments.results}.")
     tables = {}
@@ -230,6 +231,25 @@ def applies(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> bool:
     return matters([one["effect"] for one in same])
 
 
+def with_truth(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows, those of healthy runs with whether they raise an alarm; one that is true is right, and so is a rule of thumb's."""
+    true = true_of([row for row in rows if row["condition"] == HEALTHY])
+    judged = []
+    for row in rows:
+        if row["condition"] == HEALTHY:
+            rules = true.get(row["data"], ())
+            thumb = {name: right or "overfits" in rules for name, right in row["thumb_right"].items()}
+            row = {
+                **row,
+                "alarm": row["first"] != NONE,
+                "right": row["first"] in (NONE, *rules),
+                "true": rules,
+                "thumb_right": thumb,
+            }
+        judged.append(row)
+    return judged
+
+
 def _drops(probe: ProbeResult) -> list[float] | None:
     """By how much less the train and the unseen error are; None where nothing was trained."""
     if probe.train_drop is None or probe.val_drop is None:
@@ -267,6 +287,7 @@ def _summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "right": _share([row["right"] for row in planted]),
         "right_of_all": _share([row["right"] for row in every]),
         "effects": _effects(every),
+        "alarms": _share([row["alarm"] for row in healthy]),
         "false_alarms": _share([not row["right"] for row in healthy]),
         "thumb": {name: _share([row["thumb_right"][name] for row in rows]) for name in ("loss ratio", "loss rose")},
         "thumb_planted": {
@@ -335,7 +356,8 @@ def _totals(rows: Sequence[dict[str, Any]], summary: dict[str, Any]) -> str:
     lines.append("")
     for name, share in (
         ("first finding right", summary["right"]),
-        ("false alarms on healthy", summary["false_alarms"]),
+        ("alarms on healthy", summary["alarms"]),
+        ("false ones of them", summary["false_alarms"]),
         ("interval covers", summary["coverage"]),
         ("all cells right", summary["all"]),
         *((f"all cells, {name}", found) for name, found in summary["thumb"].items()),
@@ -343,9 +365,11 @@ def _totals(rows: Sequence[dict[str, Any]], summary: dict[str, Any]) -> str:
         shown = "–" if share["share"] is None else f"{share['share']:.1%}"
         lines.append(f"{name:<24} {share['count']:>4} of {share['of']:<4} {shown}")
     lines.append("")
-    for data, measured in of_healthy([row for row in rows if row["condition"] == HEALTHY]).items():
+    healthy = [row for row in rows if row["condition"] == HEALTHY]
+    true = true_of(healthy)
+    for data, measured in of_healthy(healthy).items():
         said = "; ".join(f"{name} {points_within(mean)}" for name, mean in measured.items())
-        lines.append(f"healthy {data}, mean of its seeds: {said}")
+        lines.append(f"healthy {data}, mean of its seeds: {said}; true of them: {', '.join(true[data]) or 'nothing'}")
     if summary["effects"]:
         shown = summary["right_of_all"]
         lines += [f"{'with those of no effect':<24} {shown['count']:>4} of {shown['of']:<4} {shown['share']:.1%}", ""]

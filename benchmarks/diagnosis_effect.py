@@ -1,7 +1,11 @@
-"""Whether what was planted matters on this data: by how much the unseen score differs from that of the healthy training.
+"""What is true of the cells, whatever the rules say of them.
 
-A condition applies where the mean over its seeds of (healthy − planted) surely is not zero, on the unseen images that each run
-was judged by: whatever the rules say of it. Where the training broke down, it applies.
+Of a planted condition: whether it matters on this data, by how much the unseen score differs from that of the healthy training.
+It applies where the mean over its seeds of (healthy − planted) surely is not zero, on the unseen images that each run was judged
+by. Where the training broke down, it applies.
+
+Of runs in which nothing was planted: whether something is wrong all the same. A few hundred images of twelve classes are few
+without anybody cutting them down.
 """
 
 from __future__ import annotations
@@ -15,12 +19,22 @@ import torch
 from scipy.stats import t as student
 
 from trainwright.data.dataset import Dataset
+from trainwright.diagnosis.gap import margin_of
 from trainwright.diagnosis.stats import paired_bootstrap
 from trainwright.records import Interval
 from trainwright.workflows.chosen_epoch import score_of
 from trainwright.workflows.options import RunOptions
 from trainwright.workflows.prepare import prepare
 from trainwright.workflows.run import Run, recipe_of
+
+
+ANSWERED_BY = {
+    "longer": "under-trained",
+    "wider": "too-small",
+    "learning-rate": "learning-rate",
+    "no-regularization": "over-regularized",
+}  # the rule that names the cause, by the probe that removes it
+GAINED = 0.02  # of the unseen error
 
 
 def tally_of(run: Run) -> list[list[float]]:
@@ -55,6 +69,8 @@ def of_healthy(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Interva
     not healthy, though nothing was planted."""
     found: dict[str, dict[str, list[float]]] = {}
     for row in rows:
+        if row["val_error"] is None:  # it broke down
+            continue
         values = {"gap": row["val_error"] - row["train_error"]}
         values |= {name: drops[1] for name, drops in row["probes"].items() if drops is not None}
         for name, value in values.items():
@@ -69,6 +85,18 @@ def _mean(values: Sequence[float]) -> Interval:
     value, error = float(np.mean(values)), float(np.std(values, ddof=1)) / math.sqrt(len(values))
     reach = float(student.ppf(0.975, len(values) - 1)) * error
     return Interval(value=value, low=value - reach, high=value + reach)
+
+
+def true_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:
+    """Rules that are true of the healthy trainings of each dataset on average, so that naming one is no false alarm: the mean gap
+    surely exceeds the margin of their mean unseen error, or what a probe changes surely gains GAINED."""
+    found = {}
+    for data, means in of_healthy(rows).items():
+        errors = [row["val_error"] for row in rows if row["data"] == data and row["val_error"] is not None]
+        rules = ["overfits"] if "gap" in means and means["gap"].low > margin_of(float(np.mean(errors))) else []
+        rules += [rule for probe, rule in ANSWERED_BY.items() if probe in means and means[probe].low > GAINED]
+        found[data] = tuple(rules)
+    return found
 
 
 def matters(effects: Sequence[Mapping[str, float] | None]) -> bool:

@@ -186,3 +186,49 @@ def test_the_goals_are_those_that_are_stated(benchmark, right, alarms, coverage,
     classes = {"right": share(right), "false_alarms": share(alarms), "coverage": share(coverage)}
 
     assert benchmark.reached({"classes": classes, "others": {"right": share(others)}}) == reached
+
+
+def healthy_rows(*, gap: float, longer: float, seeds: int = 8, first: str = "none"):
+    """Healthy runs of one dataset whose gap and gain by length vary by a point around these."""
+    off = np.linspace(-0.01, 0.01, seeds)
+    return [
+        {
+            "data": "flowers12",
+            "condition": "healthy",
+            "first": first,
+            "train_error": 0.2 - gap + delta,
+            "val_error": 0.2,
+            "probes": {"longer": [0.1, longer + delta], "fit-64": None},
+            "thumb_right": {"loss rose": False},
+        }
+        for delta in off
+    ]
+
+
+@pytest.mark.parametrize(
+    ("gap", "longer", "true"),
+    [(0.03, 0.0, ()), (0.09, 0.0, ("overfits",)), (0.03, 0.04, ("under-trained",)), (0.041, 0.021, ())],
+)
+def test_true_of_healthy_runs_is_what_surely_exceeds_its_margin_on_average(effects, gap, longer, true):
+    """The margin of an error of a fifth is four points, and a probe has to gain two."""
+    assert effects.true_of(healthy_rows(gap=gap, longer=longer)) == {"flowers12": true}
+
+
+def test_nothing_is_known_to_be_true_of_two_runs(effects):
+    assert effects.true_of(healthy_rows(gap=0.1, longer=0.1, seeds=2)) == {"flowers12": ()}
+
+
+@pytest.mark.parametrize(("first", "right"), [("none", True), ("overfits", True), ("noisy-labels", False)])
+def test_an_alarm_that_is_true_is_told_apart_from_a_false_one(benchmark, first, right):
+    rows = benchmark.with_truth(healthy_rows(gap=0.09, longer=0.0, first=first))
+
+    assert {row["right"] for row in rows} == {right}
+    assert {row["alarm"] for row in rows} == {first != "none"}
+    assert all(row["thumb_right"]["loss rose"] for row in rows)  # which called it that too is right as well
+
+
+def test_an_alarm_about_runs_of_which_nothing_is_true_is_false(benchmark):
+    rows = benchmark.with_truth(healthy_rows(gap=0.02, longer=0.0, first="overfits"))
+
+    assert not any(row["right"] for row in rows)
+    assert not any(row["thumb_right"]["loss rose"] for row in rows)
