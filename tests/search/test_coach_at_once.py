@@ -231,19 +231,58 @@ def test_the_baseline_has_time_for_probes_and_nothing_else_has():
     assert set(asked.values()) == {0.0}
 
 
-def test_the_last_trainings_have_the_time_that_the_final_one_saves_by_being_evaluated_once():
+def lengths_at_the_end(share: float, strategy: Coach | None = None) -> tuple[int, int]:
+    """Epochs of the longer training and of the final one. share: of a training's time, what is not evaluation."""
+
+    def told(one: Outcome) -> Outcome:
+        return replace(one, result={**one.result, "step_seconds": share * one.result["seconds"]})
+
+    strategy = coach(110.0, recipe=COSINE) if strategy is None else strategy
+    waves = play(strategy, lambda proposal: 0.8 if augmented(proposal) else 0.7, told)
+    assert roles(waves)[-1] == ["arm", "final"]
+    longer, final = waves[-1]
+    return longer.recipe.epochs, final.recipe.epochs
+
+
+def test_the_final_training_has_the_time_that_being_evaluated_once_saves():
     """Its images take a quarter more; where a fifth of the time is evaluation, it goes as fast as the one beside it."""
+    slow, even, fast = lengths_at_the_end(1.0), lengths_at_the_end(0.8), lengths_at_the_end(0.64)
 
-    def epochs(share: float) -> int:
-        def told(one: Outcome) -> Outcome:
-            return replace(one, result={**one.result, "step_seconds": share * one.result["seconds"]})
+    assert slow[0] == slow[1]
+    assert even[0] == even[1] == pytest.approx(1.25 * slow[1], rel=0.05)
+    assert fast[0] == even[0]  # the other one is still evaluated every epoch
+    assert fast[1] == pytest.approx(1.25 * fast[0], rel=0.05)
 
-        waves = play(coach(150.0, recipe=COSINE), lambda proposal: 0.8 if augmented(proposal) else 0.7, told)
-        assert roles(waves)[-1] == ["arm", "final"]
-        return waves[-1][1].recipe.epochs
 
-    assert epochs(0.8) == pytest.approx(1.25 * epochs(1.0), rel=0.05)
-    assert epochs(0.4) == epochs(0.8)  # the other one is still evaluated every epoch
+def test_the_longer_training_is_no_longer_than_the_final_one():
+    assert all(longer <= final for longer, final in map(lengths_at_the_end, (1.0, 0.9, 0.7, 0.5)))
+
+
+def test_what_the_final_training_has_beyond_the_longer_one_is_told():
+    strategy = coach(110.0, recipe=COSINE)
+
+    longer, final = lengths_at_the_end(0.64, strategy)
+
+    assert strategy.unproven is not None
+    assert strategy.unproven.recipe.epochs == final
+    assert any(f"final, {final} epochs in the time" in entry.text for entry in strategy.entries)
+    assert f"The model has {final} epochs" in strategy.summary()
+    assert f"trained for {longer} on train alone" in strategy.summary()
+
+
+def test_length_that_is_proven_is_that_of_the_longer_training():
+    strategy = coach(80.0, recipe=COSINE)
+
+    def told(one: Outcome) -> Outcome:
+        return replace(one, result={**one.result, "step_seconds": 0.64 * one.result["seconds"]})
+
+    waves = play(strategy, lambda proposal: 0.6 + 0.2 * (proposal.recipe.epochs > 2 * COSINE.epochs), told)
+    longer, final = (one.recipe.epochs for one in waves[-1])
+
+    assert strategy.held.remedies == (f"longer ({longer} epochs)",)
+    assert strategy.unproven is not None
+    assert (strategy.unproven.proven_epochs, strategy.unproven.recipe.epochs) == (longer, final)
+    assert f"{longer} epochs reached" in strategy.summary()
 
 
 def settled_by(strategy: Coach, better: float, **more: Any) -> list[list[Proposal]]:

@@ -105,7 +105,7 @@ def _is_settled(coach: Coach, this: Round, best: Arm, first: Mapping[str, Compar
     takes = planning.seconds_of(held.recipe, best.prescription, coach.ledger, cost=held.cost)
     wave = coach.ledger.together([takes, coach.ledger.seconds(this.epochs, cost=held.cost)])
     rounds = coach.explorable / wave
-    return rounds < 1 + LEAST_WAVES and ending.epochs_together(coach, _with(coach, best, [])) > 0
+    return rounds < 1 + LEAST_WAVES and ending.epochs_together(coach, _with(coach, best, [])) is not None
 
 
 def _once_more(

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 # Of the budget, kept for a longer training of what was found and the final one on all images: one after the other, or beside
 # each other, where the same time goes further than in another round (docs/log.md).
 FINAL_SHARE, FINAL_SHARE_TOGETHER = 0.35, 0.45
-ROOM = 0.95  # of what is left that a plan may fill: estimates are estimates
+ROOM, LAST_ROOM = (
+    0.95,
+    0.98,
+)  # of what is left that a plan may fill: estimates are estimates; the last one leaves less behind
 STRETCH_SHARE = 0.3  # of what is left for these two: the longer one, on train alone
 STRETCHES = 3  # how often a training is made longer
 LEAST_STRETCH, LONGEST = 2, 4  # by what factor, at least and at most
@@ -40,9 +43,9 @@ def final_share(slots: int) -> float:
 
 def end(coach: Coach) -> Plan:
     """What is done with the time that is kept for the end."""
-    epochs = epochs_together(coach, coach.held)
-    if epochs:
-        yield from together(coach, epochs)
+    lengths = epochs_together(coach, coach.held)
+    if lengths:
+        yield from together(coach, *lengths)
         _say_what_is_left(coach, f"the last training is at most {FARTHEST} times as long as what was proven")
         return
     tried = yield from stretch(coach)
@@ -61,15 +64,15 @@ def _proven(incumbent: Incumbent) -> int:
     return planning.proven_epochs(incumbent.recipe, incumbent.judged)
 
 
-def epochs_together(coach: Coach, incumbent: Incumbent) -> int:
-    """Of a longer training on train alone and the final one beside it (`together`), in the time that is left; 0 where the study
-    ends in another way."""
+def epochs_together(coach: Coach, incumbent: Incumbent) -> tuple[int, int] | None:
+    """Of a longer training on train alone and the final one beside it (`together`), each as long as the time that is left allows,
+    the first no longer than the second; None where the study ends in another way."""
     if coach.ledger.slots == 1 or coach.on_all is None or not longer_may_pay(incumbent):
-        return 0
-    slower = max(1.0, _final_cost(incumbent, coach.on_all))  # of the two that are trained beside each other
-    fits = coach.ledger.epochs(ROOM * coach.ledger.left, cost=incumbent.cost * slower)
-    epochs = min(fits, FARTHEST * _proven(incumbent))
-    return epochs if epochs >= WORTH_IT * _proven(incumbent) else 0
+        return None
+    room, most = LAST_ROOM * coach.ledger.left, FARTHEST * _proven(incumbent)
+    final = min(most, coach.ledger.epochs(room, cost=incumbent.cost * _final_cost(incumbent, coach.on_all)))
+    longer = min(final, coach.ledger.epochs(room, cost=incumbent.cost))
+    return (longer, final) if longer >= WORTH_IT * _proven(incumbent) else None
 
 
 def _final_cost(incumbent: Incumbent, on_all: float) -> float:
@@ -83,21 +86,25 @@ def final_seconds(coach: Coach, on_all: float) -> float:
     return coach.ledger.seconds(_proven(incumbent), cost=incumbent.cost * _final_cost(incumbent, on_all))
 
 
-def together(coach: Coach, epochs: int) -> Plan:
+def together(coach: Coach, epochs: int, final_epochs: int) -> Plan:
     """The same recipe for longer, twice at a time: on train alone, which says what length does and how large the gap is, and on
-    train and val together, which is handed over unless the first is worse than what was proven."""
+    train and val together, which is handed over unless the first is worse than what was proven. The second is evaluated once, and
+    may have more epochs in the same time."""
     incumbent, proven = coach.held, _proven(coach.held)
+    final_length = (
+        "final" if final_epochs == epochs else f"final, {final_epochs} epochs in the time that evaluating it once saves"
+    )
     coach.say(
         "trial",
         f"Trying the same for longer ({epochs} epochs instead of {proven}): nothing says that its score has come to rest. "
         "Two trainings beside each other: on train alone, to measure what length does (longer), and on train and val "
-        "together, the model that is handed over (final).",
+        f"together, the model that is handed over ({final_length}).",
     )
     longer = incumbent.recipe.changed({"epochs": epochs, "seed": coach.seed_of(0, 1)})
     why, last = "whether length pays for what was found", "the training that is handed over if it does no harm"
     outcome, final = yield [
         coach.propose("arm", longer, "longer", reason=why),
-        coach.propose("final", trained_on_all(incumbent.recipe, epochs), "final", reason=last, on_all=True),
+        coach.propose("final", trained_on_all(incumbent.recipe, final_epochs), "final", reason=last, on_all=True),
     ]
     if outcome.answers is None:
         _keep_length(coach, incumbent, outcome, epochs)
@@ -112,18 +119,25 @@ def together(coach: Coach, epochs: int) -> Plan:
     coach.say("outcome", f"longer: {telling.scored(outcome)}; {over}: {said}.", outcome.run)
     if decision == "worse":
         coach.say(
-            "decision", "The final training was as long, so it is not handed over: the best run so far is.", final.run
+            "decision",
+            "The final training was no shorter, so it is not handed over: the best run so far is.",
+            final.run,
         )
         return
-    _hand_over(coach, final, epochs, judged=outcome)
-    recipe = incumbent.recipe.changed({"epochs": epochs})
+    _hand_over(coach, final, final_epochs, judged=outcome)
     if decision == "adopt":
         longer_too = (*incumbent.remedies, f"longer ({epochs} epochs)")
+        recipe = incumbent.recipe.changed({"epochs": epochs})
         coach.incumbent = replace(
             incumbent, recipe=recipe, chosen=outcome, fresh=[outcome], remedies=longer_too, stretched=True
         )
-    elif coach.final is not None:  # what is proven stays what it was; the model has learned for longer
-        coach.unproven = Unproven(recipe=recipe, outcome=outcome, gain=compared, proven_epochs=proven)
+        proven = epochs
+    if (
+        coach.final is not None and final_epochs > proven
+    ):  # what is proven stays what it was; the model has learned for longer
+        gain = None if decision == "adopt" else compared
+        recipe = incumbent.recipe.changed({"epochs": final_epochs})
+        coach.unproven = Unproven(recipe=recipe, outcome=outcome, gain=gain, proven_epochs=proven)
 
 
 def _keep_length(

@@ -144,9 +144,10 @@ def longer(unproven: Unproven) -> str:
             f"The model has {epochs(unproven.recipe.epochs)} instead of {unproven.proven_epochs}. No training on train alone was "
             f"as long: {reached} is what {epochs(unproven.proven_epochs)} reached."
         )
-    gain = points_within(unproven.gain.gain)
+    gain, tried = points_within(unproven.gain.gain), int(unproven.outcome.result["epochs"])
+    as_long = "as long" if tried == unproven.recipe.epochs else f"for {tried}"
     return (
-        f"The model has {epochs(unproven.recipe.epochs)} instead of {unproven.proven_epochs}: trained as long on train "
+        f"The model has {epochs(unproven.recipe.epochs)} instead of {unproven.proven_epochs}: trained {as_long} on train "
         f"alone, {reached}. That length pays is not proven ({gain}), nor that it harms."
     )
 
