@@ -232,7 +232,7 @@ def applies(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> bool:
 
 
 def with_truth(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows, those of healthy runs with whether they raise an alarm; one that is true is right, and so is a rule of thumb's."""
+    """The rows, those of healthy runs with whether they raise an alarm; a true one is right, and so is a rule of thumb's."""
     true = true_of([row for row in rows if row["condition"] == HEALTHY])
     judged = []
     for row in rows:

@@ -27,7 +27,6 @@ from trainwright.workflows.options import RunOptions
 from trainwright.workflows.prepare import prepare
 from trainwright.workflows.run import Run, recipe_of
 
-
 ANSWERED_BY = {
     "longer": "under-trained",
     "wider": "too-small",
