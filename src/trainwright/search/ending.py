@@ -20,10 +20,8 @@ if TYPE_CHECKING:
 # Of the budget, kept for a longer training of what was found and the final one on all images: one after the other, or beside
 # each other, where the same time goes further than in another round (docs/log.md).
 FINAL_SHARE, FINAL_SHARE_TOGETHER = 0.35, 0.45
-ROOM, LAST_ROOM = (
-    0.95,
-    0.98,
-)  # of what is left that a plan may fill: estimates are estimates; the last one leaves less behind
+ROOM = 0.95  # of what is left that a plan may fill: estimates are estimates
+LAST_ROOM = 0.98  # of the last plan, after which nothing has to fit
 STRETCH_SHARE = 0.3  # of what is left for these two: the longer one, on train alone
 STRETCHES = 3  # how often a training is made longer
 LEAST_STRETCH, LONGEST = 2, 4  # by what factor, at least and at most
@@ -118,11 +116,8 @@ def together(coach: Coach, epochs: int, final_epochs: int) -> Plan:
     said = {"adopt": "adopted", "worse": "worse"}.get(decision, "no evidence that length pays, and none that it harms")
     coach.say("outcome", f"longer: {telling.scored(outcome)}; {over}: {said}.", outcome.run)
     if decision == "worse":
-        coach.say(
-            "decision",
-            "The final training was no shorter, so it is not handed over: the best run so far is.",
-            final.run,
-        )
+        said = "The final training was no shorter, so it is not handed over: the best run so far is."
+        coach.say("decision", said, final.run)
         return
     _hand_over(coach, final, final_epochs, judged=outcome)
     if decision == "adopt":
@@ -132,9 +127,7 @@ def together(coach: Coach, epochs: int, final_epochs: int) -> Plan:
             incumbent, recipe=recipe, chosen=outcome, fresh=[outcome], remedies=longer_too, stretched=True
         )
         proven = epochs
-    if (
-        coach.final is not None and final_epochs > proven
-    ):  # what is proven stays what it was; the model has learned for longer
+    if coach.final is not None and final_epochs > proven:  # what is proven stays; the model has learned for longer
         gain = None if decision == "adopt" else compared
         recipe = incumbent.recipe.changed({"epochs": final_epochs})
         coach.unproven = Unproven(recipe=recipe, outcome=outcome, gain=gain, proven_epochs=proven)
