@@ -197,6 +197,19 @@ def test_time_is_kept_for_what_follows_the_search():
     assert one.ledger.spent <= 100
 
 
+@pytest.mark.parametrize("strategy", ["asha", "hyperband", "freeze-thaw"])
+@pytest.mark.parametrize("limit", [60.0, 70.0, 80.0])
+def test_time_is_kept_for_the_rest_of_the_best_where_it_is_paused(strategy, limit):
+    """By far the best is a trial that begins late: what is left of it, another seed and all images still have their time."""
+    one = tuner(strategy, limit=limit, on_all=1.0)
+
+    asked = played(one, lambda proposal: 0.97 if 3 in (proposal.number, proposal.continues) else by_lr(proposal) - 0.1)
+
+    assert one.found.trial.number == 3
+    assert [proposal.role for proposal in asked[-2:]] == ["confirmation", "final"]
+    assert one.ledger.spent <= limit
+
+
 def test_where_no_time_is_left_for_another_seed_it_says_so():
     one = tuner(limit=100.0)
     while not one.done:

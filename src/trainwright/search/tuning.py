@@ -180,11 +180,9 @@ class Tuner:
         epochs, most = self._epochs_of(ask), self.most_epochs
         if ask.number and most is not None and self._asked_epochs + epochs > self._share * most + 1e-9:
             return "the epochs of the budget were used up"
-        if (
-            ask.number
-            and self._seconds_with(epochs) > self._share * (self.ledger.limit - self._kept()) - self.ledger.spent
-        ):
-            return NO_TIME
+        if ask.number and math.isfinite(self.ledger.limit):
+            room = self._share * (self.ledger.limit - self._kept()) - self.ledger.spent
+            return NO_TIME if self._seconds_with(epochs) > room else ""
         return ""
 
     # Beyond its space
@@ -238,8 +236,11 @@ class Tuner:
         return self.ledger.together([*asked, self.ledger.seconds(epochs)])
 
     def _kept(self) -> float:
-        """Seconds that are kept for what follows the search."""
+        """Seconds that are kept for what follows the search: the best of all to its end, once more, and on all images."""
         kept = self.ledger.seconds(self._whole) if self.confirms else 0.0
+        paused = self._best_paused()
+        if paused is not None:
+            kept += self.ledger.seconds(self._whole - (paused.asks[-1].epochs or self._whole))
         if self.on_all is not None:
             kept += self.ledger.seconds(self._whole, cost=self.on_all)
         return kept / ROOM
@@ -334,9 +335,8 @@ class Tuner:
         why = "the best of several trials is partly luck; another seed has none of it"
         fresh = yield self._proposal("confirmation", recipe, "once more", reason=why)
         if fresh.state != "finished" or not math.isfinite(fresh.score):
-            self._say(
-                "outcome", f"Once more with another seed: {fresh.state} ({fresh.result.get('message', '')})", fresh.run
-            )
+            message = fresh.result.get("message", "")
+            self._say("outcome", f"Once more with another seed: {fresh.state} ({message})", fresh.run)
             return
         self.found = self.held = Found(trial=found.trial, chosen=found.chosen, fresh=fresh)
         self._say(
