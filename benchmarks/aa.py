@@ -9,7 +9,7 @@ where the pool has no others. The rules that are tried:
     two-controls the baseline is a control, too
     confirmed    as that; the best arm that passes, or that nearly does where none passes, is trained once more, and so is the
                 control, and has to pass with all of these trainings
-    settled     as `confirmed`, but what is sure at first sight needs no second look
+    settled      as `confirmed`, but what is sure at first sight needs no second look
     lean        one control and no noise given; as `confirmed`, but the control is not trained once more: the arm's two trainings
                 say what seed alone does, and the level is 0.01
 

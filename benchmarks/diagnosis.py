@@ -366,7 +366,7 @@ def _totals(rows: Sequence[dict[str, Any]], summary: dict[str, Any]) -> str:
         lines.append(f"{name:<24} {share['count']:>4} of {share['of']:<4} {shown}")
     lines.append("")
     healthy = [row for row in rows if row["condition"] == HEALTHY]
-    true = true_of(healthy)
+    true = {row["data"]: row["true"] for row in healthy}
     for data, measured in of_healthy(healthy).items():
         said = "; ".join(f"{name} {points_within(mean)}" for name, mean in measured.items())
         lines.append(f"healthy {data}, mean of its seeds: {said}; true of them: {', '.join(true[data]) or 'nothing'}")

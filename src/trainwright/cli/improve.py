@@ -35,7 +35,8 @@ OnAll = Annotated[
 ]
 HOW = (
     "Brackets are 95 % intervals, each remedy's own. One is adopted if it is better after correction for all of its round "
-    "(Holm), and then once more with another seed; a longer training at the end if it alone is better than those without it. "
+    "(Holm), and then once more with another seed, unless the story says that it was sure at first sight; a longer training at "
+    "the end if it alone is better than those without it. "
     "Scores are of the epoch that is kept; no gain holds that choice."
 )
 MARKS = {"belief": "#", "trial": "→", "outcome": "=", "decision": "●"}

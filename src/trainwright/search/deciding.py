@@ -97,15 +97,26 @@ def _with(coach: Coach, best: Arm, fresh: list[Outcome]) -> Incumbent:
 def _is_settled(coach: Coach, this: Round, best: Arm, first: Mapping[str, Comparison]) -> bool:
     """Whether the best arm needs no second look: sure against two trainings without it and more, and its time goes further at the
     end, where a longer training of it with another seed stands beside the final one; no other round would follow anyway."""
-    remedy, held = best.prescription.remedy, coach.held
+    remedy = best.prescription.remedy
     if best.verdict != "adopted" or first[remedy].seeds[1] < LEAST_CONTROLS:
         return False
     if adopted(first, noise=coach.sigma, level=SURE)[remedy].decision != "adopt":
         return False
-    takes = planning.seconds_of(held.recipe, best.prescription, coach.ledger, cost=held.cost)
-    wave = coach.ledger.together([takes, coach.ledger.seconds(this.epochs, cost=held.cost)])
-    rounds = coach.explorable / wave
-    return rounds < 1 + LEAST_WAVES and ending.epochs_together(coach, _with(coach, best, [])) is not None
+    others = coach.explorable - _seconds_again(coach, this, best.prescription)
+    room_for_a_round = others >= LEAST_WAVES * _seconds_again(coach, this, best.prescription)
+    return not room_for_a_round and ending.epochs_together(coach, _with(coach, best, [])) is not None
+
+
+def _seconds_again(coach: Coach, this: Round, one: Prescription) -> float:
+    """Of a second look: the arm, and the control with it but in a lean round of one training at a time."""
+    takes = planning.seconds_of(coach.held.recipe, one, coach.ledger, cost=coach.held.cost)
+    control = [] if _is_alone(coach, this) else [coach.ledger.seconds(this.epochs, cost=coach.held.cost)]
+    return coach.ledger.together([takes, *control])
+
+
+def _is_alone(coach: Coach, this: Round) -> bool:
+    """Whether a second look is at the arm alone."""
+    return this.lean and coach.ledger.slots == 1
 
 
 def _once_more(
@@ -118,10 +129,8 @@ def _once_more(
     """
     one = best.prescription
     best.verdict = "not confirmed"
-    alone = this.lean and coach.ledger.slots == 1
-    one_run = coach.ledger.seconds(this.epochs, cost=coach.held.cost)
-    takes = planning.seconds_of(coach.held.recipe, one, coach.ledger, cost=coach.held.cost)
-    if coach.ledger.together([takes] if alone else [takes, one_run]) > coach.ledger.left:
+    alone = _is_alone(coach, this)
+    if _seconds_again(coach, this, one) > coach.ledger.left:
         best.verdict = "not looked at again"
         said = f"No time is left to look at {one.remedy} with another seed: it is not adopted, and the simpler recipe stays."
         coach.say("decision", said)

@@ -164,7 +164,7 @@ def stretch(coach: Coach) -> Generator[list[Proposal], list[Outcome], Longer | N
     for turn in range(1, STRETCHES + 1):
         incumbent = coach.held
         epochs = _longer_epochs(coach)
-        if not longer_may_pay(coach.held) or not epochs:
+        if not longer_may_pay(incumbent) or not epochs:
             return None
         recipe = incumbent.recipe.changed({"epochs": epochs, "seed": coach.seed_of(0, turn)})
         said = f"Trying the same for longer ({epochs} epochs): nothing says that its score has come to rest."
@@ -220,7 +220,7 @@ def finish(coach: Coach, tried: Longer | None) -> Generator[list[Proposal], list
     harm. Gives why it is no longer than that. tried: the last longer training, which did not prove that it pays."""
     incumbent, on_all = coach.held, coach.on_all
     proven = planning.proven_epochs(incumbent.recipe, incumbent.judged)
-    unproven = incumbent.stretched is None and longer_may_pay(coach.held)
+    unproven = incumbent.stretched is None and longer_may_pay(incumbent)
     harmless = tried if tried is not None and not tried.harms and not incumbent.stretched else None
     if on_all is None:
         return _why_no_longer(coach, tried, unproven=False)
